@@ -1,0 +1,264 @@
+"""The config: closed, frozen pydantic models, read from YAML, changed by `key=value`, digested.
+
+Each field is described where it stands. Leaf functions elsewhere take plain arguments, never these.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from kderm.errors import UserError, nearest_names
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+class DataConfig(_Section):
+    """Where the images and their table come from."""
+
+    dataset: str = Field("demo", description="Adapter: demo, ham10000, class_folders or table.")
+    root: Path | None = Field(None, description="Folder of the raw data set.")
+    table: Path | None = Field(None, description="The CSV of dataset=table; relative to root.")
+    labels: str = Field("ham10000", description="Label space: ham10000, binary or custom.")
+    classes: tuple[str, ...] = Field((), description="Class codes in order, for labels=custom.")
+    malignant: tuple[str, ...] = Field((), description="Malignant codes, for labels=custom.")
+    duplicates: Path | None = Field(
+        None, description="CSV of two image-id columns: pairs that must share a fold."
+    )
+    drop_unreadable: bool = Field(
+        False, description="Drop unreadable images with a count instead of refusing."
+    )
+    demo_images: int = Field(560, ge=70, le=100_000, description="Images in the demo data set.")
+    demo_size: int = Field(72, ge=32, le=600, description="Height of a demo image in pixels.")
+
+
+class FoldsConfig(_Section):
+    """How images are split."""
+
+    k: int = Field(5, ge=2, le=20, description="Number of folds.")
+    seed: int = Field(42, ge=0, description="Seed of the split; independent of the run's seed.")
+    file: Path | None = Field(
+        None, description="A frozen fold table to use; by default one is made."
+    )
+
+
+class ImageConfig(_Section):
+    """Pixels: what is stored once, and what the model sees."""
+
+    size: int = Field(224, ge=16, le=1024, description="Model input, pixels a side.")
+    stored_height: int | None = Field(
+        None, ge=16, le=2048, description="Height of a stored image; default size * 8/7."
+    )
+    stored_aspect: float = Field(
+        1.0, ge=0.5, le=2.0, description="Stored width / height; images are cropped to it."
+    )
+
+    @property
+    def stored_shape(self) -> tuple[int, int]:
+        """Height and width of a stored image."""
+        height = self.stored_height or round(self.size * 8 / 7)
+        return height, round(height * self.stored_aspect)
+
+
+class ModelConfig(_Section):
+    """The member network."""
+
+    preset: str = Field(
+        "keras_cv/efficientnetv2_b0_imagenet",
+        description="Backbone, PROVIDER/NAME; see `weights list`. file/PATH.keras also works.",
+    )
+    weights: str = Field(
+        "preset",
+        description="preset (what the preset names), none, or the path of a preset folder or file.",
+    )
+    pooling: Literal["avg", "max", "gem"] = Field("avg", description="Pooling of the feature map.")
+    dropout: float = Field(0.2, ge=0, lt=1, description="Dropout before the logits.")
+
+
+class LossConfig(_Section):
+    """What is minimised."""
+
+    name: Literal["focal", "cross_entropy"] = Field("focal", description="Loss.")
+    gamma: float = Field(2.0, ge=0, le=10, description="Focusing parameter of the focal loss.")
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="Label smoothing.")
+    class_weights: Literal["balanced", "effective", "sqrt", "none"] = Field(
+        "sqrt", description="Weight of each class, from the training folds only."
+    )
+    effective_beta: float = Field(
+        0.999, gt=0, lt=1, description="Beta of class_weights=effective (Cui et al. 2019)."
+    )
+
+
+class AugmentConfig(_Section):
+    """Random changes to training images, all in one resample and one colour transform."""
+
+    flip: bool = Field(True, description="Horizontal and vertical flips, each with p = 0.5.")
+    rotation: float = Field(180.0, ge=0, le=180, description="Rotation, up to +- degrees.")
+    zoom: float = Field(0.15, ge=0, lt=0.9, description="Zoom, up to +- this share.")
+    shift: float = Field(0.06, ge=0, le=0.5, description="Shift, up to +- this share of the side.")
+    brightness: float = Field(0.12, ge=0, le=1, description="Brightness, +- share of the range.")
+    contrast: float = Field(0.15, ge=0, le=1, description="Contrast factor, 1 +- this.")
+    saturation: float = Field(0.15, ge=0, le=1, description="Saturation factor, 1 +- this.")
+    hue: float = Field(0.02, ge=0, le=0.5, description="Hue rotation, +- turns.")
+
+
+class TrainConfig(_Section):
+    """The recipe of one fold."""
+
+    epochs: int = Field(12, ge=1, le=1000, description="Epochs, those with a frozen backbone too.")
+    frozen_epochs: int = Field(1, ge=0, description="First epochs that train the head alone.")
+    batch_size: int = Field(32, ge=1, le=4096, description="Images a step.")
+    learning_rate: float = Field(1e-3, gt=0, description="Peak rate of fine-tuning.")
+    frozen_learning_rate: float = Field(3e-3, gt=0, description="Peak rate while frozen.")
+    warmup: float = Field(0.1, ge=0, lt=1, description="Share of the steps that warm up.")
+    weight_decay: float = Field(0.01, ge=0, description="AdamW's decoupled weight decay.")
+    clip_norm: float | None = Field(1.0, gt=0, description="Global gradient norm limit.")
+    ema: float | None = Field(
+        None, gt=0, lt=1, description="Momentum of an average of the weights, used if given."
+    )
+    precision: Literal["auto", "float32", "float16", "bfloat16"] = Field(
+        "auto", description="auto: bfloat16 or float16 on CUDA by what the card has, else float32."
+    )
+    monitor: Literal["macro_auc", "balanced_accuracy", "macro_f1"] = Field(
+        "macro_auc", description="Out-of-fold metric that picks the checkpoint."
+    )
+    checkpoint: Literal["best", "last"] = Field(
+        "best", description="best has seen the held-out fold; last has not. The report says which."
+    )
+    patience: int | None = Field(
+        None, ge=1, description="Stop after this many epochs without a better monitor."
+    )
+    fused: bool = Field(True, description="Fast layers on the torch backend.")
+
+
+class PredictConfig(_Section):
+    """How members answer."""
+
+    views: Literal["none", "flips", "d4", "multi_scale", "multi_crop"] = Field(
+        "flips", description="Test-time views, also used for the out-of-fold table."
+    )
+    combine: Literal["probability", "logit", "oof"] = Field(
+        "probability", description="Mean of probabilities, of logits, or weighted by OOF score."
+    )
+    batch_size: int = Field(32, ge=1, le=4096, description="Images a forward pass.")
+
+
+class Config(_Section):
+    """A whole run."""
+
+    seed: int = Field(42, ge=0, description="Seed of everything but the split.")
+    data: DataConfig = DataConfig()
+    folds: FoldsConfig = FoldsConfig()
+    image: ImageConfig = ImageConfig()
+    model: ModelConfig = ModelConfig()
+    loss: LossConfig = LossConfig()
+    augment: AugmentConfig = AugmentConfig()
+    train: TrainConfig = TrainConfig()
+    predict: PredictConfig = PredictConfig()
+
+    def to_yaml(self) -> str:
+        """Every field as YAML; `load_config` reads it back."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the whole config, hex."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+# What `cv` runs without a config: small enough for a laptop's CPU, on generated images.
+DEMO = {
+    "image": {"size": 48},
+    "model": {"preset": "keras_cv/efficientnetv2_tiny", "weights": "none"},
+    "train": {"epochs": 8, "frozen_epochs": 0, "batch_size": 16, "learning_rate": 3e-3},
+}
+
+
+def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> Config:
+    """The config in the YAML file `path` (None: the demo), with `section.key=value` overrides.
+
+    Raises:
+        UserError: unreadable file, unknown key (nearest known named), or a value out of range.
+    """
+    values = _read_yaml(Path(path)) if path is not None else DEMO
+    values = json.loads(json.dumps(values, default=str))
+    for override in overrides:
+        _apply_override(values, override)
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise UserError(_explain(error, path)) from None
+
+
+def config_difference(old: Config, new: Config) -> list[str]:
+    """One line `section.key: old -> new` for each field that differs."""
+    before, after = _flatten(old.model_dump(mode="json")), _flatten(new.model_dump(mode="json"))
+    return [f"{key}: {before[key]!r} -> {after[key]!r}" for key in after if before[key] != after[key]]
+
+
+def _read_yaml(path: Path) -> dict:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        known = sorted(str(item) for item in Path("configs").glob("*.yaml"))
+        raise UserError(
+            f"Expected a readable YAML config. Received: {path} ({error.strerror}). "
+            f"Configs here: {', '.join(known) or 'none'}."
+        ) from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"The config {path} is not valid YAML: {error}") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise UserError(f"The config {path} must be a mapping of sections. Received: {values!r}")
+    return values
+
+
+def _apply_override(values: dict, override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise UserError(
+            "Expected overrides as section.key=value, for example train.epochs=3. "
+            f"Received: {override!r}"
+        )
+    *sections, leaf = key.split(".")
+    for section in sections:
+        values = values.setdefault(section, {})
+        if not isinstance(values, dict):
+            raise UserError(f"{section!r} in {override!r} is a value, not a section.")
+    try:
+        values[leaf] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"The value of the override {override!r} is not valid YAML: {error}") from None
+
+
+def _explain(error: ValidationError, path: str | Path | None) -> str:
+    known = _flatten(Config().model_dump(mode="json"))
+    lines = []
+    for problem in error.errors():
+        key = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] == "extra_forbidden":
+            close = nearest_names(key, [*known, *Config.model_fields])
+            hint = f" Did you mean {' or '.join(close)}?" if close else ""
+            lines.append(f"{key}: there is no such key.{hint}")
+        else:
+            lines.append(f"{key}: {problem['msg']}. Received: {problem['input']!r}")
+    where = f"the config {path}" if path else "the overrides"
+    return f"{len(lines)} problem(s) in {where}:\n" + "\n".join(f"  {line}" for line in lines)
+
+
+def _flatten(values: dict, prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            flat |= _flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat

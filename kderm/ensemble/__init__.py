@@ -1,0 +1,1 @@
+"""Ensembles: the bundle, and predictions for any images. Knows nothing of training."""

@@ -1,0 +1,1 @@
+"""Evaluation from saved tables alone. Never imports Keras."""

@@ -1,0 +1,1 @@
+"""Networks: where a backbone comes from, its head, losses, fast layers, forward passes."""

@@ -1,0 +1,174 @@
+"""The one owner of every path under `runs/`.
+
+```
+runs/
+  _data/demo-.../               generated demo data sets
+  _stores/<digest>/             decoded images, shared by all runs that need the same pixels
+  <run>/
+    config.yaml                 the whole config, frozen when the run starts
+    environment.json            versions and devices
+    manifest.csv                one row an image
+    folds.csv                   the fold table this run uses (a copy, checked at every load)
+    fold_<k>/                   state.npz, best.npz (while training), then:
+      model.keras history.csv oof.csv done.json
+    oof.csv ensemble.json metrics.json report.md figures/
+    predictions/<name>/         ensemble-predict's default output
+```
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from kderm.errors import UserError, unknown_name
+
+
+@dataclass(frozen=True)
+class FoldDir:
+    """Paths of one fold; `done.json` is written last and alone means "finished"."""
+
+    path: Path
+
+    @property
+    def state(self) -> Path:
+        """Everything needed to go on after the last whole epoch; gone when the fold is done."""
+        return self.path / "state.npz"
+
+    @property
+    def best(self) -> Path:
+        """Weights of the best epoch so far; gone when the fold is done."""
+        return self.path / "best.npz"
+
+    @property
+    def model(self) -> Path:
+        """The trained member, a plain Keras file that any backend loads."""
+        return self.path / "model.keras"
+
+    @property
+    def history(self) -> Path:
+        """One row an epoch."""
+        return self.path / "history.csv"
+
+    @property
+    def oof(self) -> Path:
+        """Predictions for this fold's held-out images."""
+        return self.path / "oof.csv"
+
+    @property
+    def done(self) -> Path:
+        """Written last."""
+        return self.path / "done.json"
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the fold is finished."""
+        return self.done.exists()
+
+
+@dataclass(frozen=True)
+class RunDir:
+    """Paths of one run."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """The run's name, its folder's name."""
+        return self.path.name
+
+    @property
+    def config(self) -> Path:
+        """The frozen config."""
+        return self.path / "config.yaml"
+
+    @property
+    def environment(self) -> Path:
+        """Versions and devices."""
+        return self.path / "environment.json"
+
+    @property
+    def manifest(self) -> Path:
+        """One row an image."""
+        return self.path / "manifest.csv"
+
+    @property
+    def folds(self) -> Path:
+        """The fold table this run uses."""
+        return self.path / "folds.csv"
+
+    @property
+    def oof(self) -> Path:
+        """Out-of-fold predictions of all folds."""
+        return self.path / "oof.csv"
+
+    @property
+    def bundle(self) -> Path:
+        """The ensemble: members, preprocessing, views, threshold."""
+        return self.path / "ensemble.json"
+
+    @property
+    def metrics(self) -> Path:
+        """All numbers of the report."""
+        return self.path / "metrics.json"
+
+    @property
+    def report(self) -> Path:
+        """The report people read."""
+        return self.path / "report.md"
+
+    @property
+    def figures(self) -> Path:
+        """The report's pictures."""
+        return self.path / "figures"
+
+    @property
+    def predictions(self) -> Path:
+        """Default place of `ensemble-predict` results."""
+        return self.path / "predictions"
+
+    def fold(self, fold: int) -> FoldDir:
+        """Paths of fold `fold` (0-based)."""
+        return FoldDir(self.path / f"fold_{fold}")
+
+    @property
+    def fold_numbers(self) -> list[int]:
+        """Folds that have a folder, ascending."""
+        found = (path.name.removeprefix("fold_") for path in self.path.glob("fold_*"))
+        return sorted(int(number) for number in found if number.isdigit())
+
+
+def runs_root() -> Path:
+    """`runs/` in the current folder, or the folder named by KDERM_RUNS."""
+    return Path(os.environ.get("KDERM_RUNS", "runs"))
+
+
+def open_run(name: str | os.PathLike | None) -> RunDir:
+    """The run called `name` (or at that path); with None the last one that has an ensemble.
+
+    Raises:
+        UserError: no such run, or no finished run yet.
+    """
+    root = runs_root()
+    if name is None:
+        bundles = sorted(root.glob("*/ensemble.json"), key=lambda path: path.stat().st_mtime)
+        if not bundles:
+            raise UserError(
+                f"There is no finished run in {root}/ yet (expected {root}/<run>/ensemble.json). "
+                "Train one first: python run.py cv --folds 5"
+            )
+        return RunDir(bundles[-1].parent)
+    for path in (root / name, Path(name)):
+        if path.is_dir():
+            return RunDir(path)
+    known = [path.parent.name for path in root.glob("*/config.yaml")]
+    raise unknown_name("run", str(name), known, do=f"Runs are looked for in {root}/.")
+
+
+def demo_data_dir(key: str) -> Path:
+    """Where a generated demo data set lives."""
+    return runs_root() / "_data" / f"demo-{key}"
+
+
+def store_dir(digest: str) -> Path:
+    """Where the decoded images of one manifest and one image spec live."""
+    return runs_root() / "_stores" / digest[:16]

@@ -1,0 +1,1 @@
+"""Training: one fold, and all of them. Writes fold folders; knows nothing of ensembles."""

@@ -1,0 +1,78 @@
+"""Forward passes of one member over stored frames, the same in training's checks and prediction.
+
+frames -> Warp(view) -> classifier -> softmax, in fixed batch shapes, so that an image's answer does
+not depend on its neighbours and compiled backends compile once.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from kderm.data.augment import plain_colours
+from kderm.data.warp import Warp
+from kderm.models.fused import use_fused_layers
+
+
+def warped(classifier, frame: tuple[int, int]):  # noqa: ANN201 (keras types stay unimported)
+    """A model from stored frames to logits: inputs (images uint8, transforms, colours)."""
+    import keras
+
+    images = keras.Input((*frame, 3), dtype="uint8", name="images")
+    transforms = keras.Input((2, 3), dtype="float32", name="transforms")
+    colours = keras.Input((3, 4), dtype="float32", name="colours")
+    pixels = Warp(classifier.input_shape[1], name="warp")(images, transforms, colours)
+    return keras.Model([images, transforms, colours], classifier(pixels), name="warped")
+
+
+class Forward:
+    """Class probabilities of frames under test-time views, by one classifier."""
+
+    def __init__(
+        self, classifier, frame: tuple[int, int], batch_size: int, *, fused: bool = True
+    ) -> None:
+        """Args:
+        classifier: keras.Model, float32 (size, size, 3) in 0..255 -> logits (k,).
+        frame: height and width of the stored frames.
+        batch_size: images a forward pass; smaller last batches are padded to it.
+        fused: fast layers on the torch backend (equal outputs).
+        """
+        import keras
+
+        if fused:
+            use_fused_layers(classifier)
+        logits = warped(classifier, frame)
+        outputs = keras.layers.Softmax(dtype="float32", name="probabilities")(logits.output)
+        self.model = keras.Model(logits.inputs, outputs, name="forward")
+        self.frame = tuple(frame)
+        self.batch_size = batch_size
+        self.classes = int(outputs.shape[-1])
+
+    def __call__(
+        self,
+        images: np.ndarray,
+        transforms: np.ndarray,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> np.ndarray:
+        """Probabilities, float32 (n, v, k).
+
+        Args:
+            images: uint8 (n, H, W, 3), an array or a memory map; read batch by batch.
+            transforms: float32 (v, 2, 3), one per view, see `data.views`.
+            progress: called with (images done, n).
+        """
+        count, views, size = len(images), len(transforms), self.batch_size
+        result = np.empty((count, views, self.classes), np.float32)
+        colours = plain_colours(size)
+        for start in range(0, count, size):
+            batch = np.asarray(images[start : start + size])
+            taken = len(batch)
+            if taken < size:
+                padding = np.zeros((size - taken, *self.frame, 3), np.uint8)
+                batch = np.concatenate([batch, padding])
+            for view, transform in enumerate(transforms):
+                repeated = np.broadcast_to(transform, (size, 2, 3)).astype(np.float32)
+                answer = self.model.predict_on_batch([batch, repeated, colours])
+                result[start : start + taken, view] = np.asarray(answer)[:taken]
+            if progress is not None:
+                progress(start + taken, count)
+        return result

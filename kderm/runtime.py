@@ -1,0 +1,151 @@
+"""Device, precision, seeds and the record of the environment.
+
+Keras and its backend are imported inside functions: the command line's help must stay instant.
+"""
+
+import hashlib
+import importlib.metadata
+import importlib.util
+import os
+import platform
+
+import numpy as np
+
+from kderm.errors import UserError
+
+_BACKENDS = {"torch": "torch", "jax": "jax", "tensorflow": "tensorflow"}
+
+
+def seed_for(seed: int, fold: int, purpose: str, *more: int) -> int:
+    """A 32-bit seed from (run seed, fold, purpose, ...), the same whatever else has run before."""
+    text = "/".join(str(part) for part in (seed, fold, purpose, *more))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "little")
+
+
+def rng_for(seed: int, fold: int, purpose: str, *more: int) -> np.random.Generator:
+    """A NumPy generator seeded by `seed_for`."""
+    return np.random.default_rng(seed_for(seed, fold, purpose, *more))
+
+
+def check_backend() -> str:
+    """The Keras backend that KERAS_BACKEND names, made sure to be importable.
+
+    Raises:
+        UserError: an unknown name, or a backend that is not installed.
+    """
+    name = os.environ.get("KERAS_BACKEND", "torch")
+    if name not in _BACKENDS:
+        raise UserError(
+            f"KERAS_BACKEND must be one of {', '.join(_BACKENDS)}. Received: {name!r}. "
+            "Unset it for the default, torch."
+        )
+    if importlib.util.find_spec(_BACKENDS[name]) is None:
+        extra = {"jax": "pip install 'kderm[jax]'"}.get(name, f"pip install {name}")
+        raise UserError(
+            f"KERAS_BACKEND is {name!r}, but that package is not installed. Install it with: {extra}"
+        )
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    return name
+
+
+def device_name() -> str:
+    """What the active backend computes on, for people: "NVIDIA H200", "cpu (2 threads)", ..."""
+    import keras
+
+    backend = keras.backend.backend()
+    if backend == "torch":
+        import torch
+
+        if torch.cuda.is_available():
+            return torch.cuda.get_device_name(0)
+        if torch.backends.mps.is_available():
+            return "mps"
+        return f"cpu ({torch.get_num_threads()} threads)"
+    if backend == "jax":
+        import jax
+
+        device = jax.devices()[0]
+        return "cpu" if device.platform == "cpu" else device.device_kind
+    import tensorflow as tf
+
+    gpus = tf.config.list_physical_devices("GPU")
+    if not gpus:
+        return "cpu"
+    return tf.config.experimental.get_device_details(gpus[0]).get("device_name", "gpu")
+
+
+def choose_precision(asked: str) -> str:
+    """The precision to train in: `asked`, or for "auto" what suits the device.
+
+    Returns:
+        "float32", "float16" or "bfloat16". On CUDA, auto is bfloat16 where the card computes in it
+        (compute capability 8 and later) and float16 before; everywhere else it is float32.
+    """
+    if asked != "auto":
+        return asked
+    import keras
+
+    if keras.backend.backend() == "torch":
+        import torch
+
+        if not torch.cuda.is_available():
+            return "float32"
+        return "bfloat16" if torch.cuda.get_device_capability(0)[0] >= 8 else "float16"
+    if device_name() in ("cpu", "mps"):
+        return "float32"
+    return "bfloat16"
+
+
+def precision_policy(precision: str) -> str:
+    """The Keras dtype policy of a precision: mixed for the 16-bit ones."""
+    return precision if precision == "float32" else f"mixed_{precision}"
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether `error` is a backend's way to say that the device's memory is full."""
+    name, text = type(error).__name__, str(error)
+    return (
+        name in ("OutOfMemoryError", "ResourceExhaustedError")
+        or "RESOURCE_EXHAUSTED" in text
+        or "CUDA out of memory" in text
+    )
+
+
+def release_memory() -> None:
+    """Forget Keras' global state and give cached device memory back."""
+    import gc
+
+    import keras
+
+    keras.utils.clear_session(free_memory=False)
+    gc.collect()
+    if keras.backend.backend() == "torch":
+        import torch
+
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+
+def environment_record() -> dict:
+    """Versions and device of this process, for `environment.json` and the report."""
+    import keras
+
+    import kderm
+
+    packages = ("torch", "keras-cv", "keras-hub", "tensorflow-cpu", "jax", "numpy", "pillow")
+    versions = {}
+    for package in packages:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return {
+        "kderm": kderm.__version__,
+        "keras": keras.__version__,
+        "backend": keras.backend.backend(),
+        "device": device_name(),
+        "cpu_count": os.cpu_count(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": versions,
+    }

@@ -1,0 +1,282 @@
+"""The report's pictures, drawn from tables and written atomically as PNG.
+
+One style throughout: a class keeps its colour in every figure. Matplotlib is imported when a
+figure is drawn, through its object interface, so no window system or pyplot state is touched.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from kderm import atomic
+from kderm.evaluation import calibration, metrics
+from kderm.evaluation.intervals import Interval
+from kderm.evaluation.operating_points import malignant_score, malignant_truth
+from kderm.evaluation.predictions import Predictions
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Okabe and Ito 2008, told apart with any colour vision; its pale yellow is left out and grey added.
+COLOURS = ("#E69F00", "#0072B2", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000", "#8C8C8C")
+# Beyond eight classes the colours come round again with another line.
+DASHES = ("-", "--", ":")
+INK, FAINT, SEEN, HELD_OUT = "#222222", "#D9D9D9", "#8C8C8C", "#0072B2"
+STYLE = {
+    "font.size": 11,
+    "axes.titlesize": 12,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "text.color": INK,
+    "axes.grid": True,
+    "grid.color": "#ECECEC",
+    "axes.axisbelow": True,
+    "lines.linewidth": 1.8,
+    "legend.frameon": False,
+    "legend.fontsize": 9.5,
+    "figure.facecolor": "white",
+    "savefig.dpi": 144,
+}
+METRIC_NAMES = {
+    "val_macro_auc": "macro AUC",
+    "val_balanced_accuracy": "balanced accuracy",
+    "val_macro_f1": "macro F1",
+}
+
+
+def class_style(j: int) -> dict[str, str]:
+    """Colour and dash of the class at position `j` of its label space."""
+    return {
+        "color": COLOURS[j % len(COLOURS)],
+        "linestyle": DASHES[j // len(COLOURS) % len(DASHES)],
+    }
+
+
+def plot_roc(
+    path: Path, predictions: Predictions, intervals: dict[str, Interval] | None = None
+) -> None:
+    """ROC curve of each class against the rest, with its AUC and interval in the legend.
+
+    Args:
+        path: PNG to write.
+        predictions: labelled predictions.
+        intervals: the AUC's interval by class code.
+    """
+    with _figure(path, (7.6, 5.4)) as figure:
+        axes = figure.add_subplot()
+        axes.plot([0, 1], [0, 1], color=FAINT, linewidth=1.2, zorder=1)
+        for j, code, positive, score in _classes(predictions):
+            if positive.all():
+                continue
+            text = f"{code}  {metrics.binary_auc(positive, score):.3f}"
+            text += _range_text((intervals or {}).get(code))
+            axes.plot(*metrics.roc_curve(positive, score), label=text, **class_style(j))
+        _unit_square(axes, "1 - specificity", "sensitivity", "ROC, one class against the rest")
+        _legend_beside(axes, "AUC (95 % interval)" if intervals else "AUC")
+
+
+def plot_precision_recall(
+    path: Path, predictions: Predictions, intervals: dict[str, Interval] | None = None
+) -> None:
+    """Precision-recall curve of each class against the rest; the legend also gives prevalence.
+
+    Args:
+        path: PNG to write.
+        predictions: labelled predictions.
+        intervals: the average precision's interval by class code.
+    """
+    with _figure(path, (7.9, 5.4)) as figure:
+        axes = figure.add_subplot()
+        for j, code, positive, score in _classes(predictions):
+            _, true, false = metrics.threshold_counts(positive, score)
+            text = f"{code}  {metrics.average_precision(positive, score):.3f}"
+            text += _range_text((intervals or {}).get(code)) + f"  | {positive.mean():.3f}"
+            recall = np.append(0, true) / true[-1]
+            precision = true / (true + false)
+            style = class_style(j)
+            # Steps, as the average precision sums them: no straight line between two thresholds.
+            axes.step(recall, np.append(precision[0], precision), where="pre", label=text, **style)
+        _unit_square(axes, "recall (sensitivity)", "precision (PPV)", "Precision and recall")
+        _legend_beside(axes, "average precision" + (" (95 %)" * bool(intervals)) + "  | prevalence")
+
+
+def plot_confusion(path: Path, predictions: Predictions) -> None:
+    """Confusion matrix: the count in each cell, shaded by the share of the true class.
+
+    Args:
+        path: PNG to write.
+        predictions: labelled predictions.
+    """
+    codes = predictions.labels.codes
+    count = metrics.confusion_matrix(predictions.y, predictions.probabilities)
+    total = np.bincount(predictions.y, minlength=len(codes))[:, None]
+    share = np.divide(count, total, out=np.zeros(count.shape), where=total > 0)
+    side = max(4.6, 0.86 * len(codes) + 1.4)
+    with _figure(path, (side + 0.7, side)) as figure:
+        axes = figure.add_subplot()
+        image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+        for (row, column), value in np.ndenumerate(share):
+            colour = "white" if value > 0.55 else INK
+            axes.text(
+                column, row - 0.13, f"{value:.0%}", ha="center", va="center", color=colour,
+                fontweight="bold" if row == column else "normal",
+            )  # fmt: skip
+            axes.text(
+                column, row + 0.22, str(count[row, column]), ha="center", va="center",
+                color=colour, fontsize=8.5,
+            )  # fmt: skip
+        axes.set_xticks(range(len(codes)), codes, rotation=35 if len(codes) > 7 else 0)
+        axes.set_yticks(range(len(codes)), codes)
+        axes.set_xlabel("predicted class")
+        axes.set_ylabel("true class")
+        axes.set_title("Confusion: share of the true class, and images")
+        axes.grid(False)
+        axes.tick_params(length=0)
+        axes.spines[:].set_visible(False)
+        bar = figure.colorbar(image, ax=axes, fraction=0.045, pad=0.03, format="{x:.0%}")
+        bar.outline.set_visible(False)
+
+
+def plot_training_curves(
+    path: Path, histories: dict[int, pd.DataFrame], monitor: str | None = None
+) -> None:
+    """Loss and held-out metric of every fold by epoch, with the epochs chosen.
+
+    Args:
+        path: PNG to write.
+        histories: fold to history (epoch, phase, loss, val_loss, val_<metric>, chosen).
+        monitor: the metric shown, macro_auc by default.
+    """
+    column = f"val_{monitor or 'macro_auc'}"
+    with _figure(path, (10.4, 4.3)) as figure:
+        left, right = figure.subplots(1, 2)
+        for fold, history in sorted(histories.items()):
+            style = class_style(fold)
+            epoch = history["epoch"]
+            left.plot(epoch, history["loss"], linewidth=1.3, alpha=0.55, color=style["color"])
+            left.plot(epoch, history["val_loss"], color=style["color"])
+            right.plot(epoch, history[column], color=style["color"], label=f"fold {fold}")
+            chosen = history[history["chosen"] == 1]
+            for axes, name in ((left, "val_loss"), (right, column)):
+                axes.scatter(
+                    chosen["epoch"], chosen[name], s=58, color=style["color"], edgecolor="white",
+                    linewidth=1.2, zorder=4,
+                )  # fmt: skip
+        for axes in (left, right):
+            _whole_epochs(axes)
+            _shade_frozen(axes, histories)
+        left.set_title("Loss")
+        left.plot([], [], color=INK, linewidth=1.3, alpha=0.55, label="training (augmented)")
+        left.plot([], [], color=INK, label="held-out fold")
+        left.legend()
+        right.set_title(f"Held-out {METRIC_NAMES.get(column, column)}")
+        right.scatter([], [], s=58, color=INK, label="epoch kept")
+        right.legend(loc="lower right", ncols=1 + (len(histories) > 6))
+
+
+def plot_reliability(path: Path, predictions: Predictions) -> None:
+    """Reliability of the top class and, with malignant classes, of the malignant score.
+
+    Args:
+        path: PNG to write.
+        predictions: labelled predictions.
+    """
+    y, probabilities, labels = predictions.y, predictions.probabilities, predictions.labels
+    panels = [("Top class", *calibration.top_label(y, probabilities), HELD_OUT)]
+    if labels.malignant:
+        truth, score = malignant_truth(y, labels), malignant_score(probabilities, labels)
+        panels.append(("Malignant", truth, score, "#D55E00"))
+    with _figure(path, (4.9 * len(panels), 5.4)) as figure:
+        grid = figure.subplots(2, len(panels), squeeze=False, sharex="col", height_ratios=[3.4, 1])
+        for (above, below), (name, event, confidence, colour) in zip(grid.T, panels, strict=True):
+            bins = calibration.reliability_bins(event, confidence)
+            used = bins.count > 0
+            above.plot([0, 1], [0, 1], color=FAINT, linewidth=1.2, zorder=1)
+            above.plot(
+                bins.confidence[used], bins.frequency[used], marker="o", markersize=5, color=colour
+            )
+            above.set(xlim=(0, 1), ylim=(0, 1.02), ylabel="share that came true")
+            above.set_title(f"{name}: calibration error {bins.expected_error:.3f}")
+            below.bar(
+                bins.edges[:-1], bins.count, width=np.diff(bins.edges), align="edge", color=colour,
+                alpha=0.55, edgecolor="white",
+            )  # fmt: skip
+            below.set(yscale="symlog", xlabel="predicted probability", ylabel="images")
+            below.grid(False)
+
+
+class _figure:
+    """A figure in the room's style, saved to `path` when the block ends without an error."""
+
+    def __init__(self, path: Path, size: tuple[float, float]) -> None:
+        self.path, self.size = path, size
+
+    def __enter__(self) -> "Figure":
+        import matplotlib
+        from matplotlib.figure import Figure
+
+        self._style = matplotlib.rc_context(STYLE)
+        self._style.__enter__()
+        self._drawn = Figure(figsize=self.size, layout="constrained")
+        return self._drawn
+
+    def __exit__(self, *error: object) -> None:
+        try:
+            if error[0] is None:
+                with atomic.atomic_path(self.path) as temporary:
+                    # No software version in the file: the same table gives the same bytes.
+                    self._drawn.savefig(temporary, metadata={"Software": None})
+        finally:
+            self._style.__exit__(None, None, None)
+
+
+def _classes(predictions: Predictions):  # noqa: ANN202
+    """Position, code, truth bool (n,) and score float (n,) of each class that has an image."""
+    y, probabilities = predictions.y, predictions.probabilities
+    for j, code in enumerate(predictions.labels.codes):
+        if (y == j).any():
+            yield j, code, y == j, probabilities[:, j]
+
+
+def _range_text(interval: Interval | None) -> str:
+    if interval is None or np.isnan(interval.low):
+        return ""
+    return f" ({interval.low:.3f}-{interval.high:.3f})"
+
+
+def _unit_square(axes: "Axes", x: str, y: str, title: str) -> None:
+    axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal", xlabel=x, ylabel=y)
+    axes.set_title(title)
+
+
+def _legend_beside(axes: "Axes", title: str) -> None:
+    if axes.get_legend_handles_labels()[0]:
+        legend = axes.legend(title=title, loc="center left", bbox_to_anchor=(1.01, 0.5))
+        legend.set_alignment("left")
+
+
+def _whole_epochs(axes: "Axes") -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xlabel("epoch")
+
+
+def _shade_frozen(axes: "Axes", histories: dict[int, pd.DataFrame]) -> None:
+    """Grey behind the epochs in which every fold trained its head alone."""
+    frozen = [history.loc[history["phase"] == "frozen", "epoch"] for history in histories.values()]
+    if frozen and all(len(epochs) for epochs in frozen):
+        first = min(epochs.min() for epochs in frozen)
+        last = min(epochs.max() for epochs in frozen)
+        axes.axvspan(first - 0.5, last + 0.5, color="#F4F4F4", zorder=0)
+        axes.text(
+            first - 0.4, 1.0, "frozen", fontsize=8.5, color=SEEN, va="bottom",
+            transform=axes.get_xaxis_transform(),
+        )  # fmt: skip

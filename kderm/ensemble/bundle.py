@@ -1,0 +1,344 @@
+"""The bundle: `ensemble.json` beside its members, all that predicting needs.
+
+Written when every fold of a run is finished, from the folds' `done.json` and out-of-fold tables;
+read by `ensemble-predict`, `explain` and `export`, none of which needs the run's config again.
+Opens no model and no image.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+import kderm
+from kderm.atomic import write_json
+from kderm.config import Config, load_config
+from kderm.data.images import DECODER_VERSION, ImageSpec
+from kderm.ensemble.combine import How, member_weights
+from kderm.errors import UserError
+from kderm.evaluation.operating_points import malignant_operating_point
+from kderm.evaluation.predictions import (
+    Predictions,
+    join_predictions,
+    read_predictions,
+    write_predictions,
+)
+from kderm.labels import LabelSpace, label_space
+from kderm.run_dir import RunDir
+
+FORMAT = 1
+
+
+class _Closed(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class LabelFacts(_Closed):
+    """A label space as `LabelSpace.to_dict` gives it."""
+
+    name: str
+    codes: tuple[str, ...]
+    names: tuple[str, ...]
+    malignant: tuple[str, ...]
+
+
+class ImageFacts(_Closed):
+    """How a file becomes the network's input."""
+
+    size: int = Field(ge=1, description="Network input, pixels a side.")
+    stored_height: int = Field(ge=1, description="Height of the decoded frame.")
+    stored_width: int = Field(ge=1, description="Width of the decoded frame.")
+    decoder: str = Field(description="Version of the decoder that training used.")
+
+
+class MemberFacts(_Closed):
+    """One trained member."""
+
+    fold: int = Field(ge=0, description="The fold that it did not see.")
+    path: str = Field(description="Its file, relative to the bundle, inside the bundle's folder.")
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    scores: dict[str, float] = Field(description="Of its held-out images; has macro_auc.")
+
+    @field_validator("path")
+    @classmethod
+    def _stays_inside(cls, path: str) -> str:
+        parts = PurePosixPath(path.replace("\\", "/"))
+        if parts.is_absolute() or ".." in parts.parts or ":" in path or path in ("", "."):
+            raise ValueError("must be a relative path that stays inside the bundle's folder")
+        return path
+
+    @field_validator("scores")
+    @classmethod
+    def _has_auc(cls, scores: dict[str, float]) -> dict[str, float]:
+        if "macro_auc" not in scores:
+            raise ValueError("must hold macro_auc")
+        return scores
+
+
+class ThresholdFacts(_Closed):
+    """From which malignant probability an image is flagged."""
+
+    rule: Literal["youden"]
+    value: float = Field(ge=0, le=1)
+    fitted_on: Literal["oof"]
+
+
+class BundleFacts(_Closed):
+    """The content of `ensemble.json`."""
+
+    format: Literal[1]
+    kderm: str = Field(description="Version that wrote the bundle.")
+    run: str
+    labels: LabelFacts
+    image: ImageFacts
+    views: str = Field(description="Test-time views of the out-of-fold table, and the default.")
+    combine: How
+    members: Annotated[tuple[MemberFacts, ...], Field(min_length=1)]
+    malignant_threshold: ThresholdFacts | None = Field(
+        description="None where the labels have no malignant class or the data only one side."
+    )
+
+    @field_validator("members")
+    @classmethod
+    def _differ(cls, members: tuple[MemberFacts, ...]) -> tuple[MemberFacts, ...]:
+        if len({member.fold for member in members}) < len(members):
+            raise ValueError("must have different folds")
+        return members
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A checked bundle.
+
+    Attributes:
+        folder: where `ensemble.json` is.
+        facts: what it says.
+        digest: SHA-256 of the file, which covers the members by their own digests.
+    """
+
+    folder: Path
+    facts: BundleFacts
+    digest: str
+
+    @property
+    def labels(self) -> LabelSpace:
+        """The label space; its order is the order of the members' outputs."""
+        return LabelSpace.from_dict(self.facts.labels.model_dump())
+
+    @property
+    def spec(self) -> ImageSpec:
+        """The frame that files are decoded to."""
+        return ImageSpec(self.facts.image.stored_height, self.facts.image.stored_width)
+
+    @property
+    def frame(self) -> tuple[int, int]:
+        """Height and width of the frame."""
+        return self.spec.height, self.spec.width
+
+    @property
+    def member_paths(self) -> list[Path]:
+        """The members' model files, in fold order."""
+        return [self.folder / member.path for member in self.facts.members]
+
+    @property
+    def member_weights(self) -> np.ndarray:
+        """float64 (m,), sums to 1: each member's weight for combine="oof"."""
+        return member_weights([member.scores for member in self.facts.members])
+
+    @property
+    def threshold(self) -> float | None:
+        """Images whose malignant probability is at or above it are flagged."""
+        frozen = self.facts.malignant_threshold
+        return None if frozen is None else frozen.value
+
+    def trained_on(self) -> set[str] | None:
+        """Ids of the images that the members were trained on; None if the OOF table is gone."""
+        path = RunDir(self.folder).oof
+        if not path.is_file():
+            return None
+        return set(read_predictions(path, self.labels).table["image_id"])
+
+
+def join_oof(run: RunDir) -> Predictions:
+    """Join the out-of-fold tables of all folds by image id, and write `runs/<run>/oof.csv`.
+
+    Raises:
+        UserError: folds are missing (named, with the command that finishes them), or a table does
+            not belong to its fold.
+    """
+    config = _config(run)
+    labels = label_space(config.data.labels, config.data.classes, config.data.malignant)
+    parts = []
+    for fold, done in _finished_folds(run, config).items():
+        part = read_predictions(run.fold(fold).oof, labels)
+        strangers = part.table.loc[part.folds != fold, "image_id"]
+        if len(strangers) or len(part) != done["held_out_images"]:
+            raise UserError(
+                f"{run.fold(fold).oof} must hold the {done['held_out_images']} images that fold "
+                f"{fold} held out. Received {len(part)} rows, {len(strangers)} of another fold. "
+                + _train_again(run, fold)
+            )
+        parts.append(part)
+    joined = join_predictions(parts)
+    write_predictions(run.oof, joined)
+    return joined
+
+
+def write_bundle(run: RunDir) -> Bundle:
+    """Write `runs/<run>/ensemble.json` (and `oof.csv`) of a finished run.
+
+    Raises:
+        UserError: as `join_oof`, or a model file is not the one that its fold finished with.
+    """
+    config = _config(run)
+    oof = join_oof(run)
+    point = malignant_operating_point(oof)
+    members = []
+    for fold, done in _finished_folds(run, config).items():
+        model = run.fold(fold).model
+        if not model.is_file() or _sha256(model) != done["model_sha256"]:
+            raise UserError(
+                f"{model} is not the model that fold {fold} finished with (its SHA-256 differs "
+                f"from {run.fold(fold).done}). " + _train_again(run, fold)
+            )
+        members.append(
+            {
+                "fold": fold,
+                "path": model.relative_to(run.path).as_posix(),
+                "sha256": done["model_sha256"],
+                "scores": done["scores"],
+            }
+        )
+    height, width = config.image.stored_shape
+    facts = BundleFacts.model_validate(
+        {
+            "format": FORMAT,
+            "kderm": kderm.__version__,
+            "run": run.path.absolute().name,
+            "labels": oof.labels.to_dict(),
+            "image": {
+                "size": config.image.size,
+                "stored_height": height,
+                "stored_width": width,
+                "decoder": DECODER_VERSION,
+            },
+            "views": config.predict.views,
+            "combine": config.predict.combine,
+            "members": members,
+            "malignant_threshold": point
+            and {"rule": "youden", "value": point.threshold, "fitted_on": "oof"},
+        }
+    )
+    write_json(run.bundle, facts.model_dump(mode="json"))
+    return read_bundle(run.bundle)
+
+
+def read_bundle(path: str | Path) -> Bundle:
+    """The bundle at `path`, a run's folder or its `ensemble.json`, checked.
+
+    Raises:
+        UserError: absent, damaged, of a newer format, of another decoder, a member that lies
+            outside of the folder, is missing, or is not the one that was trained.
+    """
+    path = Path(path)
+    file = RunDir(path).bundle if path.is_dir() else path
+    try:
+        content = file.read_bytes()
+        values = json.loads(content)
+    except OSError as error:
+        raise UserError(
+            f"Expected a bundle, the folder of a finished run or its ensemble.json. Received: "
+            f"{file} ({error.strerror}). Finish the run first: python run.py cv"
+        ) from None
+    except ValueError as error:
+        raise UserError(f"The bundle {file} is not valid JSON: {error}") from None
+    facts = _validated(values, file)
+    bundle = Bundle(file.parent, facts, hashlib.sha256(content).hexdigest())
+    for member in facts.members:
+        _check_member(bundle.folder, member)
+    return bundle
+
+
+def _validated(values: Any, file: Path) -> BundleFacts:
+    version = values.get("format") if isinstance(values, dict) else None
+    if isinstance(version, int) and version > FORMAT:
+        raise UserError(
+            f"The bundle {file} has format {version}; this kderm ({kderm.__version__}) reads up to "
+            f"{FORMAT}. Upgrade kderm to {values.get('kderm', 'a newer version')} or later."
+        )
+    try:
+        facts = BundleFacts.model_validate(values)
+    except ValidationError as error:
+        lines = [
+            f"  {'.'.join(map(str, problem['loc']))}: {problem['msg']}"
+            for problem in error.errors()
+        ]
+        raise UserError(
+            f"The bundle {file} is not valid:\n" + "\n".join(lines) + "\nWrite it again by running "
+            "cv on its run, or take a fresh copy of the folder."
+        ) from None
+    if facts.image.decoder != DECODER_VERSION:
+        raise UserError(
+            f"The members of {file} were trained on images of decoder {facts.image.decoder}. This "
+            f"kderm, {kderm.__version__}, has decoder {DECODER_VERSION}, which gives other pixels. "
+            f"Install kderm {facts.kderm}, or train again."
+        )
+    return facts
+
+
+def _check_member(folder: Path, member: MemberFacts) -> None:
+    path = folder / member.path
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise UserError(
+            f"The member of fold {member.fold}, {path}, leads out of the bundle's folder (a "
+            "link?), so it is refused. Put a copy of the file there instead."
+        )
+    if not path.is_file():
+        raise UserError(
+            f"The member of fold {member.fold} is missing: {path}. Copy the whole folder, fold_*/ "
+            "included."
+        )
+    if _sha256(path) != member.sha256:
+        raise UserError(
+            f"The member of fold {member.fold}, {path}, is not the one that was trained (its "
+            "SHA-256 differs from the bundle's), so it is refused. Copy it again from its origin."
+        )
+
+
+def _config(run: RunDir) -> Config:
+    if not run.config.is_file():
+        raise UserError(
+            f"Expected the folder of a run, with {run.config.name} in it. Received: {run.path}. "
+            "Train one first: python run.py cv --folds 5"
+        )
+    return load_config(run.config)
+
+
+def _finished_folds(run: RunDir, config: Config) -> dict[int, dict]:
+    """`done.json` of every fold of the run, in fold order; refused if one is missing."""
+    folds = range(config.folds.k)
+    missing = [fold for fold in folds if not run.fold(fold).is_done]
+    if missing:
+        raise UserError(
+            f"An ensemble of {run.path} needs all {len(folds)} folds. Not finished: "
+            f"{', '.join(map(str, missing))}. Finish them with: {_continue_command(run)}"
+        )
+    return {fold: json.loads(run.fold(fold).done.read_text(encoding="utf-8")) for fold in folds}
+
+
+def _continue_command(run: RunDir) -> str:
+    return f"python run.py cv --config {run.config} --run {run.path.absolute().name}"
+
+
+def _train_again(run: RunDir, fold: int) -> str:
+    place = run.fold(fold).path
+    return f"Delete {place} and train that fold again: {_continue_command(run)}"
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()

@@ -1,0 +1,182 @@
+"""What to predict: folders, files, CSVs and patterns, in any mixture, become one table.
+
+The first step of `ensemble-predict`. Looks at names and tables only; pictures are opened by
+`kderm.ensemble.predictor`, which lists the ones that cannot be read.
+"""
+
+import glob
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pandas as pd
+
+from kderm.data.images import IMAGE_SUFFIXES
+from kderm.ensemble.image_files import image_files, is_hidden, is_image_name
+from kderm.ensemble.input_table import PASSED_ON, InputRow, read_input_table
+from kderm.errors import UserError
+from kderm.labels import LabelSpace
+
+COLUMNS = ("image_id", "path", "problem", "label", *PASSED_ON)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The images to predict.
+
+    Attributes:
+        table: one row an image, columns `COLUMNS`, all strings, "" where unknown. `image_id` is
+            unique; `problem` says why there is no file to read; `label` is a code.
+        skipped: files that are no images and were passed over.
+        repeated: further mentions of files that are in the table already.
+    """
+
+    table: pd.DataFrame
+    skipped: int = 0
+    repeated: int = 0
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    @property
+    def labelled(self) -> int:
+        """Images whose label is known."""
+        return int((self.table["label"] != "").sum())
+
+
+def find_inputs(sources: Sequence[str], labels: LabelSpace) -> Inputs:
+    """All images that `sources` name, each file once, in a stable order.
+
+    Args:
+        sources: folders (taken with everything below), image files, CSVs (see
+            `kderm.ensemble.input_table`) and patterns such as "scans/**/*.jpg".
+        labels: what class folders and label columns are resolved with. Images outside of CSVs have
+            labels if every one of them lies in a folder named after a class.
+
+    Raises:
+        UserError: a source that does not exist, or nothing to predict.
+    """
+    from_tables: list[bool] = []
+    rows: list[InputRow] = []
+    skipped = 0
+    for source in (path for text in sources for path in _expand(str(text))):
+        is_table = source.is_file() and source.suffix.lower() == ".csv"
+        if is_table:
+            more = read_input_table(source, labels)
+        else:
+            more, others = _rows_of_files(source, labels)
+            skipped += others
+        rows += more
+        from_tables += [is_table] * len(more)
+    if not rows:
+        raise UserError(
+            f"There is no image to predict in {', '.join(map(str, sources)) or 'no source'}. "
+            f"Expected files with the suffixes {', '.join(sorted(IMAGE_SUFFIXES))}, or a CSV that "
+            f"names them. Received {skipped} other file(s)."
+        )
+    rows = _trust_class_folders(rows, from_tables)
+    unique = _each_file_once(rows)
+    return Inputs(_table(unique), skipped, len(rows) - len(unique))
+
+
+def _expand(source: str) -> list[Path]:
+    """The paths that a source stands for: itself, or what a pattern matches."""
+    path = Path(source).expanduser()
+    if path.exists():
+        return [path]
+    if not glob.has_magic(source):
+        raise UserError(
+            f"Expected a folder, an image, a CSV or a pattern such as 'scans/**/*.jpg'. "
+            f"Received: {source}, which does not exist (looked from {Path.cwd()})."
+        )
+    matches = sorted(glob.glob(str(path), recursive=True), key=lambda match: Path(match).parts)
+    if not matches:
+        raise UserError(
+            f"No file matches the pattern {source!r} (looked from {Path.cwd()}). "
+            "Put a pattern in quotes so that the shell leaves it alone; ** goes down into folders."
+        )
+    return [Path(match) for match in matches]
+
+
+def _rows_of_files(source: Path, labels: LabelSpace) -> tuple[list[InputRow], int]:
+    """One row for each image at or under `source`, and the number of files passed over."""
+    if not source.is_dir():
+        if is_hidden(source) or not is_image_name(source):
+            return [], 1
+        label = labels.resolve(source.absolute().parent.name)
+        return [InputRow(source, (source.stem, str(source)), "", label, {})], 0
+    paths, others = image_files(source)
+    rows = []
+    for path in paths:
+        inside = path.relative_to(source)
+        # The nearest folder that is named after a class, the source itself included.
+        folders = [*reversed(inside.parts[:-1]), source.absolute().name]
+        label = next(filter(None, map(labels.resolve, folders)), None)
+        rows.append(InputRow(path, (path.stem, inside.as_posix(), str(path)), "", label, {}))
+    return rows, others
+
+
+def _trust_class_folders(rows: list[InputRow], from_tables: list[bool]) -> list[InputRow]:
+    """Drop labels read off folder names unless every file has one.
+
+    Else a folder just happens to be called "nevus", and a report over the few in it would mislead.
+    """
+    pairs = list(zip(rows, from_tables, strict=True))
+    if all(row.label is not None for row, from_table in pairs if not from_table):
+        return rows
+    return [row if from_table else replace(row, label=None) for row, from_table in pairs]
+
+
+def _each_file_once(rows: list[InputRow]) -> list[InputRow]:
+    """Rows without repetitions; what a later mention knows (a label, a lesion) is kept."""
+    first: dict[str, InputRow] = {}
+    for row in rows:
+        key = os.path.realpath(row.path) if not row.problem else f"{row.path}\n{row.names[0]}"
+        known = first.setdefault(key, row)
+        if row.label and known.label and row.label != known.label:
+            raise UserError(
+                f"The image {row.path} is given twice with different labels: {known.label} and "
+                f"{row.label}. Correct one of them, or leave one source out."
+            )
+        facts = {**row.facts, **known.facts}
+        first[key] = replace(known, label=known.label or row.label, facts=facts)
+    return list(first.values())
+
+
+def _table(rows: list[InputRow]) -> pd.DataFrame:
+    records = [
+        {
+            "image_id": name,
+            "path": str(row.path),
+            "problem": row.problem,
+            "label": row.label or "",
+            **{fact: row.facts.get(fact, "") for fact in PASSED_ON},
+        }
+        for row, name in zip(rows, _unique_names(rows), strict=True)
+    ]
+    return pd.DataFrame(records, columns=list(COLUMNS), dtype=str)
+
+
+def _unique_names(rows: list[InputRow]) -> list[str]:
+    """For each row the first of its names that no other row goes by; at the end a number."""
+    level = [0] * len(rows)
+    while True:
+        names = [row.names[depth] for row, depth in zip(rows, level, strict=True)]
+        counts = Counter(names)
+        shared = [
+            i
+            for i, name in enumerate(names)
+            if counts[name] > 1 and level[i] + 1 < len(rows[i].names)
+        ]
+        if not shared:
+            break
+        for i in shared:
+            level[i] += 1
+    seen: Counter[str] = Counter()
+    unique = []
+    for name in names:
+        seen[name] += 1
+        unique.append(name if seen[name] == 1 else f"{name}#{seen[name]}")
+    return unique

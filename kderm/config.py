@@ -200,7 +200,9 @@ def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> Confi
 def config_difference(old: Config, new: Config) -> list[str]:
     """One line `section.key: old -> new` for each field that differs."""
     before, after = _flatten(old.model_dump(mode="json")), _flatten(new.model_dump(mode="json"))
-    return [f"{key}: {before[key]!r} -> {after[key]!r}" for key in after if before[key] != after[key]]
+    return [
+        f"{key}: {before[key]!r} -> {after[key]!r}" for key in after if before[key] != after[key]
+    ]
 
 
 def _read_yaml(path: Path) -> dict:
@@ -236,7 +238,9 @@ def _apply_override(values: dict, override: str) -> None:
     try:
         values[leaf] = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise UserError(f"The value of the override {override!r} is not valid YAML: {error}") from None
+        raise UserError(
+            f"The value of the override {override!r} is not valid YAML: {error}"
+        ) from None
 
 
 def _explain(error: ValidationError, path: str | Path | None) -> str:

@@ -9,7 +9,7 @@ runs/
     environment.json            versions and devices
     manifest.csv                one row an image
     folds.csv                   the fold table this run uses (a copy, checked at every load)
-    fold_<k>/                   state.npz, best.npz (while training), then:
+    fold_<k>/                   state.npz, chosen.npz (while training), then:
       model.keras history.csv oof.csv done.json
     oof.csv ensemble.json metrics.json report.md figures/
     predictions/<name>/         ensemble-predict's default output
@@ -35,9 +35,9 @@ class FoldDir:
         return self.path / "state.npz"
 
     @property
-    def best(self) -> Path:
-        """Weights of the best epoch so far; gone when the fold is done."""
-        return self.path / "best.npz"
+    def chosen(self) -> Path:
+        """Weights of the epoch that becomes the member, so far; gone when the fold is done."""
+        return self.path / "chosen.npz"
 
     @property
     def model(self) -> Path:

@@ -42,7 +42,8 @@ def check_backend() -> str:
     if importlib.util.find_spec(_BACKENDS[name]) is None:
         extra = {"jax": "pip install 'kderm[jax]'"}.get(name, f"pip install {name}")
         raise UserError(
-            f"KERAS_BACKEND is {name!r}, but that package is not installed. Install it with: {extra}"
+            f"KERAS_BACKEND is {name!r}, but that package is not installed. "
+            f"Install it with: {extra}"
         )
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     return name

@@ -82,3 +82,21 @@ class TrainBatches(keras.utils.PyDataset):
         colours = draw_colours(rng, len(chosen), **self.colour)
         images = np.ascontiguousarray(self.images[self.rows[chosen]])
         return (images, transforms, colours), self.labels[chosen], self.weights[chosen]
+
+
+class RowsOf:
+    """The given rows of the store as a sequence that is read slice by slice, never whole."""
+
+    def __init__(self, images: np.ndarray, rows: np.ndarray) -> None:
+        """Args:
+        images: uint8 (N, H, W, 3), the whole store.
+        rows: int (n,).
+        """
+        self.images = images
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, chosen: slice) -> np.ndarray:
+        return self.images[self.rows[chosen]]

@@ -1,0 +1,151 @@
+"""The command line: parse, call one function, print. No logic; heavy imports inside the commands."""
+
+import functools
+import sys
+from collections.abc import Callable
+
+import click
+
+from kderm import __version__
+from kderm.errors import UserError
+
+CONFIG = click.option("--config", "-c", type=click.Path(), help="YAML config; default: the demo.")
+RUN = click.option("--run", "-r", "run_name", help="Name of the run; default: the config's name.")
+OVERRIDES = click.argument("overrides", nargs=-1, metavar="[SECTION.KEY=VALUE]...")
+
+
+def plainly(command: Callable) -> Callable:
+    """Tell a user's mistake as one paragraph (exit 2) and Ctrl-C as a way to go on (exit 130)."""
+
+    @functools.wraps(command)
+    def wrapper(*args: object, **kwargs: object) -> object:
+        try:
+            return command(*args, **kwargs)
+        except UserError as error:
+            click.echo(f"error: {error}", err=True)
+            sys.exit(2)
+        except KeyboardInterrupt:
+            again = " ".join(["python run.py", *sys.argv[1:]])
+            click.echo(f"\ninterrupted; nothing is lost. Go on with: {again}", err=True)
+            sys.exit(130)
+
+    return wrapper
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__)
+def main() -> None:
+    """Lesion-grouped cross-validation ensembles on dermoscopy images.
+
+    Start with: python run.py cv --folds 5
+    """
+
+
+@main.command()
+@CONFIG
+@RUN
+@OVERRIDES
+@plainly
+def prepare(config: str | None, run_name: str | None, overrides: tuple[str, ...]) -> None:
+    """Check a data set, decode its images once, make its folds; say what is there."""
+    from kderm import commands
+
+    commands.prepare(config, run_name, overrides)
+
+
+@main.command()
+@CONFIG
+@RUN
+@click.option("--folds", "-k", type=int, help="Number of folds.")
+@OVERRIDES
+@plainly
+def cv(
+    config: str | None, run_name: str | None, folds: int | None, overrides: tuple[str, ...]
+) -> None:
+    """Train all folds, join their predictions, report. The same command resumes."""
+    from kderm import commands
+
+    commands.cross_validate(config, run_name, folds, overrides)
+
+
+@main.command()
+@CONFIG
+@RUN
+@click.option("--fold", "-f", type=int, required=True, help="The fold to hold out, from 0.")
+@OVERRIDES
+@plainly
+def train(config: str | None, run_name: str | None, fold: int, overrides: tuple[str, ...]) -> None:
+    """Train one fold, with the same result as in a full run. The same command resumes."""
+    from kderm import commands
+
+    commands.train(config, run_name, fold, overrides)
+
+
+@main.command()
+@click.argument("run_name", required=False)
+@plainly
+def evaluate(run_name: str | None) -> None:
+    """Join a run's folds and rebuild its ensemble and report from the saved tables."""
+    from kderm import commands
+
+    commands.evaluate(run_name)
+
+
+@main.command("ensemble-predict")
+@click.argument("images", nargs=-1, required=True)
+@RUN
+@click.option("--out", "-o", type=click.Path(), help="Folder of the results.")
+@click.option("--views", help="none, flips, d4, multi_scale or multi_crop; default: the run's.")
+@click.option("--combine", help="probability, logit or oof; default: the run's.")
+@click.option("--batch-size", type=int, default=32, show_default=True)
+@plainly
+def ensemble_predict(
+    images: tuple[str, ...],
+    run_name: str | None,
+    out: str | None,
+    views: str | None,
+    combine: str | None,
+    batch_size: int,
+) -> None:
+    """Predict IMAGES (folders, files, CSVs, globs) with all folds of a run.
+
+    Writes predictions.csv, and a report where labels are known.
+    """
+    from kderm import commands
+
+    commands.ensemble_predict(images, run_name, out, views, combine, batch_size)
+
+
+@main.group()
+def weights() -> None:
+    """Pretrained weights: what there is, and how to bring them to a machine with no network."""
+
+
+@weights.command("list")
+@click.argument("part", required=False)
+@plainly
+def weights_list(part: str | None) -> None:
+    """List the presets (those whose name contains PART), and where their weights are."""
+    from kderm import commands
+
+    commands.weights_list(part or "")
+
+
+@weights.command("fetch")
+@click.argument("preset")
+@click.option("--into", type=click.Path(), help="Folder; default: where presets are looked for.")
+@plainly
+def weights_fetch(preset: str, into: str | None) -> None:
+    """Download the weights of PRESET into a folder that can be copied elsewhere."""
+    from kderm import commands
+
+    commands.weights_fetch(preset, into)
+
+
+@main.command()
+@plainly
+def doctor() -> None:
+    """Say what works on this machine: backends, device, precision, extras, weights."""
+    from kderm import commands
+
+    commands.doctor()

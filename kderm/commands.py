@@ -1,0 +1,293 @@
+"""What each verb of the command line does: call the rooms in order and tell what came of it."""
+
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from kderm import console, run_dir
+from kderm.config import Config, load_config
+from kderm.errors import UserError
+from kderm.run_dir import RunDir, open_run, runs_root
+from kderm.runtime import check_backend
+
+SYNTHETIC = "SYNTHETIC DATA: drawn by a program, not photographs. Its numbers say nothing medical."
+
+
+def prepare(config_path: str | None, run_name: str | None, overrides: Sequence[str]) -> None:
+    """`prepare`: manifest, image store, folds; print the class table and the leakage."""
+    config, run = load_config(config_path, overrides), named_run(config_path, run_name)
+    from kderm.data.prepare import prepare as prepare_data
+
+    with exclusive(run):
+        describe(config, prepare_data(config))
+    console.say(f"\nNext: {command_line('cv', config_path, run_name, overrides)}")
+
+
+def cross_validate(
+    config_path: str | None, run_name: str | None, folds: int | None, overrides: Sequence[str]
+) -> None:
+    """`cv`: all folds, then the ensemble and the report."""
+    if folds is not None:
+        overrides = [*overrides, f"folds.k={folds}"]
+    config, run = load_config(config_path, overrides), named_run(config_path, run_name)
+    announce(config, run)
+    from kderm.training.crossval import cross_validate as train_all
+
+    with exclusive(run):
+        train_all(config, run, show=lambda data: describe(config, data))
+        conclude(run)
+    images = unseen_demo(config) if config.data.dataset == "demo" else "YOUR_IMAGES/"
+    console.say(f"\nNext: python run.py ensemble-predict {images} --run {run.name}")
+
+
+def train(
+    config_path: str | None, run_name: str | None, fold: int, overrides: Sequence[str]
+) -> None:
+    """`train --fold K`: one member."""
+    config, run = load_config(config_path, overrides), named_run(config_path, run_name)
+    announce(config, run)
+    from kderm.training.crossval import cross_validate as train_some
+
+    with exclusive(run):
+        train_some(config, run, folds=[fold], show=lambda data: describe(config, data))
+    left = [number for number in range(config.folds.k) if not run.fold(number).is_done]
+    if left:
+        options = command_line(f"train --fold {left[0]}", config_path, run_name, overrides)
+        console.say(f"\nFolds left: {', '.join(map(str, left))}. Next: {options}")
+    else:
+        console.say(f"\nAll folds are finished. Next: python run.py evaluate {run.name}")
+
+
+def evaluate(run_name: str | None) -> None:
+    """`evaluate`: the ensemble and the report again, from the saved tables."""
+    run = open_run(run_name)
+    with exclusive(run):
+        conclude(run)
+
+
+def ensemble_predict(
+    sources: Sequence[str],
+    run_name: str | None,
+    out: str | None,
+    views: str | None,
+    combine: str | None,
+    batch_size: int,
+) -> None:
+    """`ensemble-predict`: predictions.csv, and a report where labels are known."""
+    check_backend()
+    from kderm.ensemble.bundle import read_bundle
+    from kderm.ensemble.inputs import find_inputs
+    from kderm.ensemble.predictor import ensemble_predict as predict
+
+    bundle = read_bundle(bundle_path(run_name))
+    inputs = find_inputs(sources, bundle.labels)
+    directory = Path(out) if out else bundle.directory / "predictions" / default_name(sources)
+    with console.progress("predicting") as report:
+        summary = predict(
+            bundle,
+            inputs,
+            directory,
+            views=views,
+            combine=combine,
+            batch_size=batch_size,
+            progress=report,
+        )
+    console.say(str(summary))
+
+
+def weights_list(part: str) -> None:
+    """`weights list`: the registry and where each row's weights are."""
+    from kderm.models.weights import list_weights
+
+    rows = [row for row in list_weights() if part.lower() in row["preset"].lower()]
+    if not rows:
+        raise UserError(f"No preset's name contains {part!r}. See all with: weights list")
+    header = list(rows[0])
+    console.say(console.table([[row[key] for key in header] for row in rows], header))
+
+
+def weights_fetch(preset: str, into: str | None) -> None:
+    """`weights fetch`: download for a machine with no network."""
+    check_backend()
+    from kderm.models.weights import fetch_weights, weights_root
+
+    path = fetch_weights(preset, Path(into) if into else weights_root())
+    console.say(f"{preset}: {path}\nUse it with: model.preset={preset} model.weights={path}")
+
+
+def doctor() -> None:
+    """`doctor`: what works here."""
+    from kderm.doctor import examine
+
+    console.say(console.table(examine(), ["what", "state"]))
+
+
+# === Pieces ===
+
+
+def named_run(config_path: str | None, run_name: str | None) -> RunDir:
+    """The folder of the run: by its name, else by the config file's name, else "demo"."""
+    name = run_name or (Path(config_path).stem if config_path else "demo")
+    if name.startswith(("_", ".")) or "/" in name or os.sep in name:
+        raise UserError(
+            "A run's name is one folder name that begins with a letter or a digit. "
+            f"Received: {name!r}. Choose another with --run NAME."
+        )
+    return RunDir(runs_root() / name)
+
+
+def bundle_path(run_name: str | None) -> Path:
+    """The bundle asked for: a run's name, a folder, or an ensemble.json anywhere."""
+    if run_name is not None and Path(run_name).is_file():
+        return Path(run_name)
+    return open_run(run_name).path
+
+
+def default_name(sources: Sequence[str]) -> str:
+    """A folder name for the predictions of `sources`."""
+    name = Path(sources[0]).resolve().stem.replace("*", "_") or "images"
+    return name if len(sources) == 1 else f"{name}_and_{len(sources) - 1}_more"
+
+
+def command_line(
+    verb: str, config_path: str | None, run_name: str | None, overrides: Sequence[str]
+) -> str:
+    """The command that does `verb` with the same options."""
+    parts = ["python run.py", verb]
+    parts += [f"--config {config_path}"] if config_path else []
+    parts += [f"--run {run_name}"] if run_name else []
+    return " ".join([*parts, *overrides])
+
+
+@contextlib.contextmanager
+def exclusive(run: RunDir) -> Iterator[None]:
+    """Hold the run's lock: two commands writing one run at a time would mix their files."""
+    import fcntl
+
+    run.path.mkdir(parents=True, exist_ok=True)
+    with open(run.path / ".lock", "w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                f"Another command is writing the run {run.name!r}. Wait for it, or choose another "
+                "name with --run NAME."
+            ) from None
+        yield
+
+
+def announce(config: Config, run: RunDir) -> None:
+    """Say what begins, loudly so where the data are not real."""
+    backend = check_backend()
+    if config.data.dataset == "demo":
+        console.say(f"*** {SYNTHETIC} ***")
+    console.say(
+        f"run {run.name} in {run.path}/ on {backend}: {config.model.preset} at {config.image.size} "
+        f"px, {config.folds.k} folds, {config.train.epochs} epochs"
+    )
+
+
+def describe(config: Config, data) -> None:
+    """Print what is in the data set, the class table per fold, and the leakage it avoids."""
+    from kderm.data.folds import class_table, leaked_images
+
+    folds = data.folds
+    table = class_table(folds)
+    groups = folds.table["group_id"].nunique()
+    for reason, count in data.manifest.dropped.items():
+        console.warn(f"{count} images dropped: {reason}")
+    for note in data.notes:
+        console.warn(note)
+    console.say(f"{len(folds.table)} images in {groups} groups; folds from {data.folds_path}")
+    header = ["class", *(str(column) for column in table.columns)]
+    console.say(
+        console.table(
+            [
+                [name, *row]
+                for name, row in zip(table.index, table.to_numpy().tolist(), strict=True)
+            ],
+            header,
+        )
+    )
+    leaked = leaked_images(folds)
+    share = leaked / max(1, len(folds.table))
+    console.say(
+        f"An image-level split would have put {leaked} images ({share:.0%}) in another fold than "
+        "an image of the same group. Here: 0."
+    )
+
+
+def conclude(run: RunDir) -> None:
+    """Join the out-of-fold tables, write the bundle and the report, print the headline."""
+    from kderm.ensemble.bundle import join_oof, write_bundle
+    from kderm.evaluation.report import write_report
+
+    predictions = join_oof(run)
+    write_bundle(run)
+    facts, histories, config = run_facts(run)
+    with console.progress("resampling groups for the intervals") as report:
+        metrics = write_report(
+            predictions,
+            run.path,
+            title=f"Out-of-fold report of {run.name}",
+            histories=histories,
+            facts=facts,
+            checkpoint=config.train.checkpoint,
+            monitor=config.train.monitor,
+            progress=report,
+        )
+    rows = []
+    for name in ("macro_auc", "balanced_accuracy", "macro_f1"):
+        pooled, spread = metrics["pooled"][name], metrics["fold_mean"][name]
+        interval = f"{number(pooled['low'])} to {number(pooled['high'])}"
+        folds = f"{number(spread['mean'])} +- {number(spread['sd'])}"
+        rows.append([name, number(pooled["value"]), interval, folds])
+    console.say("\n" + console.table(rows, ["out-of-fold", "pooled", "95 % interval", "folds"]))
+    console.say(f"\nReport: {run.report}")
+
+
+def number(value: float | None) -> str:
+    """Three decimals, or "n/a" where a value is undefined."""
+    return "n/a" if value is None else f"{value:.3f}"
+
+
+def run_facts(run: RunDir) -> tuple[dict[str, object], dict[int, object], Config]:
+    """The facts table of the report, the histories by fold, and the config of a run."""
+    import json
+
+    import pandas as pd
+
+    config = load_config(run.config)
+    environment = json.loads(run.environment.read_text())
+    done = [json.loads(run.fold(fold).done.read_text()) for fold in range(config.folds.k)]
+    facts: dict[str, object] = {"warning": SYNTHETIC} if config.data.dataset == "demo" else {}
+    facts |= {
+        "data set": config.data.dataset,
+        "backbone": config.model.preset,
+        "weights": config.model.weights,
+        "parameters": f"{done[0]['parameters']:,}",
+        "input": f"{config.image.size} px, cut from {config.image.stored_shape} (h, w)",
+        "loss": f"{config.loss.name}, class weights {config.loss.class_weights}",
+        "epochs": f"{config.train.epochs} ({config.train.frozen_epochs} with a frozen backbone)",
+        "views": config.predict.views,
+        "device": " / ".join(sorted({fold["device"] for fold in done})),
+        "backend": " / ".join(sorted({fold["backend"] for fold in done})),
+        "precision": " / ".join(sorted({fold["precision"] for fold in done})),
+        "training time": f"{sum(fold['seconds'] for fold in done) / 60:.1f} min",
+        "versions": f"kderm {environment['kderm']}, keras {environment['keras']}",
+        "config digest": config.digest[:12],
+    }
+    histories = {fold: pd.read_csv(run.fold(fold).history) for fold in range(config.folds.k)}
+    return facts, histories, config
+
+
+def unseen_demo(config: Config) -> Path:
+    """A second demo data set with another seed, with its labels, for trying prediction."""
+    from kderm.data.datasets.demo import write_demo
+
+    size = config.data.demo_size
+    seed = config.seed + 1
+    root = run_dir.demo_data_dir(f"unseen-{size}-seed{seed}")
+    write_demo(root, 105, seed=seed, height=size)
+    return root / "HAM10000_metadata.csv"

@@ -1,0 +1,141 @@
+"""The end of each step and epoch: progress, NaN check, scoring, checkpoint, state."""
+
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from kderm.errors import UserError
+from kderm.training.optimizer import inner_optimizer
+from kderm.training.state import FoldState, save_state, save_weights
+
+# Scores the held-out fold with the current weights: history columns, the monitor among them.
+Scorer = Callable[[], dict[str, float]]
+
+
+class StopOnNan(keras.callbacks.Callback):
+    """End training with a clear word when the loss is no longer a number."""
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        loss = float((logs or {}).get("loss", 0.0))
+        if not math.isfinite(loss):
+            raise UserError(
+                f"The training loss became {loss} at step {batch + 1}. Expected a finite number. "
+                "Lower train.learning_rate, keep train.clip_norm, or set train.precision=float32; "
+                "the run continues from its last whole epoch when started again."
+            )
+
+
+class StepProgress(keras.callbacks.Callback):
+    """Report (steps done, steps of the epoch)."""
+
+    def __init__(self, report: Callable[[int, int], None], steps: int) -> None:
+        super().__init__()
+        self.report = report
+        self.steps = steps
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        self.report(batch + 1, self.steps)
+
+
+class EpochEnd(keras.callbacks.Callback):
+    """Score the held-out fold, keep the best weights, decide on stopping, save the state.
+
+    The order makes a kill at any moment harmless: chosen weights first, then the state that refers
+    to them. An epoch that was cut off is repeated from the state before it, with the same draws.
+    """
+
+    def __init__(
+        self,
+        state: FoldState,
+        *,
+        phase: str,
+        variables: list,
+        score: Scorer,
+        monitor: str,
+        checkpoint: str,
+        patience: int | None,
+        state_path: Path,
+        chosen_path: Path,
+        say: Callable[[dict], None],
+    ) -> None:
+        """Args:
+        state: changed in place, one history row an epoch.
+        phase: "frozen" or "fine_tune".
+        variables: the classifier's variables.
+        score: scores the held-out fold with the current weights.
+        monitor: the history column (without "val_") that picks the best epoch.
+        checkpoint: "best" keeps the weights of the best epoch, "last" those of the last one.
+        patience: epochs without a better monitor before stopping; None never stops.
+        state_path: where the state goes.
+        chosen_path: where the weights of the chosen epoch go.
+        say: told each new history row.
+        """
+        super().__init__()
+        self.state = state
+        self.phase = phase
+        self.variables = variables
+        self.score = score
+        self.monitor = f"val_{monitor}"
+        self.checkpoint = checkpoint
+        self.patience = patience
+        self.state_path = state_path
+        self.chosen_path = chosen_path
+        self.say = say
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        self.started = time.monotonic()
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        state, optimizer = self.state, self.model.optimizer
+        row = {
+            "epoch": epoch + 1,
+            "phase": self.phase,
+            "learning_rate": float(keras.ops.convert_to_numpy(optimizer.learning_rate)),
+            "loss": float((logs or {})["loss"]),
+        }
+        raw = swap_in_average(optimizer, self.model.trainable_variables)
+        row |= self.score()
+        value = row[self.monitor]
+        value = -math.inf if math.isnan(value) else value  # a class is absent from the fold
+        better = state.best is None or value > state.best
+        if better:
+            state.best, state.best_epoch, state.waited = value, epoch + 1, 0
+        else:
+            state.waited += 1
+        if better or self.checkpoint == "last":
+            save_weights(self.chosen_path, self.variables)
+        swap_back(self.model.trainable_variables, raw)
+
+        row["seconds"] = round(time.monotonic() - self.started, 2)
+        state.epoch, state.phase = epoch + 1, self.phase
+        state.seconds += row["seconds"]
+        state.history.append(row)
+        if self.patience is not None and state.waited >= self.patience:
+            state.stopped = self.model.stop_training = True
+        save_state(self.state_path, state, self.variables, optimizer.variables)
+        self.say(row)
+
+
+def swap_in_average(optimizer, variables: list) -> list[np.ndarray] | None:
+    """Put the optimizer's weight averages, where it keeps them, into the trainable variables.
+
+    Returns:
+        The values to give to `swap_back`, or None without averages.
+    """
+    inner = inner_optimizer(optimizer)
+    if not inner.use_ema:
+        return None
+    raw = [keras.ops.convert_to_numpy(variable.value) for variable in variables]
+    for variable, average in zip(variables, inner._model_variables_moving_average, strict=True):
+        variable.assign(average)
+    return raw
+
+
+def swap_back(variables: list, raw: list[np.ndarray] | None) -> None:
+    """Undo `swap_in_average`."""
+    for variable, value in zip(variables, raw or [], strict=raw is not None):
+        variable.assign(value)

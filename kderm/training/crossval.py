@@ -1,0 +1,71 @@
+"""All folds of a run, or some: freeze the config, prepare the data, train what is missing."""
+
+from collections.abc import Callable, Sequence
+
+from kderm import console
+from kderm.atomic import write_json, write_text
+from kderm.config import Config, config_difference, load_config
+from kderm.data.prepare import Prepared, prepare
+from kderm.errors import UserError
+from kderm.run_dir import RunDir
+from kderm.runtime import environment_record
+
+
+def cross_validate(
+    config: Config,
+    run: RunDir,
+    *,
+    folds: Sequence[int] | None = None,
+    show: Callable[[Prepared], None] | None = None,
+) -> None:
+    """Train the members of `run` that are not finished yet.
+
+    Args:
+        config: the whole config; a run that was started with another one is refused.
+        run: where everything goes.
+        folds: the folds to train; None for all.
+        show: told the prepared data before training begins.
+
+    Raises:
+        UserError: another config, a fold out of range, or anything wrong with the data.
+    """
+    wanted = list(range(config.folds.k)) if folds is None else list(folds)
+    outside = [fold for fold in wanted if not 0 <= fold < config.folds.k]
+    if outside:
+        raise UserError(
+            f"Folds are numbered 0 to {config.folds.k - 1} (folds.k={config.folds.k}). "
+            f"Received: {', '.join(map(str, outside))}."
+        )
+    refuse_other_config(config, run)
+    data = prepare(config, run)
+    freeze(config, run)
+    if show is not None:
+        show(data)
+    from kderm.training.fold import train_fold
+
+    for fold in wanted:
+        train_fold(config, data, run, fold)
+
+
+def refuse_other_config(config: Config, run: RunDir) -> None:
+    """Refuse to continue a run with a config that differs from the one it was started with."""
+    if not run.config.exists():
+        return
+    difference = config_difference(load_config(run.config), config)
+    if difference:
+        changes = "\n".join(f"  {line}" for line in difference)
+        raise UserError(
+            f"The run {run.name!r} was started with another config (started with -> asked for):\n"
+            f"{changes}\nGive the new experiment a name of its own with --run NAME, or repeat the "
+            f"command with the old values to continue {run.name!r}."
+        )
+
+
+def freeze(config: Config, run: RunDir) -> None:
+    """Write the config and the environment once, when the run starts."""
+    if not run.config.exists():
+        write_json(run.environment, environment_record())
+        write_text(run.config, config.to_yaml())
+    unfinished = [fold for fold in range(config.folds.k) if not run.fold(fold).is_done]
+    if len(unfinished) < config.folds.k:
+        console.say(f"run {run.name}: folds {unfinished or 'none'} left to train")

@@ -1,0 +1,100 @@
+"""The end of a fold: the chosen weights become a member file, its held-out table, `done.json`."""
+
+import hashlib
+
+import keras
+import numpy as np
+import pandas as pd
+
+from kderm import console
+from kderm.atomic import atomic_path, write_csv, write_json
+from kderm.config import Config
+from kderm.data.batches import RowsOf
+from kderm.data.prepare import Prepared
+from kderm.data.views import view_transforms
+from kderm.evaluation.metrics import epoch_metrics
+from kderm.models.classifier import load_classifier, set_backbone_trainable
+from kderm.models.forward import Forward
+from kderm.run_dir import FoldDir
+from kderm.runtime import device_name
+from kderm.training.split import FoldData
+from kderm.training.state import FoldState, load_weights
+
+
+def finish(
+    config: Config,
+    data: Prepared,
+    images: FoldData,
+    place: FoldDir,
+    fold: int,
+    classifier: keras.Model,
+    state: FoldState,
+    precision: str,
+) -> None:
+    """Save the chosen epoch as a plain float32 member, predict with that file, mark as done."""
+    load_weights(place.chosen, classifier.variables)
+    set_backbone_trainable(classifier, True)
+    save_member(place, classifier)
+    probabilities = predict_held_out(config, data, images, place)
+    write_csv(place.oof, oof_table(data, images, fold, probabilities))
+    history = pd.DataFrame(state.history)
+    last = config.train.checkpoint == "last"
+    chosen_epoch = state.epoch if last else state.best_epoch
+    history["chosen"] = (history["epoch"] == chosen_epoch).astype(int)
+    write_csv(place.history, history)
+    write_json(
+        place.done,
+        {
+            "fold": fold,
+            "k": data.folds.k,
+            "scores": epoch_metrics(images.held_out_labels, probabilities),
+            "best_epoch": chosen_epoch,
+            "epochs": state.epoch,
+            "checkpoint": config.train.checkpoint,
+            "monitor": config.train.monitor,
+            "seconds": round(state.seconds, 1),
+            "train_images": len(images.train),
+            "held_out_images": len(images.held_out),
+            "model_sha256": hashlib.sha256(place.model.read_bytes()).hexdigest(),
+            "parameters": classifier.count_params(),
+            "backend": keras.backend.backend(),
+            "device": device_name(),
+            "precision": precision,
+            "batch_size": state.micro_batch,
+            "config_digest": config.digest,
+        },
+    )
+    place.state.unlink(missing_ok=True)
+    place.chosen.unlink(missing_ok=True)
+
+
+def save_member(place: FoldDir, classifier: keras.Model) -> None:
+    """Write `model.keras` with every layer in float32, whatever it was trained in."""
+    for layer in classifier._flatten_layers():
+        layer.dtype_policy = keras.dtype_policies.DTypePolicy("float32")
+    with atomic_path(place.model) as temporary:
+        classifier.save(temporary)
+
+
+def predict_held_out(
+    config: Config, data: Prepared, images: FoldData, place: FoldDir
+) -> np.ndarray:
+    """Probabilities (n, k) of the held-out fold by the member as saved, mean over the views."""
+    frame = config.image.stored_shape
+    member = Forward(
+        load_classifier(place.model), frame, config.predict.batch_size, fused=config.train.fused
+    )
+    with console.progress("predicting the held-out fold") as report:
+        frames = RowsOf(data.store.images, images.held_out)
+        return member(frames, view_transforms(config.predict.views, frame), report).mean(axis=1)
+
+
+def oof_table(
+    data: Prepared, images: FoldData, fold: int, probabilities: np.ndarray
+) -> pd.DataFrame:
+    """The out-of-fold rows of one fold: ids, groups, what is known of the image, probabilities."""
+    known = data.manifest.table.drop(columns=["path", "label"]).set_index("image_id")
+    folds = data.folds.table.set_index("image_id").loc[images.held_out_ids, ["group_id", "label"]]
+    table = known.loc[images.held_out_ids].join(folds).reset_index()
+    table["fold"] = fold
+    return table.assign(**{name: probabilities[:, i] for i, name in enumerate(data.labels.columns)})

@@ -1,0 +1,69 @@
+"""Images sorted into one folder a class: `<root>/<class>/*.jpg`, with `train/`, `val/` above or not."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from kderm.data.datasets.image_index import ids_of, index_images
+from kderm.data.manifest import RawRows
+from kderm.errors import UserError
+from kderm.labels import LabelSpace
+
+_SPLITS = ("train", "training", "val", "valid", "validation", "test", "testing")
+
+
+def read_class_folders(root: Path, labels: LabelSpace, table: Path | None = None) -> RawRows:
+    """One row an image file; `row` is its position in the sorted list of files, from 1.
+
+    The class is the topmost folder below `root` that stands for a label; where none does, the topmost
+    folder that is not the name of a split, and the manifest will call it unknown.
+
+    Args:
+        root: the folder that holds the class folders.
+        labels: tells class folders from others.
+        table: must be None; folders need no table.
+    """
+    if table is not None:
+        raise UserError(
+            "data.dataset=class_folders takes its labels from folder names. Received data.table="
+            f"{table}. Leave it out, or choose data.dataset=table."
+        )
+    index = index_images(root)
+    paths = [path for path in index.paths if "/" in path]
+    notes = [
+        "Class folders have no lesion ids: leakage between folds cannot be ruled out. "
+        "Known duplicates can be listed in data.duplicates."
+    ]
+    if len(paths) < len(index.paths):
+        count = len(index.paths) - len(paths)
+        notes.append(f"{count} image(s) directly in {root} belong to no class and are left out.")
+    if not paths:
+        raise UserError(
+            f"Expected images in class folders, {root}/<class>/*.jpg with classes such as "
+            f"{', '.join(labels.codes)}. Received: no image in any folder below {root}."
+        )
+    classes: dict[str, str] = {}
+    for folder in {path.rsplit("/", 1)[0] for path in paths}:
+        classes[folder] = _class_of(folder.split("/"), labels)
+    rows = pd.DataFrame(
+        {
+            "image_id": ids_of(paths),
+            "path": [index.full(path) for path in paths],
+            "lesion_id": None,
+            "patient_id": None,
+            "label": [classes[path.rsplit("/", 1)[0]] for path in paths],
+            "age": None,
+            "sex": None,
+            "site": None,
+            "source": None,
+            "row": range(1, len(paths) + 1),
+        }
+    )
+    return RawRows(rows, [], notes)
+
+
+def _class_of(folders: list[str], labels: LabelSpace) -> str:
+    for folder in folders:
+        if labels.resolve(folder) is not None:
+            return folder
+    return next((folder for folder in folders if folder.lower() not in _SPLITS), folders[-1])

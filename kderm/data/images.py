@@ -1,0 +1,239 @@
+"""Decoding: an image file becomes a uint8 RGB frame of a fixed size.
+
+The one decoder of the project: the image store (training) and the predictor both call `read_image`,
+so a picture has the same pixels on both sides. Knows files and pixels; no tables, no Keras.
+"""
+
+import io
+import os
+import re
+import stat
+import struct
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from kderm.errors import UserError
+
+# Takes part in every store digest. Raise it when a change below changes any pixel.
+DECODER_VERSION = "1"
+
+# What a folder search takes for an image, lower case.
+IMAGE_SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".jp2"}
+)
+
+# BICUBIC with Pillow's support scaled to the ratio, which is what antialiases. LANCZOS rings
+# visibly along hairs and ruler marks, BOX is uneven at ratios that are not whole numbers.
+_FILTER = Image.Resampling.BICUBIC
+
+# EXIF orientation to the transposition that undoes it. Source: CIPA DC-008 (Exif 2.32), tag 0x0112.
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_ORIENTATION_TAG = 0x0112
+
+
+@dataclass(frozen=True)
+class ImageSpec:
+    """The facts that fix a frame's pixels; they live in the ensemble bundle.
+
+    Attributes:
+        height, width: of the frame, in pixels.
+    """
+
+    height: int
+    width: int
+
+    def __post_init__(self) -> None:
+        if not (self.height >= 1 and self.width >= 1):
+            raise UserError(
+                "A frame needs a height and a width of at least 1 pixel. "
+                f"Received: height={self.height}, width={self.width}"
+            )
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(height, width, 3)."""
+        return self.height, self.width, 3
+
+    def to_dict(self) -> dict[str, int]:
+        """Plain data for JSON; `from_dict` is its inverse."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: dict) -> "ImageSpec":
+        """The spec that `to_dict` described."""
+        return cls(int(data["height"]), int(data["width"]))
+
+
+class UnreadableImage(Exception):
+    """A file that gives no pixels; `.reason` says why in a few words."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+def read_image(source: str | os.PathLike | bytes, spec: ImageSpec) -> np.ndarray:
+    """Decode, turn upright, and resize to cover the frame with the centre kept.
+
+    EXIF orientation is applied, transparency is laid on white, 16-bit grey is scaled to 8 bits, an
+    animation gives its first frame, colour profiles are ignored. A picture that has the frame's
+    scale already is cropped without any resampling. A JPEG at least four times larger than needed
+    is decoded at a half, a quarter or an eighth of its size (never below twice the need), chosen
+    from the file and `spec` alone, so that training and prediction agree.
+
+    Args:
+        source: path of a file, or the file's bytes.
+        spec: the frame.
+
+    Returns:
+        uint8 array (height, width, 3), RGB.
+
+    Raises:
+        UnreadableImage: missing, empty, truncated, too large, not an image, ...
+    """
+    data = source if isinstance(source, bytes) else _read_bytes(Path(source))
+    if not data:
+        raise UnreadableImage("the file is empty")
+    if data.startswith(b"\xff\xd8") and not _jpeg_is_whole(data):
+        raise UnreadableImage("truncated JPEG: it has no end marker")
+    try:
+        return _decode(io.BytesIO(data), spec)
+    except UnreadableImage:
+        raise
+    except UnidentifiedImageError:
+        raise UnreadableImage("not an image in a known format") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise UnreadableImage(_too_large()) from None
+    except MemoryError:
+        raise UnreadableImage("not enough memory to decode it") from None
+    # Pillow's plugins raise whatever a damaged file drives them into (SyntaxError, struct.error,
+    # KeyError, ...); one bad file must not stop the rest.
+    except Exception as error:
+        raise UnreadableImage(_short(error)) from None
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        kind = path.stat().st_mode
+        if stat.S_ISDIR(kind):
+            raise UnreadableImage("a folder, not a file")
+        if not stat.S_ISREG(kind):  # reading a pipe or a device might never end
+            raise UnreadableImage("not a regular file")
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise UnreadableImage("the file does not exist") from None
+    except PermissionError:
+        raise UnreadableImage("no permission to read the file") from None
+    except OSError as error:
+        raise UnreadableImage(error.strerror or _short(error)) from None
+
+
+def _decode(stream: BinaryIO, spec: ImageSpec) -> np.ndarray:
+    with Image.open(stream) as image:
+        if image.width * image.height > Image.MAX_IMAGE_PIXELS:
+            raise UnreadableImage(_too_large())
+        if image.format in ("JPEG", "MPO"):
+            _scale_while_decoding(image, spec)
+        image.load()
+        upright = _UPRIGHT.get(_orientation(image))
+        rgb = _to_rgb(image)
+        if upright is not None:
+            rgb = rgb.transpose(upright)
+        return np.asarray(_cover(rgb, spec))
+
+
+def _scale_while_decoding(image: Image.Image, spec: ImageSpec) -> None:
+    # libjpeg's scaling is a crude filter: it stops at twice the frame and `_cover` does the rest.
+    # `draft` keeps both sides at or above what it is asked for, so it acts from a factor of 4 on.
+    width, height = 2 * spec.width, 2 * spec.height
+    if _orientation(image) >= 5:
+        width, height = height, width
+    image.draft(None, (width, height))
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        return int(image.getexif().get(_ORIENTATION_TAG, 1))
+    except Exception:  # a damaged EXIF block takes nothing from the pixels
+        return 1
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "F":
+        raise UnreadableImage("floating-point pixels have no agreed range")
+    if image.mode.startswith("I"):
+        return _grey16_to_rgb(np.asarray(image))
+    if image.mode in ("RGBa", "La") or image.has_transparency_data:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, (255, 255, 255, 255))
+        image = Image.alpha_composite(white, image)
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _grey16_to_rgb(grey: np.ndarray) -> Image.Image:
+    # By the format's full range, not by the picture's, so that exposure is kept.
+    if grey.min() < 0 or grey.max() > 65535:
+        raise UnreadableImage("32-bit pixels have no agreed range")
+    eight_bits = ((grey.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    return Image.fromarray(eight_bits).convert("RGB")
+
+
+def _cover(image: Image.Image, spec: ImageSpec) -> Image.Image:
+    """Resize to cover the frame and crop its centre, in one resample."""
+    scale = min(image.width / spec.width, image.height / spec.height)
+    if scale == 1:
+        left, top = (image.width - spec.width) // 2, (image.height - spec.height) // 2
+        return image.crop((left, top, left + spec.width, top + spec.height))
+    # min: rounding must not push the box over the edge, which Pillow refuses.
+    width = min(spec.width * scale, image.width)
+    height = min(spec.height * scale, image.height)
+    left, top = (image.width - width) / 2, (image.height - height) / 2
+    box = (left, top, left + width, top + height)
+    return image.resize((spec.width, spec.height), _FILTER, box=box)
+
+
+def _jpeg_is_whole(data: bytes) -> bool:
+    """Whether the marker segments of a JPEG run to its end marker.
+
+    Pillow raises when data ends early, but a download that was cut and padded with zeros, or cut
+    inside the last rows, decodes to grey without a word. Source: ITU-T T.81, annex B.
+    """
+    position = 2
+    while True:
+        marker = _JPEG_MARKER.search(data, position)
+        if marker is None:
+            return False
+        code, position = data[marker.end() - 1], marker.end()
+        if code == 0xD9:
+            return True
+        if code in (0x01, 0xD8):  # TEM and a stray start marker carry no length
+            continue
+        if position + 2 > len(data):
+            return False
+        (length,) = struct.unpack_from(">H", data, position)
+        position += length
+
+
+# Not stuffed zeros, fill bytes or restart markers, which belong to the compressed data.
+_JPEG_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]", re.DOTALL)
+
+
+def _too_large() -> str:
+    return f"more than {Image.MAX_IMAGE_PIXELS / 1e6:.0f} million pixels"
+
+
+def _short(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return (lines[0] if lines else type(error).__name__)[:160]

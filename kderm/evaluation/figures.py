@@ -4,6 +4,8 @@ One style throughout: a class keeps its colour in every figure. Matplotlib is im
 figure is drawn, through its object interface, so no window system or pyplot state is touched.
 """
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -212,32 +214,21 @@ def plot_reliability(path: Path, predictions: Predictions) -> None:
             below.grid(False)
 
 
-class _figure:
+@contextlib.contextmanager
+def _figure(path: Path, size: tuple[float, float]) -> Iterator["Figure"]:
     """A figure in the room's style, saved to `path` when the block ends without an error."""
+    import matplotlib
+    from matplotlib.figure import Figure
 
-    def __init__(self, path: Path, size: tuple[float, float]) -> None:
-        self.path, self.size = path, size
-
-    def __enter__(self) -> "Figure":
-        import matplotlib
-        from matplotlib.figure import Figure
-
-        self._style = matplotlib.rc_context(STYLE)
-        self._style.__enter__()
-        self._drawn = Figure(figsize=self.size, layout="constrained")
-        return self._drawn
-
-    def __exit__(self, *error: object) -> None:
-        try:
-            if error[0] is None:
-                with atomic.atomic_path(self.path) as temporary:
-                    # No software version in the file: the same table gives the same bytes.
-                    self._drawn.savefig(temporary, metadata={"Software": None})
-        finally:
-            self._style.__exit__(None, None, None)
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=size, layout="constrained")
+        yield figure
+        with atomic.atomic_path(path) as temporary:
+            # No software version in the file: the same table gives the same bytes.
+            figure.savefig(temporary, metadata={"Software": None})
 
 
-def _classes(predictions: Predictions):  # noqa: ANN202
+def _classes(predictions: Predictions) -> Iterator[tuple[int, str, np.ndarray, np.ndarray]]:
     """Position, code, truth bool (n,) and score float (n,) of each class that has an image."""
     y, probabilities = predictions.y, predictions.probabilities
     for j, code in enumerate(predictions.labels.codes):

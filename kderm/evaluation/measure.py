@@ -1,0 +1,212 @@
+"""All numbers of the report, as the plain nested dict that becomes metrics.json.
+
+Reads a `Predictions` table, returns data for `report` and `compare`. Draws and writes nothing.
+"""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from kderm.evaluation import calibration
+from kderm.evaluation.intervals import Interval, group_intervals
+from kderm.evaluation.metrics import Scorecard, confusion_matrix, summarise
+from kderm.evaluation.operating_points import (
+    OperatingPoint,
+    malignant_operating_point,
+    malignant_score,
+    malignant_truth,
+)
+from kderm.evaluation.predictions import Predictions
+
+LEVEL = 0.95
+# Below this many positives a class's numbers say little, whatever their intervals.
+FEW_POSITIVES = 10
+PER_CLASS = ("auc", "average_precision", "sensitivity", "specificity", "ppv", "npv", "f1")
+
+
+def measure(
+    predictions: Predictions,
+    *,
+    checkpoint: str | None,
+    resamples: int = 1000,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict:
+    """Everything that can be counted in a predictions table.
+
+    Args:
+        predictions: labelled predictions, out-of-fold or external.
+        checkpoint: "best" or "last", how each fold's checkpoint was chosen; None if unknown.
+        resamples: bootstrap resamples of whole groups.
+        progress: called with (resamples done, resamples).
+
+    Returns:
+        The content of metrics.json, plain data without NaN (None instead): n_images, n_groups,
+        pooled, folds, fold_mean, per_class, confusion, calibration, malignant, ...
+    """
+    summary = _flat_summary(predictions)
+    point = malignant_operating_point(predictions)
+    intervals = group_intervals(
+        _statistic(predictions, point),
+        predictions.groups,
+        resamples=resamples,
+        level=LEVEL,
+        progress=progress,
+    )
+    folds = _folds(predictions) if predictions.has_folds else []
+    codes = predictions.labels.codes
+    overall = [name for name, value in summary.items() if isinstance(value, float)]
+    result = {
+        "n_images": len(predictions),
+        "n_groups": len(set(predictions.groups)),
+        "groups_in_several_folds": _groups_in_several_folds(predictions),
+        "classes": list(codes),
+        "pooled": {
+            name: _with_interval(summary[name], intervals.get(_interval_name(name)))
+            for name in overall
+        },
+        "folds": folds,
+        "fold_mean": _fold_mean(folds, overall),
+        "per_class": {
+            code: _class_numbers(code, summary["per_class"][code], intervals) for code in codes
+        },
+        "confusion": confusion_matrix(predictions.y, predictions.probabilities).tolist(),
+        "undecided": summary["undecided"],
+        "absent_classes": summary["absent"],
+        "few_positives": [
+            code for code in codes if 0 < summary["per_class"][code]["n"] < FEW_POSITIVES
+        ],
+        "calibration": _calibration(predictions, summary),
+        "malignant": _malignant(point, intervals),
+        "checkpoint_saw_scored_fold": _saw_scored_fold(predictions, checkpoint),
+        "resamples": resamples,
+        "level": LEVEL,
+    }
+    return without_nan(result)
+
+
+def without_nan(value: object) -> object:
+    """`value` with NaN and infinities as None, all the way down: JSON knows neither."""
+    if isinstance(value, dict):
+        return {key: without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_nan(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def _flat_summary(predictions: Predictions) -> dict:
+    summary = summarise(predictions.y, predictions.probabilities, predictions.labels)
+    if "mel" in summary["per_class"]:
+        summary["mel_auc"] = summary["per_class"]["mel"]["auc"]
+    return summary
+
+
+def _interval_name(name: str) -> str:
+    return "auc/mel" if name == "mel_auc" else name
+
+
+def _statistic(
+    predictions: Predictions, point: OperatingPoint | None
+) -> Callable[[np.ndarray], dict[str, float]]:
+    """The scorecard, and how the malignant flag does at its fixed threshold."""
+    card = Scorecard(predictions.y, predictions.probabilities, predictions.labels)
+    if point is None:
+        return card
+    truth = malignant_truth(predictions.y, predictions.labels)
+    flagged = malignant_score(predictions.probabilities, predictions.labels) >= point.threshold
+
+    def statistic(weights: np.ndarray) -> dict[str, float]:
+        result = card(weights)
+        for name, side, right in (
+            ("malignant_sensitivity", truth, flagged),
+            ("malignant_specificity", ~truth, ~flagged),
+        ):
+            total = weights[side].sum()
+            result[name] = weights[side & right].sum() / total if total else math.nan
+        return result
+
+    return statistic
+
+
+def _with_interval(value: float, interval: Interval | None) -> dict[str, float]:
+    interval = interval or Interval(math.nan, math.nan)
+    return {"value": value, "low": interval.low, "high": interval.high}
+
+
+def _class_numbers(code: str, numbers: dict, intervals: dict[str, Interval]) -> dict:
+    result = {"n": numbers["n"]}
+    for name in PER_CLASS:
+        result[name] = _with_interval(numbers[name], intervals.get(f"{name}/{code}"))
+    return result | {"auc_sens_80": {"value": numbers["auc_sens_80"], "low": None, "high": None}}
+
+
+def _folds(predictions: Predictions) -> list[dict]:
+    """One dict a fold: its number, images, groups and overall metrics."""
+    rows = []
+    for fold in np.unique(predictions.folds).tolist():
+        part = Predictions(predictions.table[predictions.folds == fold], predictions.labels)
+        summary = _flat_summary(part)
+        numbers = {name: value for name, value in summary.items() if isinstance(value, float)}
+        size = {"n_images": len(part), "n_groups": len(set(part.groups))}
+        rows.append({"fold": fold, **size, **numbers, "absent_classes": summary["absent"]})
+    return rows
+
+
+def _fold_mean(folds: list[dict], names: list[str]) -> dict[str, dict[str, float]]:
+    """Mean and sample standard deviation over the folds in which the metric is defined."""
+    result = {}
+    for name in names if folds else []:
+        values = np.array([fold[name] for fold in folds])
+        values = values[~np.isnan(values)]
+        result[name] = {
+            "mean": float(values.mean()) if len(values) else math.nan,
+            "sd": float(values.std(ddof=1)) if len(values) > 1 else math.nan,
+        }
+    return result
+
+
+def _calibration(predictions: Predictions, summary: dict) -> dict:
+    right, confidence = calibration.top_label(predictions.y, predictions.probabilities)
+    result = {
+        "ece": summary["ece"],
+        "bins": calibration.BINS,
+        "mean_confidence": float(confidence.mean()),
+        "share_right": float(right.mean()),
+        "brier": summary["brier"],
+        "log_loss": summary["log_loss"],
+    }
+    if predictions.labels.malignant:
+        truth = malignant_truth(predictions.y, predictions.labels)
+        score = malignant_score(predictions.probabilities, predictions.labels)
+        result["malignant_ece"] = calibration.reliability_bins(truth, score).expected_error
+    return result
+
+
+def _malignant(point: OperatingPoint | None, intervals: dict[str, Interval]) -> dict:
+    """Youden's operating point; values are NaN where there is nothing to choose between."""
+    point = point or OperatingPoint(math.nan, math.nan, math.nan)
+    result = {
+        "threshold": point.threshold,
+        "sensitivity": point.sensitivity,
+        "specificity": point.specificity,
+        "rule": point.rule,
+    }
+    for name in ("sensitivity", "specificity"):
+        interval = intervals.get(f"malignant_{name}", Interval(math.nan, math.nan))
+        result |= {f"{name}_low": interval.low, f"{name}_high": interval.high}
+    return result
+
+
+def _groups_in_several_folds(predictions: Predictions) -> int | None:
+    if not predictions.has_folds:
+        return None
+    folds_of = predictions.table.groupby("group_id", sort=False)["fold"].nunique()
+    return int((folds_of > 1).sum())
+
+
+def _saw_scored_fold(predictions: Predictions, checkpoint: str | None) -> bool | None:
+    if checkpoint is None or not predictions.has_folds:
+        return None
+    return checkpoint == "best"

@@ -1,0 +1,367 @@
+"""The report, rebuilt from the predictions table alone: metrics.json, report.md and figures/.
+
+Reads a `Predictions` table and, where they exist, the training histories. Must stay free of Keras,
+so that a report can be rebuilt anywhere, years later, without a model or an image.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+
+from kderm import atomic
+from kderm.errors import UserError
+from kderm.evaluation import figures
+from kderm.evaluation.intervals import Interval
+from kderm.evaluation.measure import FEW_POSITIVES, measure
+from kderm.evaluation.predictions import Predictions
+
+HEADLINE = {
+    "macro_auc": "Macro AUC (one against the rest)",
+    "mel_auc": "Melanoma AUC",
+    "malignant_auc": "Malignant AUC",
+    "balanced_accuracy": "Balanced accuracy (ISIC)",
+    "macro_f1": "Macro F1",
+    "weighted_f1": "Weighted F1",
+    "accuracy": "Accuracy",
+}
+FOLD_COLUMNS = {
+    "macro_auc": "macro AUC",
+    "mel_auc": "mel AUC",
+    "malignant_auc": "malignant AUC",
+    "balanced_accuracy": "balanced accuracy",
+    "macro_f1": "macro F1",
+    "weighted_f1": "weighted F1",
+    "accuracy": "accuracy",
+}
+FIGURES = {
+    "roc": "ROC curve of each class",
+    "precision_recall": "Precision-recall curve of each class",
+    "confusion": "Confusion matrix",
+    "reliability": "Reliability diagram",
+    "training_curves": "Training curves of all folds",
+}
+MONITORS = ("macro_auc", "balanced_accuracy", "macro_f1")
+SYNTHETIC = "synthetic data"
+UNDEFINED = "–"
+
+
+def write_report(
+    predictions: Predictions,
+    directory: Path,
+    *,
+    title: str,
+    histories: dict[int, pd.DataFrame] | None,
+    facts: dict[str, object],
+    checkpoint: str | None,
+    monitor: str | None,
+    resamples: int = 1000,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict:
+    """Write metrics.json, report.md and figures/*.png into `directory`.
+
+    Args:
+        predictions: labelled predictions, out-of-fold or external.
+        directory: where to write; made if absent.
+        title: heading of the report.
+        histories: fold to history table, for the training curves; None or empty without.
+        facts: printed as a small table (config, preset, views, device, seconds, versions, ...);
+            the entry "synthetic data", if there and true, becomes a warning at the top.
+        checkpoint: "best" or "last", how each fold's checkpoint was chosen; None if unknown.
+        monitor: the metric that chose the checkpoint; also the one drawn by epoch.
+        resamples: bootstrap resamples.
+        progress: called with (resamples done, resamples).
+
+    Returns:
+        The content of metrics.json.
+
+    Raises:
+        UserError: a history lacks a column.
+    """
+    directory = Path(directory)
+    histories = {fold: table for fold, table in (histories or {}).items() if len(table)}
+    for fold, history in histories.items():
+        _check_history(fold, history, monitor)
+    found = measure(predictions, checkpoint=checkpoint, resamples=resamples, progress=progress)
+    drawn = _draw(predictions, directory / "figures", found, histories, monitor)
+    parts = [
+        f"# {title}",
+        *_warnings(predictions, found, facts),
+        _provenance(predictions, found, checkpoint, monitor),
+        _headline(found),
+        _fold_table(found),
+        _class_table(predictions, found),
+        _picture(drawn, "roc", "precision_recall"),
+        _confusion(predictions, found, drawn),
+        _malignant(predictions, found),
+        _calibration(found, drawn),
+        _training(drawn),
+        _facts(facts),
+    ]
+    atomic.write_text(directory / "report.md", "\n\n".join(part for part in parts if part) + "\n")
+    atomic.write_json(directory / "metrics.json", found)
+    return found
+
+
+def _check_history(fold: int, history: pd.DataFrame, monitor: str | None) -> None:
+    needed = ["epoch", "phase", "loss", "val_loss", f"val_{monitor or MONITORS[0]}", "chosen"]
+    missing = [column for column in needed if column not in history.columns]
+    if missing:
+        raise UserError(
+            f"The history of fold {fold} needs the columns {', '.join(needed)}. "
+            f"Missing: {', '.join(missing)}. Received: {', '.join(map(str, history.columns))}."
+        )
+
+
+def _draw(
+    predictions: Predictions,
+    directory: Path,
+    found: dict,
+    histories: dict[int, pd.DataFrame],
+    monitor: str | None,
+) -> set[str]:
+    """Draw what the data carry, remove what an earlier report drew beyond that; names drawn."""
+    paths = {name: directory / f"{name}.png" for name in FIGURES}
+    drawn = {"precision_recall", "confusion", "reliability"}
+    if any(own["auc"]["value"] is not None for own in found["per_class"].values()):
+        drawn.add("roc")
+        figures.plot_roc(paths["roc"], predictions, _intervals(found, "auc"))
+    figures.plot_precision_recall(
+        paths["precision_recall"], predictions, _intervals(found, "average_precision")
+    )
+    figures.plot_confusion(paths["confusion"], predictions)
+    figures.plot_reliability(paths["reliability"], predictions)
+    if histories:
+        drawn.add("training_curves")
+        figures.plot_training_curves(paths["training_curves"], histories, monitor)
+    for name in FIGURES.keys() - drawn:
+        paths[name].unlink(missing_ok=True)
+    return drawn
+
+
+def _intervals(found: dict, name: str) -> dict[str, Interval]:
+    return {
+        code: Interval(own[name]["low"], own[name]["high"])
+        for code, own in found["per_class"].items()
+        if own[name]["low"] is not None
+    }
+
+
+def _warnings(predictions: Predictions, found: dict, facts: dict[str, object]) -> list[str]:
+    """One block quote for each thing that makes a number weaker than it looks."""
+    said = []
+    if facts.get(SYNTHETIC):
+        said.append(
+            "**Synthetic data.** These images were drawn by a program. The numbers show that the "
+            "software works; they say nothing about skin lesions."
+        )
+    if found["groups_in_several_folds"]:
+        said.append(
+            f"**Leak.** {found['groups_in_several_folds']} group(s) have images in more than one "
+            "fold, so models were scored on lesions they had trained on. The numbers below are too "
+            "good."
+        )
+    if found["absent_classes"]:
+        said.append(
+            f"**No image** of {', '.join(found['absent_classes'])}: these classes have no AUC, "
+            "sensitivity or F1, and the macro means leave them out."
+        )
+    if found["few_positives"]:
+        counts = (f"{code} ({found['per_class'][code]['n']})" for code in found["few_positives"])
+        said.append(
+            f"**Fewer than {FEW_POSITIVES} images** of {', '.join(counts)}: what is said of these "
+            "classes, and the macro means that contain them, hangs on single images."
+        )
+    if found["n_groups"] < 2:
+        said.append("**One group only**: nothing can be resampled, so there are no intervals.")
+    if found["undecided"]:
+        said.append(
+            f"**{found['undecided']} image(s) without a decision**: several classes share the top "
+            "probability. They count as wrong and are in no column of the confusion matrix."
+        )
+    return [f"> {text}" for text in said]
+
+
+def _provenance(
+    predictions: Predictions, found: dict, checkpoint: str | None, monitor: str | None
+) -> str:
+    """Where the numbers come from, in plain words."""
+    images, groups = found["n_images"], found["n_groups"]
+    lines = []
+    if predictions.has_folds:
+        lines.append(
+            f"**{images:,} images of {groups:,} groups** (lesions, patients, listed duplicates), "
+            f"each scored by a model that did not train on it. Folds: {len(found['folds'])}."
+        )
+        if not found["groups_in_several_folds"]:
+            lines.append("Every group is whole within one fold.")
+        lines.append(_checkpoint_words(checkpoint, monitor))
+    else:
+        lines.append(
+            f"**{images:,} labelled images of {groups:,} groups**, without folds: whether they are "
+            "new to the models that scored them cannot be seen from this table."
+        )
+    percent = f"{found['level']:.0%}".replace("%", " %")
+    if groups > 1:
+        what = "images (each is its own group)" if groups == images else "whole groups, not images"
+        lines.append(
+            f"Intervals are {percent} percentile intervals from {found['resamples']:,} bootstrap "
+            f"resamples of {what}. They hold the trained models fixed: how much another training "
+            "would differ is not in them."
+        )
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def _checkpoint_words(checkpoint: str | None, monitor: str | None) -> str:
+    if checkpoint == "best":
+        name = FOLD_COLUMNS.get(monitor, "its metrics")
+        return (
+            f"**Checkpoint choice: optimistic.** Each fold's checkpoint was chosen by {name} on "
+            "the same held-out fold that is scored here."
+        )
+    if checkpoint == "last":
+        return (
+            "**Checkpoint choice: clean.** Each fold kept its last epoch; the choice did not see "
+            "the held-out fold that is scored here."
+        )
+    return "How each fold's checkpoint was chosen is not known here."
+
+
+def _headline(found: dict) -> str:
+    has_folds = bool(found["folds"])
+    head = ["metric", "pooled (95 % interval)"] + ["mean ± sd over folds"] * has_folds
+    rows = []
+    for name, text in HEADLINE.items():
+        if name in found["pooled"]:
+            mean = [_mean_sd(found["fold_mean"][name])] if has_folds else []
+            rows.append([text, _ranged(found["pooled"][name]), *mean])
+    return _table(head, rows)
+
+
+def _fold_table(found: dict) -> str:
+    if not found["folds"]:
+        return ""
+    names = [name for name in FOLD_COLUMNS if name in found["pooled"]]
+    head = ["fold", "images", "groups", *(FOLD_COLUMNS[name] for name in names)]
+    rows = [
+        [fold["fold"], fold["n_images"], fold["n_groups"], *(_number(fold[name]) for name in names)]
+        for fold in found["folds"]
+    ]
+    means = (_mean_sd(found["fold_mean"][name]) for name in names)
+    rows.append(["mean ± sd", "", "", *means])
+    return "## Folds\n\n" + _table(head, rows)
+
+
+def _class_table(predictions: Predictions, found: dict) -> str:
+    head = ["class", "n", "AUC", "average precision", "sensitivity", "specificity", "PPV", "F1"]
+    columns = ("auc", "average_precision", "sensitivity", "specificity", "ppv", "f1")
+    with_interval = {"auc", "sensitivity"}
+    rows = []
+    for code, full_name in zip(predictions.labels.codes, predictions.labels.names, strict=True):
+        own = found["per_class"][code]
+        cells = (
+            _ranged(own[name]) if name in with_interval else _number(own[name]["value"])
+            for name in columns
+        )
+        name = code if full_name == code else f"{code} ({full_name})"
+        rows.append([name, own["n"], *cells])
+    words = (
+        "One class against the rest. Sensitivity, specificity, PPV and F1 are those of the class "
+        "with the highest probability."
+    )
+    return "## Classes\n\n" + words + "\n\n" + _table(head, rows)
+
+
+def _confusion(predictions: Predictions, found: dict, drawn: set[str]) -> str:
+    codes = predictions.labels.codes
+    rows = [[f"**{code}**", *row] for code, row in zip(codes, found["confusion"], strict=True)]
+    table = _table(["true \\ predicted", *codes], rows)
+    return "## Confusion\n\n" + _picture(drawn, "confusion") + "\n\n" + table
+
+
+def _malignant(predictions: Predictions, found: dict) -> str:
+    if not predictions.labels.malignant:
+        return ""
+    point = found["malignant"]
+    codes = " + ".join(predictions.labels.malignant)
+    start = f"## Malignant or benign\n\nThe malignant score is the probability of {codes}. "
+    if point["threshold"] is None:
+        return start + "The truth holds only one of the two sides, so there is no threshold to fit."
+    sides = {
+        name: _ranged(
+            {"value": point[name], "low": point[f"{name}_low"], "high": point[f"{name}_high"]}
+        )
+        for name in ("sensitivity", "specificity")
+    }
+    return start + (
+        f"At the threshold {point['threshold']:.4f} (Youden) sensitivity is {sides['sensitivity']} "
+        f"and specificity {sides['specificity']}. The threshold was fitted on these same images, "
+        "so both are a little optimistic; the intervals hold it fixed."
+    )
+
+
+def _calibration(found: dict, drawn: set[str]) -> str:
+    numbers = found["calibration"]
+    gap = numbers["mean_confidence"] - numbers["share_right"]
+    tendency = "overconfident" if gap > 0 else "underconfident"
+    words = (
+        f"The top class gets a probability of {numbers['mean_confidence']:.3f} on average and is "
+        f"right in {numbers['share_right']:.3f} of the images: {tendency} by {abs(gap):.3f}. "
+        f"Expected calibration error {numbers['ece']:.3f} ({numbers['bins']} equal-width bins), "
+        f"Brier score {numbers['brier']:.3f} (0 to 2), log-loss {numbers['log_loss']:.3f}."
+    )
+    return "## Calibration\n\n" + words + "\n\n" + _picture(drawn, "reliability")
+
+
+def _training(drawn: set[str]) -> str:
+    if "training_curves" not in drawn:
+        return ""
+    return "## Training\n\n" + _picture(drawn, "training_curves")
+
+
+def _facts(facts: dict[str, object]) -> str:
+    rows = [[name, _fact(value)] for name, value in facts.items() if value is not None]
+    return "## Facts\n\n" + _table(["fact", "value"], rows) if rows else ""
+
+
+def _fact(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {item}" for key, item in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value))
+    return str(value)
+
+
+def _picture(drawn: set[str], *names: str) -> str:
+    return "\n\n".join(f"![{FIGURES[name]}](figures/{name}.png)" for name in names if name in drawn)
+
+
+def _table(head: list[str], rows: list[list[object]]) -> str:
+    """A Markdown table; numbers of images get a thousands separator."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(_cell(cell) for cell in line) + " |" for line in lines)
+
+
+def _cell(value: object) -> str:
+    text = f"{value:,}" if isinstance(value, int) else str(value)
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def _number(value: float | None) -> str:
+    return UNDEFINED if value is None else f"{value:.3f}"
+
+
+def _ranged(entry: dict) -> str:
+    if entry["value"] is None or entry["low"] is None:
+        return _number(entry["value"])
+    return f"{entry['value']:.3f} ({entry['low']:.3f} to {entry['high']:.3f})"
+
+
+def _mean_sd(entry: dict) -> str:
+    if entry["mean"] is None or entry["sd"] is None:
+        return _number(entry["mean"])
+    return f"{entry['mean']:.3f} ± {entry['sd']:.3f}"

@@ -115,12 +115,12 @@ class Bundle:
     """A checked bundle.
 
     Attributes:
-        folder: where `ensemble.json` is.
+        directory: where `ensemble.json` is.
         facts: what it says.
         digest: SHA-256 of the file, which covers the members by their own digests.
     """
 
-    folder: Path
+    directory: Path
     facts: BundleFacts
     digest: str
 
@@ -142,7 +142,7 @@ class Bundle:
     @property
     def member_paths(self) -> list[Path]:
         """The members' model files, in fold order."""
-        return [self.folder / member.path for member in self.facts.members]
+        return [self.directory / member.path for member in self.facts.members]
 
     @property
     def member_weights(self) -> np.ndarray:
@@ -157,10 +157,13 @@ class Bundle:
 
     def trained_on(self) -> set[str] | None:
         """Ids of the images that the members were trained on; None if the OOF table is gone."""
-        path = RunDir(self.folder).oof
+        path = RunDir(self.directory).oof
         if not path.is_file():
             return None
-        return set(read_predictions(path, self.labels).table["image_id"])
+        try:
+            return set(read_predictions(path, self.labels).table["image_id"])
+        except UserError:  # a damaged table costs a warning, not the predictions
+            return None
 
 
 def join_oof(run: RunDir) -> Predictions:
@@ -259,7 +262,7 @@ def read_bundle(path: str | Path) -> Bundle:
     facts = _validated(values, file)
     bundle = Bundle(file.parent, facts, hashlib.sha256(content).hexdigest())
     for member in facts.members:
-        _check_member(bundle.folder, member)
+        _check_member(bundle.directory, member)
     return bundle
 
 
@@ -290,9 +293,9 @@ def _validated(values: Any, file: Path) -> BundleFacts:
     return facts
 
 
-def _check_member(folder: Path, member: MemberFacts) -> None:
-    path = folder / member.path
-    if not path.resolve().is_relative_to(folder.resolve()):
+def _check_member(directory: Path, member: MemberFacts) -> None:
+    path = directory / member.path
+    if not path.resolve().is_relative_to(directory.resolve()):
         raise UserError(
             f"The member of fold {member.fold}, {path}, leads out of the bundle's folder (a "
             "link?), so it is refused. Put a copy of the file there instead."

@@ -1,0 +1,215 @@
+"""`ensemble-predict`: a bundle and any images become predictions.csv, and a report with labels.
+
+files -> frames (in threads, a chunk ahead) -> every member on every view -> one answer an image.
+Memory stays flat in the number of images, finished chunks survive an interruption, and an image's
+answer depends on nothing but its file, the bundle, the views and the way of combining.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+import kderm
+from kderm.data.views import view_transforms
+from kderm.ensemble.bundle import Bundle
+from kderm.ensemble.combine import (
+    average_members,
+    average_views,
+    check_how,
+    fold_sd,
+    normalised_entropy,
+)
+from kderm.ensemble.inputs import Inputs
+from kderm.ensemble.parts import Parts
+from kderm.ensemble.read_ahead import Decoded, decoded_chunks
+from kderm.ensemble.result import (
+    Summary,
+    check_directory,
+    told_clearly,
+    write_result,
+)
+from kderm.ensemble.rounding import significant
+from kderm.errors import UserError
+from kderm.models.classifier import load_classifier
+from kderm.models.forward import Forward
+
+Progress = Callable[[int, int], None]
+
+# Frames of one chunk; two are held at a time.
+MAX_CHUNK_BYTES = 256 * 1024**2
+
+
+def ensemble_predict(
+    bundle: Bundle,
+    inputs: Inputs,
+    directory: Path,
+    *,
+    views: str | None = None,
+    combine: str | None = None,
+    batch_size: int = 32,
+    progress: Progress | None = None,
+    chunk: int = 512,
+) -> Summary:
+    """Predict all `inputs` with all members and write predictions.csv into `directory`.
+
+    The same call after an interruption continues after the last finished chunk. After a finished
+    one it predicts anew and replaces the result.
+
+    Args:
+        bundle: the ensemble.
+        inputs: what `find_inputs` found.
+        directory: where results go; made if absent.
+        views: test-time views; None for the bundle's.
+        combine: "probability", "logit" or "oof"; None for the bundle's.
+        batch_size: images a forward pass; changes speed and memory only.
+        progress: called with (images done, images).
+        chunk: images that are decoded, predicted and kept together, fewer if frames are large.
+
+    Raises:
+        UserError: unknown views or way of combining, a directory that cannot be written, a member
+            that does not fit the bundle.
+    """
+    directory = Path(directory)
+    views = views or bundle.facts.views
+    how = combine or bundle.facts.combine
+    check_how(how)
+    transforms = view_transforms(views, bundle.frame)
+    check_directory(directory, inputs)
+    chunk = max(1, min(chunk, MAX_CHUNK_BYTES // (3 * bundle.spec.height * bundle.spec.width)))
+    ensemble = Ensemble(bundle, transforms, how, min(batch_size, len(inputs)))
+    with told_clearly(directory):
+        parts = Parts(directory, _digest(bundle, views, how, chunk, inputs))
+    resumed = _predict_missing(ensemble, inputs, parts, chunk, directory, progress or _silent)
+    answers = _collect(parts, -(-len(inputs) // chunk))
+    summary = write_result(
+        bundle, inputs, answers, directory, views=views, combine=how, resumed=resumed
+    )
+    parts.remove()
+    return summary
+
+
+class Ensemble:
+    """All members of a bundle, loaded at first use, and how their answers become one."""
+
+    def __init__(self, bundle: Bundle, transforms: np.ndarray, how: str, batch_size: int):
+        self.bundle, self.how, self.batch_size = bundle, how, batch_size
+        self._transforms = transforms
+        self._weights = bundle.member_weights if how == "oof" else None
+        self._forwards: list[Forward] | None = None
+
+    def answer(self, decoded: Decoded, progress: Callable[[int], None]) -> dict[str, np.ndarray]:
+        """The arrays of one chunk; numbers are NaN where the image could not be read.
+
+        Returns:
+            "probabilities" float64 (n, k) rounded as they will be written, "fold_sd" and
+            "malignant_sd" and "entropy" float64 (n,), "error" str (n,).
+        """
+        members = self._members(decoded.frames, progress)
+        probabilities = significant(average_members(members, self.how, self._weights))
+        classes = len(self.bundle.labels)
+        predicted = np.eye(classes, dtype=bool)[probabilities.argmax(axis=1)]
+        malignant = np.isin(np.arange(classes), self.bundle.labels.malignant_indices)
+        found = {
+            "probabilities": probabilities,
+            "fold_sd": significant(fold_sd(members, predicted)),
+            "malignant_sd": significant(fold_sd(members, malignant)),
+            "entropy": significant(normalised_entropy(probabilities)),
+        }
+        spread = {}
+        for name, values in found.items():
+            spread[name] = np.full((len(decoded.readable), *values.shape[1:]), np.nan)
+            spread[name][decoded.readable] = values
+        return spread | {"error": np.array(decoded.errors, dtype=np.str_)}
+
+    def _members(self, frames: np.ndarray, progress: Callable[[int], None]) -> np.ndarray:
+        """float64 (n, m, k): each member's answer, averaged over the views."""
+        shape = (len(frames), len(self.bundle.facts.members), len(self.bundle.labels))
+        members = np.empty(shape, np.float64)
+        for start in range(0, len(frames), self.batch_size):
+            batch = frames[start : start + self.batch_size]
+            rows = slice(start, start + len(batch))
+            for number, forward in enumerate(self._loaded()):
+                answers = forward(batch, self._transforms)  # (b, v, k)
+                members[rows, number] = average_views(answers[:, None], self.how)[:, 0]
+            progress(rows.stop)
+        return members
+
+    def _loaded(self) -> list[Forward]:
+        if self._forwards is None:
+            self._forwards = [self._load(path) for path in self.bundle.member_paths]
+        return self._forwards
+
+    def _load(self, path: Path) -> Forward:
+        classifier = load_classifier(path)
+        size = self.bundle.facts.image.size
+        expected = (size, size, 3), len(self.bundle.labels)
+        received = tuple(classifier.input_shape[1:]), classifier.output_shape[-1]
+        if received != expected:
+            raise UserError(
+                f"The member {path} does not fit its bundle. Expected an input of {expected[0]} "
+                f"and {expected[1]} classes. Received: {received[0]} and {received[1]}. Copy the "
+                "run's folder again from its origin."
+            )
+        return Forward(classifier, self.bundle.frame, self.batch_size)
+
+
+def _predict_missing(
+    ensemble: Ensemble,
+    inputs: Inputs,
+    parts: Parts,
+    chunk: int,
+    directory: Path,
+    progress: Progress,
+) -> int:
+    """Predict the chunks that have no part yet; the number of images that had one."""
+    images = list(zip(inputs.table["path"], inputs.table["problem"], strict=True))
+    chunks = [
+        (number, images[start : start + chunk])
+        for number, start in enumerate(range(0, len(images), chunk))
+    ]
+    missing = [item for item in chunks if not parts.has(item[0])]
+    resumed = done = len(images) - sum(len(rows) for _, rows in missing)
+    progress(done, len(images))
+    for decoded in decoded_chunks(missing, ensemble.bundle.spec):
+
+        def report(count: int, before: int = done) -> None:
+            progress(before + count, len(images))
+
+        answer = ensemble.answer(decoded, report)
+        with told_clearly(directory):
+            parts.save(decoded.number, answer)
+        done += len(decoded.readable)
+        progress(done, len(images))
+    return resumed
+
+
+def _collect(parts: Parts, count: int) -> dict[str, np.ndarray]:
+    """The arrays of all chunks, joined in order."""
+    loaded = [parts.load(number) for number in range(count)]
+    return {name: np.concatenate([part[name] for part in loaded]) for name in loaded[0]}
+
+
+def _digest(bundle: Bundle, views: str, how: str, chunk: int, inputs: Inputs) -> str:
+    """SHA-256 of everything that the parts depend on."""
+    files = [
+        (os.path.abspath(path), problem, *_size_and_time(path))
+        for path, problem in zip(inputs.table["path"], inputs.table["problem"], strict=True)
+    ]
+    facts = [kderm.__version__, bundle.digest, views, how, chunk, files]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+
+def _size_and_time(path: str) -> tuple[int, int]:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return -1, -1
+    return found.st_size, found.st_mtime_ns
+
+
+def _silent(done: int, total: int) -> None:
+    """No one watches."""

@@ -1,0 +1,75 @@
+"""Image files to stored frames, one chunk ahead of the model, in threads."""
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from kderm.data.images import ImageSpec, UnreadableImage, read_image
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """One chunk of decoded images.
+
+    Attributes:
+        number: of the chunk.
+        frames: uint8 (n, H, W, 3), the readable images, in order.
+        readable: bool (chunk length,), which images these are.
+        errors: for each image of the chunk why it could not be read, or "".
+    """
+
+    number: int
+    frames: np.ndarray
+    readable: np.ndarray
+    errors: list[str]
+
+
+def decoded_chunks(
+    chunks: Iterable[tuple[int, Sequence[tuple[str, str]]]], spec: ImageSpec
+) -> Iterator[Decoded]:
+    """Decode chunk after chunk; while one is in use the next one is being read.
+
+    Args:
+        chunks: (number, (path, problem) of each image); a problem that is known already makes the
+            image unreadable without a look at it.
+        spec: the frame.
+    """
+    pool = ThreadPoolExecutor(max_workers=min(16, os.cpu_count() or 1))
+    try:
+        ahead = None
+        for number, images in chunks:
+            begun = _begin(pool, number, images, spec)
+            if ahead is not None:
+                yield _finish(*ahead)
+            ahead = begun
+        if ahead is not None:
+            yield _finish(*ahead)
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _begin(
+    pool: ThreadPoolExecutor, number: int, images: Sequence[tuple[str, str]], spec: ImageSpec
+) -> tuple[int, np.ndarray, list[Future[str]]]:
+    frames = np.zeros((len(images), *spec.shape), np.uint8)
+
+    def decode(row: int, path: str, problem: str) -> str:
+        if problem:
+            return problem
+        try:
+            frames[row] = read_image(path, spec)
+        except UnreadableImage as error:
+            return error.reason
+        return ""
+
+    futures = [pool.submit(decode, row, *image) for row, image in enumerate(images)]
+    return number, frames, futures
+
+
+def _finish(number: int, frames: np.ndarray, futures: list[Future[str]]) -> Decoded:
+    errors = [future.result() for future in futures]
+    readable = np.array([error == "" for error in errors], dtype=bool)
+    return Decoded(number, frames if readable.all() else frames[readable], readable, errors)

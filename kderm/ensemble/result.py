@@ -1,0 +1,328 @@
+"""What a prediction leaves behind: predictions.csv, the report where labels are known, a summary.
+
+The last step of `ensemble-predict`. Sees arrays and tables only, no image and no model.
+"""
+
+import contextlib
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+import kderm
+from kderm.atomic import write_csv
+from kderm.data.folds import group_ids
+from kderm.ensemble.bundle import Bundle
+from kderm.ensemble.inputs import Inputs
+from kderm.ensemble.rounding import DIGITS, significant
+from kderm.errors import UserError
+from kderm.evaluation.operating_points import malignant_score
+from kderm.evaluation.predictions import make_predictions
+from kderm.evaluation.report import write_report
+
+FIGURES = "figures"
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What one call of `ensemble_predict` did; `str()` of it is for people.
+
+    Attributes:
+        predictions: the table that was written.
+        report: the report, or None where no label is known.
+        images: rows of the table.
+        unreadable: rows without an answer; their `error` says why.
+        skipped: files passed over because they are no images.
+        repeated: further mentions of a file, predicted once.
+        resumed: images whose answers an interrupted call had left.
+        predicted: images by predicted class, in label-space order.
+        flagged: images at or above the malignant threshold; None without a threshold.
+        labelled: images in the report.
+        seen: images whose ids are in the run's out-of-fold table; None if that table is gone.
+        metrics: content of metrics.json, or None.
+        warnings: what makes the answers worth less than they look.
+    """
+
+    predictions: Path
+    report: Path | None
+    images: int
+    unreadable: int
+    skipped: int
+    repeated: int
+    resumed: int
+    predicted: dict[str, int]
+    flagged: int | None
+    labelled: int
+    seen: int | None
+    metrics: dict | None
+    warnings: tuple[str, ...]
+
+    def __str__(self) -> str:
+        counts = ", ".join(f"{code} {count}" for code, count in self.predicted.items() if count)
+        notes = [
+            f"{count} {what}"
+            for count, what in (
+                (self.unreadable, "unreadable (see the column 'error')"),
+                (self.skipped, "other file(s) skipped"),
+                (self.repeated, "repeated mention(s) ignored"),
+                (self.resumed, "already done by an interrupted call"),
+            )
+            if count
+        ]
+        lines = [f"{self.images - self.unreadable} of {self.images} image(s) predicted: {counts}"]
+        lines += ["; ".join(notes)] if notes else []
+        if self.flagged is not None:
+            lines.append(f"flagged as malignant: {self.flagged}")
+        if self.metrics is not None:
+            pooled = self.metrics["pooled"]
+            names = ("macro_auc", "balanced_accuracy", "macro_f1")
+            known = [
+                f"{name} {pooled[name]['value']:.3f}"
+                for name in names
+                if name in pooled and pooled[name]["value"] is not None
+            ]
+            lines.append(f"on {self.labelled} labelled image(s): {', '.join(known)}")
+        lines += [f"WARNING: {warning}" for warning in self.warnings]
+        lines.append(f"Predictions: {self.predictions}")
+        lines += [f"Report: {self.report}"] if self.report else []
+        return "\n".join(lines)
+
+
+def check_directory(directory: Path, inputs: Inputs) -> None:
+    """Refuse a result folder that would overwrite a run's own report or hold input images.
+
+    Raises:
+        UserError: it is a run's folder, or its figures/ would overwrite or become input images.
+    """
+    if (directory / "ensemble.json").exists():
+        raise UserError(
+            f"Results would overwrite the report of the run in {directory}. Choose another folder "
+            f"with --out, for example {directory / 'predictions' / 'new'}."
+        )
+    figures = (directory / FIGURES).resolve()
+    inside = [path for path in inputs.table["path"] if Path(path).resolve().parent == figures]
+    if inside:
+        raise UserError(
+            f"The results go to {directory}, and {len(inside)} input image(s) lie in its folder "
+            f"{FIGURES}/, where the report draws: {inside[0]}. Choose another folder with --out."
+        )
+
+
+@contextlib.contextmanager
+def told_clearly(directory: Path) -> Iterator[None]:
+    """Turn a failure to write into a `UserError` that names the folder and the reason."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"Cannot write to {directory}: {error.strerror or error} ({error.filename or ''}). "
+            "Choose another folder with --out, or make room and repeat the command: finished parts "
+            "are kept."
+        ) from error
+
+
+def write_result(
+    bundle: Bundle,
+    inputs: Inputs,
+    answers: dict[str, np.ndarray],
+    directory: Path,
+    *,
+    views: str,
+    combine: str,
+    resumed: int,
+) -> Summary:
+    """Write predictions.csv and, where labels are known, the report; sum up.
+
+    Args:
+        bundle: the ensemble that answered.
+        inputs: the images, in the order of the answers.
+        answers: "probabilities" (n, k), "fold_sd", "malignant_sd", "entropy" (n,), NaN where
+            unreadable, and "error" str (n,).
+        directory: where to write.
+        views: test-time views used.
+        combine: way of combining used.
+        resumed: images that an interrupted call had predicted.
+    """
+    table = result_table(bundle, inputs, answers)
+    readable = (table["error"] == "").to_numpy()
+    seen = count_seen(bundle, inputs, readable)
+    warnings = seen_warnings(seen, int(readable.sum()), bundle)
+    scored = readable & (inputs.table["label"] != "").to_numpy()
+    path = directory / "predictions.csv"
+    metrics = None
+    with told_clearly(directory):
+        # An earlier result's report would speak of other images than the new table.
+        if path.exists():
+            _remove_report(directory)
+        write_csv(path, as_text(table))
+        if scored.any():
+            facts = _facts(bundle, inputs, table, scored, views, combine, seen)
+            metrics = _report(bundle, inputs, table, scored, directory, facts, seen)
+    flagged = None
+    if bundle.threshold is not None:
+        flagged = int((table["malignant"] == 1).sum())
+    counts = table["predicted"].value_counts()
+    return Summary(
+        predictions=path,
+        report=directory / "report.md" if scored.any() else None,
+        images=len(table),
+        unreadable=int((~readable).sum()),
+        skipped=inputs.skipped,
+        repeated=inputs.repeated,
+        resumed=resumed,
+        predicted={code: int(counts.get(code, 0)) for code in bundle.labels.codes},
+        flagged=flagged,
+        labelled=int(scored.sum()),
+        seen=seen,
+        metrics=metrics,
+        warnings=warnings,
+    )
+
+
+def result_table(bundle: Bundle, inputs: Inputs, answers: dict[str, np.ndarray]) -> pd.DataFrame:
+    """The columns of predictions.csv; numbers NaN and text "" where there is no answer.
+
+    image_id, path, p_<code>..., predicted (code), predicted_name, p_malignant (sum over the
+    malignant classes), malignant (1 at or above the bundle's threshold, else 0), fold_sd (standard
+    deviation between members of the predicted class's probability), malignant_sd (the same of the
+    malignant probability), entropy (0 certain, 1 undecided; see `combine.normalised_entropy`),
+    error, and label where any is known.
+    """
+    labels = bundle.labels
+    probabilities = answers["probabilities"]
+    readable = answers["error"] == ""
+    best = np.where(readable, np.nan_to_num(probabilities).argmax(axis=1), -1)
+    # Position -1 is the empty text of images without an answer.
+    codes, names = np.array([*labels.codes, ""]), np.array([*labels.names, ""])
+    columns = {"image_id": inputs.table["image_id"], "path": inputs.table["path"]}
+    columns |= dict(zip(labels.columns, probabilities.T, strict=True))
+    columns |= {"predicted": codes[best], "predicted_name": names[best]}
+    nothing = np.full(len(best), np.nan)
+    score = nothing
+    if labels.malignant:
+        score = significant(malignant_score(probabilities, labels))
+    flag = nothing
+    if bundle.threshold is not None:
+        flag = np.where(readable, score >= bundle.threshold, np.nan)
+    columns |= {"p_malignant": score, "malignant": flag}
+    columns |= {
+        "fold_sd": answers["fold_sd"],
+        "malignant_sd": answers["malignant_sd"] if labels.malignant else nothing,
+        "entropy": answers["entropy"],
+        "error": answers["error"],
+    }
+    if inputs.labelled:
+        columns["label"] = inputs.table["label"]
+    return pd.DataFrame(columns)
+
+
+def as_text(table: pd.DataFrame) -> pd.DataFrame:
+    """The table as it is written: `DIGITS` significant digits, empty cells for NaN."""
+    table = table.copy()
+    for column in table.select_dtypes("number").columns:
+        table[column] = [
+            "" if np.isnan(value) else f"{value:.{DIGITS}g}" for value in table[column]
+        ]
+    return table
+
+
+def count_seen(bundle: Bundle, inputs: Inputs, readable: np.ndarray) -> int | None:
+    """Readable images whose id or file name is in the run's out-of-fold table; None without it."""
+    trained_on = bundle.trained_on()
+    if trained_on is None:
+        return None
+    rows = inputs.table[readable]
+    return sum(
+        image_id in trained_on or Path(path).stem in trained_on
+        for image_id, path in zip(rows["image_id"], rows["path"], strict=True)
+    )
+
+
+def seen_warnings(seen: int | None, images: int, bundle: Bundle) -> tuple[str, ...]:
+    """What a reader must know about images that the members were trained on."""
+    members = len(bundle.facts.members)
+    if seen is None:
+        return (
+            "the run's out-of-fold table is not beside the bundle, so it is unknown whether the "
+            "ensemble was trained on these images.",
+        )
+    if not seen:
+        return ()
+    share = "ALL" if seen == images else f"{seen} of"
+    return (
+        f"{share} {images} image(s) have the id of an image of the run, on which {members - 1} of "
+        f"{members} members were trained: what is said about them is memory, not a test. The "
+        f"run's out-of-fold table is the honest word on them.",
+    )
+
+
+def _report(
+    bundle: Bundle,
+    inputs: Inputs,
+    table: pd.DataFrame,
+    scored: np.ndarray,
+    directory: Path,
+    facts: dict[str, object],
+    seen: int | None,
+) -> dict:
+    """Write report.md, metrics.json and figures/ for the labelled images."""
+    known = inputs.table[scored].reset_index(drop=True)
+    extra = known.drop(columns=["path", "problem", "image_id", "label"]).replace("", np.nan)
+    extra["age"] = pd.to_numeric(extra["age"], errors="coerce")
+    rows = table[scored].reset_index(drop=True)
+    rows = pd.concat([rows[["image_id", "label", *bundle.labels.columns]], extra], axis=1)
+    rows["group_id"] = group_ids(rows)
+    title = f"Predictions of the ensemble {bundle.facts.run}"
+    if seen:
+        title += " (NOT A TEST: training images among them)"
+    return write_report(
+        make_predictions(rows, bundle.labels),
+        directory,
+        title=title,
+        histories=None,
+        facts=facts,
+        checkpoint=None,
+        monitor=None,
+    )
+
+
+def _facts(
+    bundle: Bundle,
+    inputs: Inputs,
+    table: pd.DataFrame,
+    scored: np.ndarray,
+    views: str,
+    combine: str,
+    seen: int | None,
+) -> dict[str, object]:
+    """The facts table of the report."""
+    facts: dict[str, object] = {
+        "ensemble": f"{bundle.facts.run}, {len(bundle.facts.members)} members",
+        "bundle digest": bundle.digest[:12],
+        "views": views,
+        "combine": combine,
+        "images": len(table),
+        "unreadable images": int((table["error"] != "").sum()),
+        "images without a label, left out": int((inputs.table["label"] == "").sum()),
+        "images that the members were trained on": "unknown" if seen is None else seen,
+        "kderm": kderm.__version__,
+    }
+    if bundle.threshold is not None:
+        rows = table[scored]
+        positive = rows["label"].isin(bundle.labels.malignant).to_numpy()
+        flagged = (rows["malignant"] == 1).to_numpy()
+        facts["malignant threshold, frozen on out-of-fold predictions"] = bundle.threshold
+        if positive.any():
+            facts["sensitivity at the frozen threshold"] = float(flagged[positive].mean())
+        if not positive.all():
+            facts["specificity at the frozen threshold"] = float((~flagged[~positive]).mean())
+    return facts
+
+
+def _remove_report(directory: Path) -> None:
+    for name in ("report.md", "metrics.json"):
+        (directory / name).unlink(missing_ok=True)
+    shutil.rmtree(directory / FIGURES, ignore_errors=True)

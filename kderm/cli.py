@@ -1,4 +1,4 @@
-"""The command line: parse, call one function, print. No logic; heavy imports inside the commands."""
+"""The command line: parse, call one function, print. Heavy imports stay inside the commands."""
 
 import functools
 import sys

@@ -5,6 +5,8 @@ Each field is described where it stands. Leaf functions elsewhere take plain arg
 
 import hashlib
 import json
+import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -216,11 +218,21 @@ def _read_yaml(path: Path) -> dict:
         ) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"The config {path} is not valid YAML: {error}") from None
+    values = _expand(values)
     if values is None:
         return {}
     if not isinstance(values, dict):
         raise UserError(f"The config {path} must be a mapping of sections. Received: {values!r}")
     return values
+
+
+def _expand(value: Any) -> Any:
+    """Replace `${NAME:-default}` in every string by that environment variable or the default."""
+    if isinstance(value, dict):
+        return {key: _expand(item) for key, item in value.items()}
+    if isinstance(value, str):
+        return re.sub(r"\$\{(\w+):-([^}]*)\}", lambda m: os.environ.get(m[1]) or m[2], value)
+    return value
 
 
 def _apply_override(values: dict, override: str) -> None:

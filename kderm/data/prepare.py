@@ -9,7 +9,6 @@ from pathlib import Path
 from kderm import console, run_dir
 from kderm.config import Config, DataConfig
 from kderm.data.datasets import read_dataset
-from kderm.data.datasets.demo import write_demo
 from kderm.data.folds import FoldTable, make_folds, read_duplicates, read_folds, write_folds
 from kderm.data.images import ImageSpec
 from kderm.data.manifest import (
@@ -74,6 +73,8 @@ def data_root(data: DataConfig, seed: int) -> Path:
             )
         return data.root
     root = run_dir.demo_data_dir(f"{data.demo_images}x{data.demo_size}-seed{seed}")
+    from kderm.data.datasets.demo import write_demo
+
     with console.progress("drawing the demo data set") as report:
         write_demo(root, data.demo_images, seed=seed, height=data.demo_size, progress=report)
     return root

@@ -13,7 +13,7 @@ from kderm.data.batches import RowsOf
 from kderm.data.prepare import Prepared
 from kderm.data.views import view_transforms
 from kderm.evaluation.metrics import epoch_metrics
-from kderm.models.classifier import load_classifier, set_backbone_trainable
+from kderm.models.classifier import as_float32, load_classifier, set_backbone_trainable
 from kderm.models.forward import Forward
 from kderm.run_dir import FoldDir
 from kderm.runtime import device_name
@@ -70,10 +70,9 @@ def finish(
 
 def save_member(place: FoldDir, classifier: keras.Model) -> None:
     """Write `model.keras` with every layer in float32, whatever it was trained in."""
-    for layer in classifier._flatten_layers():
-        layer.dtype_policy = keras.dtype_policies.DTypePolicy("float32")
+    plain = as_float32(classifier)
     with atomic_path(place.model) as temporary:
-        classifier.save(temporary)
+        plain.save(temporary)
 
 
 def predict_held_out(

@@ -1,0 +1,52 @@
+"""Shared pieces: tiny networks and tiny demo runs, in a folder of their own."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("KERAS_BACKEND", "torch")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def workplace(tmp_path, monkeypatch):
+    """An empty current folder, so that runs/ and cv_folds/ of the repository stay untouched."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("KDERM_RUNS", raising=False)
+    return tmp_path
+
+
+@pytest.fixture(scope="session")
+def tiny_backbone(tmp_path_factory):
+    """A saved feature extractor of two convolutions: quick to build, with norms and no keras-cv."""
+    import keras
+
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((16, 16, 3))
+    x = keras.layers.Rescaling(1 / 127.5, -1.0)(inputs)
+    for filters in (8, 16):
+        x = keras.layers.Conv2D(filters, 3, strides=2, padding="same", use_bias=False)(x)
+        x = keras.layers.BatchNormalization()(x)
+        x = keras.layers.ReLU()(x)
+    path = tmp_path_factory.mktemp("backbone") / "tiny.keras"
+    keras.Model(inputs, keras.layers.GlobalAveragePooling2D()(x)).save(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_overrides(tiny_backbone):
+    """Overrides that make the demo run in seconds."""
+    return [
+        "data.demo_images=105",
+        "data.demo_size=32",
+        "folds.k=3",
+        "image.size=16",
+        f"model.preset=file/{tiny_backbone}",
+        "train.epochs=3",
+        "train.frozen_epochs=1",
+        "train.batch_size=16",
+        "predict.batch_size=16",
+    ]

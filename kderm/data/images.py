@@ -151,7 +151,7 @@ def _decode(stream: BinaryIO, spec: ImageSpec) -> np.ndarray:
         rgb = _to_rgb(image)
         if upright is not None:
             rgb = rgb.transpose(upright)
-        return np.asarray(_cover(rgb, spec))
+        return np.array(_cover(rgb, spec))  # a copy of its own, which may be written to
 
 
 def _scale_while_decoding(image: Image.Image, spec: ImageSpec) -> None:

@@ -33,7 +33,7 @@ class Warp(keras.layers.Layer):
 
     def __init__(self, size: int, **kwargs: Any) -> None:
         kwargs["dtype"] = "float32"  # float16 has no room for the coordinates of a large frame
-        super().__init__(autocast=False, trainable=False, **kwargs)
+        super().__init__(autocast=False, **kwargs)
         self.size = int(size)
 
     def call(self, images: Any, transforms: Any, colours: Any) -> Any:

@@ -11,7 +11,6 @@ import stat
 import struct
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -140,8 +139,11 @@ def _read_bytes(path: Path) -> bytes:
         raise UnreadableImage(error.strerror or _short(error)) from None
 
 
-def _decode(stream: BinaryIO, spec: ImageSpec) -> np.ndarray:
+def _decode(stream: io.BytesIO, spec: ImageSpec) -> np.ndarray:
     with Image.open(stream) as image:
+        if image.format == "PNG":  # `load` leaves the checksums of the pixels unread
+            with Image.open(io.BytesIO(stream.getvalue())) as unread:
+                unread.verify()
         if image.width * image.height > Image.MAX_IMAGE_PIXELS:
             raise UnreadableImage(_too_large())
         if image.format in ("JPEG", "MPO"):

@@ -6,6 +6,7 @@ Whoever runs a build holds the folder's lock.
 
 import fcntl
 import json
+import math
 import os
 import shutil
 import threading
@@ -37,7 +38,7 @@ class StoreBuild:
     ) -> None:
         self.directory, self.image_ids, self.paths = directory, image_ids, paths
         self.spec, self.digest = spec, digest
-        self.frame_bytes = byte_count(1, *spec.shape)
+        self.frame_bytes = math.prod(spec.shape)
         self.chunk_size = max(1, min(_CHUNK_IMAGES, _CHUNK_BYTES // self.frame_bytes))
 
     def run(self, workers: int, report: Progress) -> None:

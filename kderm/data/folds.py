@@ -59,7 +59,7 @@ def group_ids(table: pd.DataFrame, duplicates: Sequence[tuple[str, str]] = ()) -
 
     Args:
         table: columns image_id, lesion_id, patient_id; a missing or empty id connects nothing.
-        duplicates: pairs of image ids; ids that the table does not have still connect their partners.
+        duplicates: pairs of image ids; ids that the table does not have still connect partners.
 
     Returns:
         Series of str on the table's index. A group is named after its smallest lesion id, else its
@@ -97,8 +97,8 @@ def make_folds(
 ) -> FoldTable:
     """Split into `k` folds: stratified by class, balanced by image count, groups whole.
 
-    Every class is in every fold wherever at least `k` groups have it. The result depends on the rows,
-    on `k` and on `seed`, not on the order of the rows.
+    Every class is in every fold wherever at least `k` groups have it. The result depends on the
+    rows, on `k` and on `seed`, not on the order of the rows.
 
     Args:
         table: manifest columns image_id, lesion_id, patient_id, label.
@@ -122,7 +122,7 @@ def make_folds(
     classes = folds["label"].map(labels.index).to_numpy()
     counts = np.zeros((len(names), len(labels)), dtype=np.int64)
     np.add.at(counts, (codes, classes), 1)
-    # A hash orders groups of equal size: the same in every version of numpy, whatever the row order.
+    # A hash orders groups of equal size: the same whatever the row order and the numpy version.
     keys = [hashlib.sha256(f"{seed}/{name}".encode()).hexdigest() for name in names]
     folds["fold"] = deal_groups(counts, keys, k)[codes]
     return FoldTable(folds, k, seed, labels)
@@ -137,8 +137,8 @@ def read_duplicates(path: Path) -> list[tuple[str, str]]:
     source = open_csv(path)
     if len(source.columns) < 2 or any(sum(map(str.isdigit, c)) > 2 for c in source.columns[:2]):
         raise UserError(
-            f"Expected a CSV with a header line and two columns of image ids at {path}, for example "
-            f"image_id_1,image_id_2. Received the header: {', '.join(source.columns)}."
+            f"Expected a CSV with a header line and two columns of image ids at {path}, for "
+            f"example image_id_1,image_id_2. Received the header: {', '.join(source.columns)}."
         )
     rows, problems = source.read(source.columns[:2])
     first, second = rows.iloc[:, 0].map(stem), rows.iloc[:, 1].map(stem)
@@ -215,7 +215,7 @@ def read_folds(
 
     Raises:
         UserError: not a fold table, changed since it was written, other classes, images without a
-            fold, other labels, or a group (of the file, or found anew in the manifest) in two folds.
+            fold, other labels, or a group (the file's, or found anew in the manifest) in two folds.
     """
     header, table = _parse(Path(path))
     remake = f"Make the folds anew, or use the data set that {path} was made for."
@@ -330,7 +330,7 @@ def _group_names(table: pd.DataFrame, component: np.ndarray) -> np.ndarray:
         ids = _or_missing(table[column]).reset_index(drop=True)
         smallest = ids.dropna().groupby(component[ids.notna().to_numpy()]).min()
         names = names.where(names.notna(), pd.Series(component).map(smallest))
-    # A lesion id of one group may be the image id of another; the smallest image id tells them apart.
+    # A lesion id of one group may be an image id of another; the smallest image id tells which.
     owners = pd.Series(component).groupby(names).nunique()
     shared = names.isin(owners.index[owners > 1])
     if shared.any():

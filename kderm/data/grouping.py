@@ -27,8 +27,8 @@ def deal_groups(counts: np.ndarray, keys: Sequence[str], k: int) -> np.ndarray:
 def _deal(counts: np.ndarray, keys: Sequence[str], k: int) -> np.ndarray:
     """Largest groups first, rarest class first, each to the fold that needs it most.
 
-    The cost of a fold is what the group would add to the sum over classes of (images of the class in
-    the fold / all images of the class) squared, which is least when every class is spread evenly.
+    The cost of a fold is what the group would add to the sum over classes of (images of the class
+    in the fold / all images of the class) squared, which is least when every class is spread evenly.
     """
     totals = counts.sum(axis=0)
     weights = [1.0 / total**2 if total else 0.0 for total in totals.tolist()]
@@ -72,7 +72,7 @@ def _repair(counts: np.ndarray, folds: np.ndarray, k: int) -> np.ndarray:
     if not len(wanted):
         return folds
     folds = folds.copy()
-    # Groups of each class in each fold, and the number of groups, which must not fall to zero either.
+    # Groups of each class in each fold; the last column counts all, so that no fold runs empty.
     present = np.zeros((k, len(wanted) + 1), dtype=np.int64)
     member = np.concatenate([has[:, wanted], np.ones((len(counts), 1), dtype=bool)], axis=1)
     np.add.at(present, folds, member.astype(np.int64))
@@ -90,7 +90,7 @@ def _repair(counts: np.ndarray, folds: np.ndarray, k: int) -> np.ndarray:
 def _best_step(
     present: np.ndarray, member: np.ndarray, folds: np.ndarray, sizes: np.ndarray
 ) -> list[tuple[int, int]] | None:
-    """The move, or else the swap, that fills the most gaps; the smallest groups where it is a tie."""
+    """The move, or else the swap, that fills the most gaps; of equal ones that of small groups."""
     gaps = int((present == 0).sum())
     best, least = None, (gaps, 0)
     for target, column in zip(*np.nonzero(present == 0), strict=True):

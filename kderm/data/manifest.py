@@ -1,6 +1,6 @@
 """The manifest: one row an image, checked, with every problem of the source told at once.
 
-Adapters in `kderm.data.datasets` hand over `RawRows`, `build_manifest` turns them into a `Manifest`.
+Adapters in `kderm.data.datasets` hand over `RawRows`; `build_manifest` makes a `Manifest` of them.
 Folds, image store and training read nothing but that. Must not open images: whether a file decodes
 is found out by the image store, which hands its findings to `without_images`.
 """
@@ -70,8 +70,8 @@ class RawRows:
     """What an adapter read, before any check.
 
     Attributes:
-        table: `MANIFEST_COLUMNS`, all text (missing: NaN or ""), label as the source spells it, path
-            missing where no file was found; and the int column `row`.
+        table: `MANIFEST_COLUMNS`, all text (missing: NaN or ""), label as the source spells it,
+            path missing where no file was found; and the int column `row`.
         problems: what the adapter itself found wrong.
         notes: facts that the user and the report should know.
     """

@@ -1,4 +1,4 @@
-"""Images sorted into one folder a class: `<root>/<class>/*.jpg`, with `train/`, `val/` above or not."""
+"""Images in one folder a class: `<root>/<class>/*.jpg`, with `train/` and `val/` above or not."""
 
 from pathlib import Path
 
@@ -15,8 +15,8 @@ _SPLITS = ("train", "training", "val", "valid", "validation", "test", "testing")
 def read_class_folders(root: Path, labels: LabelSpace, table: Path | None = None) -> RawRows:
     """One row an image file; `row` is its position in the sorted list of files, from 1.
 
-    The class is the topmost folder below `root` that stands for a label; where none does, the topmost
-    folder that is not the name of a split, and the manifest will call it unknown.
+    The class is the topmost folder below `root` that stands for a label; where none does, the
+    topmost folder that is not the name of a split, and the manifest will call it unknown.
 
     Args:
         root: the folder that holds the class folders.

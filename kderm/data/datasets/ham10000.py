@@ -15,7 +15,7 @@ from kderm.labels import LabelSpace
 
 _METADATA = "ham10000_metadata"
 _SUFFIXES = (".csv", "", ".tab", ".tsv", ".txt")
-# `dx_type` (histo, follow_up, ...) is left where it is: how a diagnosis was confirmed gives it away.
+# `dx_type` (histo, follow_up, ...) is never read: how a diagnosis was confirmed gives it away.
 _OPTIONAL = {"age": "age", "sex": "sex", "localization": "site", "dataset": "source"}
 
 

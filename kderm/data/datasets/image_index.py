@@ -40,7 +40,7 @@ class ImageIndex:
 
 
 def index_images(root: Path) -> ImageIndex:
-    """Walk `root` once; hidden files and folders (and macOS archives' `__MACOSX`) are passed over."""
+    """Walk `root` once, passing over hidden files and folders and macOS archives' `__MACOSX`."""
     found: list[str] = []
     for folder, folders, files in os.walk(root, followlinks=True):
         folders[:] = sorted(name for name in folders if not name.startswith((".", "__MACOSX")))

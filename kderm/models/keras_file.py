@@ -1,0 +1,138 @@
+"""Reading `.keras` files and rebuilding functional graphs; the lowest layer of the models room.
+
+A file from elsewhere may need classes of keras-cv or keras-hub: they are imported only if its own
+config mentions them. Python code inside a file (Lambda layers) is never run.
+"""
+
+import os
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from kderm.errors import UserError, missing_extra
+
+# Blocks that hide their layers: called, they show one node; unrolled, ordinary Keras layers that
+# load without the library which wrote them and that layer swaps can see.
+_COMPOSITE_BLOCKS = ("MBConvBlock", "FusedMBConvBlock", "CBABlock")
+
+
+def import_keras_cv() -> Any:
+    """The module `keras_cv`, imported late because it costs seconds and wants TensorFlow."""
+    _quieten_tensorflow()
+    try:
+        import keras_cv
+    except ImportError as error:
+        raise UserError(
+            "Presets keras_cv/... need the packages keras-cv and tensorflow (tensorflow-cpu is "
+            f"enough). Received: {error}. Install them with: pip install 'keras-cv>=0.9,<0.10' "
+            "tensorflow-cpu"
+        ) from None
+    return keras_cv
+
+
+def import_keras_hub() -> Any:
+    """The module `keras_hub`, an optional extra."""
+    _quieten_tensorflow()
+    try:
+        import keras_hub
+    except ImportError:
+        raise missing_extra("keras-hub", "hub", "A preset keras_hub/...") from None
+    return keras_hub
+
+
+def load_keras_file(path: str | os.PathLike) -> keras.Model:
+    """The model in a `.keras` file, under the backend at hand, in safe mode and not compiled.
+
+    Raises:
+        UserError: no such file, not a Keras file, or one that needs Python code of its own.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"Expected a .keras file. Received: {path}, which is not there.")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            config = archive.read("config.json").decode("utf-8")
+    except (zipfile.BadZipFile, KeyError, OSError) as error:
+        raise UserError(
+            f"Expected a model saved with model.save('NAME.keras'). Received: {path} ({error}). "
+            "Save it again, or convert an older .h5 model with Keras first."
+        ) from None
+    if "keras_cv" in config:
+        import_keras_cv()
+    if "keras_hub" in config:
+        import_keras_hub()
+    try:
+        return keras.saving.load_model(path, compile=False, safe_mode=True)
+    except (ValueError, TypeError, OSError, KeyError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(
+            f"The model in {path} cannot be loaded: {reason} Models must consist of Keras' own "
+            "layers (or keras-cv's, keras-hub's); Lambda layers are refused because they run code."
+        ) from None
+
+
+def unroll(
+    model: keras.Model, inputs: Any, first: Callable[[Any], Any] | None = None
+) -> keras.Model:
+    """`model` on a new input, with composite blocks taken apart; layers and weights are shared.
+
+    Args:
+        model: functional model with one input.
+        inputs: Keras input tensor (n, h, w, 3), of another size if the layers allow it.
+        first: applied to `inputs` before the layers that read them (preprocessing).
+    """
+    start = first(inputs) if first is not None else inputs
+
+    def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
+        args = keras.tree.map_structure(lambda value: start if value is inputs else value, args)
+        if type(layer).__name__ in _COMPOSITE_BLOCKS:
+            return layer.call(*args, **kwargs)
+        return layer(*args, **kwargs)
+
+    plain = keras.Model(model.inputs[0], model.outputs[0])
+    return keras.models.clone_model(
+        plain, input_tensors=inputs, clone_function=lambda layer: layer, call_function=call
+    )
+
+
+def rebuild(model: keras.Model, policy: str | None = None) -> keras.Model:
+    """A model of fresh layers with the same weights, in the dtype `policy` if one is given.
+
+    Layers that stand in float32 while the rest is mixed (input scaling and head) keep float32.
+    """
+    pairs = []
+
+    def clone(layer: Any) -> Any:
+        if isinstance(layer, keras.Model):
+            return rebuild(layer, policy)
+        config = layer.get_config()
+        if policy is not None and "dtype" in config:
+            config["dtype"] = "float32" if _stays_float32(layer) else policy
+        fresh = layer.__class__.from_config(config)
+        pairs.append((layer, fresh))
+        return fresh
+
+    copy = keras.models.clone_model(model, clone_function=clone)
+    for layer, fresh in pairs:
+        if isinstance(layer, keras.Layer) and layer.weights:
+            fresh.set_weights(layer.get_weights())
+    return copy
+
+
+def _stays_float32(layer: Any) -> bool:
+    return layer.name in FLOAT32_LAYERS or isinstance(
+        layer, (keras.layers.Rescaling, keras.layers.Normalization)
+    )
+
+
+# Pixels up to 255 lose steps in bfloat16; pooling, dropout and logits feed the loss.
+FLOAT32_LAYERS = ("preprocess", "pool", "dropout", "logits")
+
+
+def _quieten_tensorflow() -> None:
+    """Keep TensorFlow's start-up lines off the terminal; a level that the user set stays."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")

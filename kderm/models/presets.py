@@ -1,0 +1,267 @@
+"""The registry of backbones: one row a preset, with the facts beside the name.
+
+Data only: `backbones` builds from a row, `weights` finds its weights. Imports no network library.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import PurePath
+from typing import Any
+
+from kderm.errors import UserError, unknown_name
+from kderm.models import architectures as facts
+
+# How a backbone wants its RGB input in 0..255: x * scale + offset, a value per channel (R, G, B).
+# The convention belongs to the weights, so it is a fact of the row.
+_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+INPUT_CONVENTIONS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
+    "unit": ((1 / 255,) * 3, (0.0,) * 3),
+    "imagenet": (
+        tuple(1 / (255 * std) for std in _STD),
+        tuple(-mean / std for mean, std in zip(_MEAN, _STD, strict=True)),
+    ),
+    "symmetric": ((1 / 127.5,) * 3, (-1.0,) * 3),
+    "symmetric_128": ((1 / 128,) * 3, (-1.0,) * 3),
+    # Caffe's means; its BGR order is turned into RGB where the weights are loaded.
+    "mean_only": ((1.0,) * 3, (-123.68, -116.779, -103.939)),
+    "inside": ((1.0,) * 3, (0.0,) * 3),
+}
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A backbone and where its weights come from.
+
+    Attributes:
+        name: PROVIDER/NAME, as in the config.
+        provider: keras_cv, keras_hub, keras_applications or file.
+        family: efficientnet_v1, efficientnet_v2, efficientnet_lite, resnet_v1, resnet_v2, saved.
+        builder: class or function of the provider; the path for provider file.
+        arguments: the builder's keyword arguments.
+        convention: key of `INPUT_CONVENTIONS`.
+        size: side in pixels the weights were trained at; None if only the file knows.
+        parameters: parameters of the backbone without a head; None if only the file knows.
+        licence: of the weights, or of the architecture's code where there are none.
+        source: kaggle:// handle or URL of the pretrained weights; "" if there are none.
+        checksum: md5 of the file behind a URL.
+    """
+
+    name: str
+    provider: str
+    family: str
+    builder: str
+    arguments: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    convention: str = "unit"
+    size: int | None = None
+    parameters: int | None = None
+    licence: str = "Apache-2.0"
+    source: str = ""
+    checksum: str = ""
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether `weights="preset"` means something for this row."""
+        return bool(self.source) or self.provider == "file"
+
+
+def find_preset(name: str) -> Preset:
+    """The row called `name` (PROVIDER/NAME), or a row for `file/PATH.keras`.
+
+    Raises:
+        UserError: unknown name; the nearest known ones are named.
+    """
+    if name in PRESETS:
+        return PRESETS[name]
+    provider, _, rest = name.partition("/")
+    if provider == "file":
+        if PurePath(rest).suffix != ".keras":
+            raise UserError(
+                "Expected file/PATH.keras, a Keras model saved with model.save(). "
+                f"Received: {name!r}."
+            )
+        return Preset(
+            name,
+            "file",
+            "saved",
+            rest,
+            convention="inside",
+            licence="that of the file",
+            source=name,
+        )
+    raise unknown_name(
+        "preset", name, PRESETS, "`weights list` shows all; file/PATH.keras takes a saved model."
+    )
+
+
+def _keras_cv_rows() -> list[Preset]:
+    kaggle = "kaggle://keras/{}/keras/{}/2"
+    counts = _KERAS_CV_PARAMETERS
+    rows = []
+
+    def add(name: str, family: str, builder: str, arguments: dict, size: int, **more: Any) -> None:
+        rows.append(
+            Preset(
+                f"keras_cv/{name}",
+                "keras_cv",
+                family,
+                builder,
+                arguments,
+                size=size,
+                parameters=counts.get(name.removesuffix("_imagenet")),
+                **more,
+            )
+        )
+
+    for scale, (_, _, size) in facts.V1_SCALES.items():
+        arguments = facts.keras_cv_v1(scale)
+        name = f"efficientnetv1_{scale}"
+        add(name, "efficientnet_v1", "EfficientNetV1Backbone", arguments, size)
+    for scale, (_, _, size) in facts.V2_SCALES.items():
+        arguments = facts.keras_cv_v2(scale)
+        name = f"efficientnetv2_{scale}"
+        add(name, "efficientnet_v2", "EfficientNetV2Backbone", arguments, size)
+        if scale in ("s", "b0", "b1", "b2"):
+            name = f"{name}_imagenet"
+            source = kaggle.format("efficientnetv2", name)
+            add(name, "efficientnet_v2", "EfficientNetV2Backbone", arguments, size, source=source)
+    arguments = facts.keras_cv_v2_tiny()
+    add("efficientnetv2_tiny", "efficientnet_v2", "EfficientNetV2Backbone", arguments, 48)
+    for scale, (_, _, size) in facts.LITE_SCALES.items():
+        arguments = facts.keras_cv_lite(scale)
+        name = f"efficientnetlite_{scale}"
+        add(name, "efficientnet_lite", "EfficientNetLiteBackbone", arguments, size)
+    for version, suffix, builder in ((1, "", "ResNetBackbone"), (2, "_v2", "ResNetV2Backbone")):
+        for layers in (18, 50):
+            name, arguments = f"resnet{layers}{suffix}", facts.keras_cv_resnet(layers)
+            add(name, f"resnet_v{version}", builder, arguments, 224)
+        name = f"resnet50{suffix}_imagenet"
+        source = kaggle.format(f"resnetv{version}", name)
+        add(name, f"resnet_v{version}", builder, arguments, 224, source=source)
+    return rows
+
+
+# What the constructors give, without a head (keras-cv's own V1 metadata are a few weights off).
+_KERAS_CV_PARAMETERS = {}
+
+
+def _keras_hub_rows() -> list[Preset]:
+    v1, rw, resnet = facts.keras_hub_v1, facts.keras_hub_v2_rw, facts.keras_hub_resnet
+    # Name, family, arguments, size, input convention, version of the Kaggle handle, parameters.
+    # timm trained the ra4_e3600 weights with mean and deviation 0.5, the others with ImageNet's.
+    table = [
+        ("b0_ra", "v1", v1("b0"), 224, "imagenet", 2),
+        ("b0_ra4_e3600_r224", "v1", v1("b0"), 224, "symmetric", 2),
+        ("b1_ft", "v1", v1("b1"), 224, "imagenet", 5),
+        ("b1_ra4_e3600_r240", "v1", v1("b1"), 240, "symmetric", 2),
+        ("b2_ra", "v1", v1("b2"), 256, "imagenet", 2),
+        ("b3_ra2", "v1", v1("b3"), 288, "imagenet", 2),
+        ("b4_ra2", "v1", v1("b4"), 320, "imagenet", 2),
+        ("b5_sw", "v1", v1("b5"), 416, "imagenet", 2),
+        ("b5_sw_ft", "v1", v1("b5"), 448, "imagenet", 2),
+        ("lite0_ra", "lite", v1("b0", lite=True), 224, "imagenet", 2),
+        ("2_rw_t_ra2", "v2", rw("t"), 224, "imagenet", 2),
+        ("2_rw_s_ra2", "v2", rw("s"), 288, "imagenet", 2),
+        ("2_rw_m_agc", "v2", rw("m"), 320, "imagenet", 2),
+    ]
+    rows = []
+    for stem, family, arguments, size, convention, version in table:
+        name = f"efficientnet{stem if stem.startswith('2') else '_' + stem}_imagenet"
+        rows.append(
+            Preset(
+                f"keras_hub/{name}",
+                "keras_hub",
+                f"efficientnet_{family}",
+                "EfficientNetBackbone",
+                arguments,
+                convention,
+                size,
+                _KERAS_HUB_PARAMETERS.get(name),
+                source=f"kaggle://keras/efficientnet/keras/{name}/{version}",
+            )
+        )
+    for layers in (18, 50):
+        name = f"resnet_{layers}_imagenet"
+        rows.append(
+            Preset(
+                f"keras_hub/{name}",
+                "keras_hub",
+                "resnet_v1",
+                "ResNetBackbone",
+                resnet(layers),
+                "imagenet",
+                224,
+                _KERAS_HUB_PARAMETERS.get(name),
+                source=f"kaggle://keras/resnetv1/keras/{name}/3",
+            )
+        )
+    return rows
+
+
+_KERAS_HUB_PARAMETERS = {}
+
+
+def _keras_applications_rows() -> list[Preset]:
+    bucket = "https://storage.googleapis.com"
+    efficient = f"{bucket}/keras-applications/{{}}_notop.h5"
+    efficient_v2 = f"{bucket}/tensorflow/keras-applications/efficientnet_v2/{{}}_notop.h5"
+    residual = (
+        f"{bucket}/tensorflow/keras-applications/resnet/"
+        "{}_weights_tf_dim_ordering_tf_kernels_notop.h5"
+    )
+    rows = []
+
+    def add(builder: str, family: str, convention: str, size: int, url: str, more: dict) -> None:
+        name = builder.lower()
+        rows.append(
+            Preset(
+                f"keras_applications/{name}",
+                "keras_applications",
+                family,
+                builder,
+                {},
+                convention,
+                size,
+                _KERAS_APPLICATIONS_PARAMETERS.get(name),
+                source=url,
+                checksum=_KERAS_APPLICATIONS_MD5[name],
+                **more,
+            )
+        )
+
+    for scale, (_, _, size) in facts.V1_SCALES.items():
+        url = efficient.format(f"efficientnet{scale}")
+        add(f"EfficientNet{scale.upper()}", "efficientnet_v1", "imagenet", size, url, {})
+    for scale, (_, _, size) in facts.V2_SCALES.items():
+        url = efficient_v2.format(f"efficientnetv2-{scale}")
+        convention = "imagenet" if scale.startswith("b") else "symmetric_128"
+        add(f"EfficientNetV2{scale.upper()}", "efficientnet_v2", convention, size, url, {})
+    url = residual.format("resnet50")
+    add("ResNet50", "resnet_v1", "mean_only", 224, url, {"licence": "MIT"})
+    add("ResNet50V2", "resnet_v2", "symmetric", 224, residual.format("resnet50v2"), {})
+    return rows
+
+
+_KERAS_APPLICATIONS_PARAMETERS = {}
+_KERAS_APPLICATIONS_MD5 = {
+    "efficientnetb0": "50bc09e76180e00e4465e1a485ddc09d",
+    "efficientnetb1": "74c4e6b3e1f6a1eea24c589628592432",
+    "efficientnetb2": "111f8e2ac8aa800a7a99e3239f7bfb39",
+    "efficientnetb3": "af6d107764bb5b1abb91932881670226",
+    "efficientnetb4": "ebc24e6d6c33eaebbd558eafbeedf1ba",
+    "efficientnetb5": "38879255a25d3c92d5e44e04ae6cec6f",
+    "efficientnetb6": "9ecce42647a20130c1f39a5d4cb75743",
+    "efficientnetb7": "cbcfe4450ddf6f3ad90b1b398090fe4a",
+    "efficientnetv2b0": "893217f2bb855e2983157299931e43ff",
+    "efficientnetv2b1": "0e80663031ca32d657f9caa404b6ec37",
+    "efficientnetv2b2": "1dfe2e7a5d45b6632553a8961ea609eb",
+    "efficientnetv2b3": "f6abf7b5849ac99a89b50dd3fd532856",
+    "efficientnetv2s": "af0682fb74e8c54910f2d4393339c070",
+    "efficientnetv2m": "1b8dc055df72dde80d614482840fe342",
+    "efficientnetv2l": "b0b66b5c863aef5b46e8608fe1711615",
+    "resnet50": "4d473c1dd8becc155b73f8504c6f6626",
+    "resnet50v2": "fac2f116257151a9d068a22e544a4917",
+}
+
+PRESETS: dict[str, Preset] = {
+    row.name: row for row in (*_keras_cv_rows(), *_keras_hub_rows(), *_keras_applications_rows())
+}

@@ -1,0 +1,261 @@
+"""Where pretrained weights are found, fetched from and loaded; a missing weight fails loudly.
+
+Looked for in this order: `$KDERM_WEIGHTS/<provider>/<name>` (default ~/.cache/kderm/weights), the
+caches of kagglehub and Keras, then the network. A folder fetched on one machine and copied to
+another is found there with no change of config. Never falls back to random weights.
+"""
+
+import hashlib
+import os
+import shutil
+import socket
+import threading
+import urllib.parse
+import urllib.request
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kderm.atomic import write_json
+from kderm.errors import UserError
+from kderm.models.presets import PRESETS, Preset, find_preset
+
+if TYPE_CHECKING:
+    import keras
+    import pandas as pd
+
+KAGGLE = "kaggle://"
+# kagglehub names no limit for the name look-up, and a blocked port can hang for minutes.
+CONNECT_SECONDS = 5.0
+
+
+def weights_root() -> Path:
+    """The folder of fetched weights: $KDERM_WEIGHTS, or ~/.cache/kderm/weights."""
+    given = os.environ.get("KDERM_WEIGHTS")
+    return Path(given).expanduser() if given else Path.home() / ".cache" / "kderm" / "weights"
+
+
+def list_weights() -> "pd.DataFrame":
+    """One row a preset: preset, parameters, size, licence, source, found.
+
+    `found` is the path where the weights lie on this machine, "needs network", or "none" for an
+    architecture without pretrained weights.
+    """
+    import pandas as pd
+
+    rows = []
+    for preset in PRESETS.values():
+        path = find_local(preset)
+        missing = "needs network" if preset.source else "none"
+        rows.append(
+            {
+                "preset": preset.name,
+                "parameters": preset.parameters,
+                "size": preset.size,
+                "licence": preset.licence,
+                "source": preset.source,
+                "found": str(path) if path else missing,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def resolve_weights(preset: Preset, weights: str) -> Path | None:
+    """The folder or file to load for the config's `model.weights`; None for random weights.
+
+    Args:
+        preset: a row of the registry.
+        weights: "preset", "none", or a path.
+
+    Raises:
+        UserError: what was asked cannot be had.
+    """
+    if weights == "none":
+        return None
+    if weights != "preset":
+        path = Path(weights).expanduser()
+        if not path.exists():
+            raise _missing(preset, f"model.weights={weights} is not there")
+        return path
+    if not preset.source:
+        twin = f"{preset.name}_imagenet"
+        hint = f", but {twin} has" if twin in PRESETS else ""
+        raise _missing(preset, f"this preset is an architecture without pretrained weights{hint}")
+    return find_local(preset) or fetch_weights(preset.name)
+
+
+def find_local(preset: Preset) -> Path | None:
+    """The folder or file on this machine that holds the preset's weights, if any."""
+    folder = weights_root() / preset.name
+    if folder.is_dir() and _weights_in(folder):
+        return folder
+    if preset.source.startswith(KAGGLE):
+        cache = Path(os.environ.get("KAGGLEHUB_CACHE", Path.home() / ".cache" / "kagglehub"))
+        folder = cache / "models" / preset.source.removeprefix(KAGGLE)
+        return folder if folder.is_dir() and _weights_in(folder) else None
+    if preset.source:
+        home = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras"))
+        path = home / "models" / preset.source.rsplit("/", 1)[1]
+        return path if path.is_file() else None
+    return None
+
+
+def fetch_weights(preset: str, into: Path | None = None) -> Path:
+    """Download the weights of `preset` into `into`/<provider>/<name>; that folder.
+
+    Weights fetched before are not fetched again. `model.weights=FOLDER` takes the folder.
+
+    Args:
+        preset: PROVIDER/NAME of the registry.
+        into: folder of weights; None: `weights_root()`.
+
+    Raises:
+        UserError: the preset has no pretrained weights, or the download failed.
+    """
+    row = find_preset(preset)
+    if not row.source or row.provider == "file":
+        raise _missing(row, "there is nothing to fetch: it has no pretrained weights of its own")
+    target = (into or weights_root()) / row.name
+    if target.is_dir() and _weights_in(target):
+        return target
+    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
+    temporary.mkdir(parents=True)
+    try:
+        _download(row, temporary)
+        facts = {"preset": row.name, "source": row.source, "licence": row.licence}
+        write_json(temporary / "source.json", facts)
+        if target.is_dir():  # left by another process, or by a copy that was cut short
+            shutil.rmtree(target)
+        os.replace(temporary, target)
+    except UserError:
+        raise
+    except Exception as error:  # whatever a download library raises, the user gets one paragraph
+        raise _missing(row, f"downloading {row.source} failed: {reason_of(error)}") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return target
+
+
+def load_weights_file(backbone: "keras.Model", weights: Path, preset: Preset) -> None:
+    """Load a `.h5` or `.weights.h5` file, or the one in a preset folder, into `backbone`.
+
+    Raises:
+        UserError: no weights file, or one that does not fit the architecture.
+    """
+    path = _weights_in(weights) if weights.is_dir() else weights
+    if path is None or path.suffix not in (".h5", ".keras"):
+        raise UserError(
+            "Expected a preset folder with model.weights.h5, or a .weights.h5, .h5 or .keras file, "
+            f"for {preset.name}. Received: {weights}."
+        )
+    if path.suffix == ".keras":
+        return copy_weights_by_name(backbone, path, preset)
+    try:
+        backbone.load_weights(path)
+    except (ValueError, OSError, KeyError) as error:
+        raise _misfit(preset, path, reason_of(error)) from None
+
+
+def copy_weights_by_name(backbone: "keras.Model", path: Path, preset: Preset) -> None:
+    """Copy into `backbone` the weights of the layers of the same names in a `.keras` file.
+
+    Raises:
+        UserError: a layer of the backbone is not in the file, or its weights have another shape.
+    """
+    from kderm.models.keras_file import load_keras_file
+
+    donors = {layer.name: layer for layer in load_keras_file(path)._flatten_layers()}
+    wanting = []
+    for layer in backbone.layers:
+        if not layer.weights:
+            continue
+        shapes = [tuple(weight.shape) for weight in layer.weights]
+        donor = donors.get(layer.name)
+        if donor is None or [tuple(weight.shape) for weight in donor.weights] != shapes:
+            wanting.append(layer.name)
+        else:
+            layer.set_weights(donor.get_weights())
+    if wanting:
+        raise _misfit(preset, path, f"{len(wanting)} layers find no match, first {wanting[0]!r}")
+
+
+def reason_of(error: Exception) -> str:
+    """The first line of an error's message, or the name of its class."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
+
+
+def _weights_in(folder: Path) -> Path | None:
+    for pattern in ("model.weights.h5", "*.weights.h5", "*.h5", "*.keras", "model.safetensors"):
+        found = sorted(folder.glob(pattern))
+        if found:
+            return found[0]
+    return None
+
+
+def _download(preset: Preset, folder: Path) -> None:
+    if preset.source.startswith(KAGGLE):
+        import kagglehub
+
+        _require_network("https://www.kaggle.com")
+        handle = preset.source.removeprefix(KAGGLE)
+        shutil.copytree(kagglehub.model_download(handle), folder, dirs_exist_ok=True)
+        if _weights_in(folder) is None:
+            raise OSError(f"the download holds no weights, only {sorted(os.listdir(folder))}")
+        return
+    _require_network(preset.source)
+    path = folder / preset.source.rsplit("/", 1)[1]
+    digest = hashlib.md5(usedforsecurity=False)
+    with (
+        urllib.request.urlopen(preset.source, timeout=30) as reply,
+        open(path, "wb") as handle,
+    ):
+        while chunk := reply.read(1 << 20):
+            handle.write(chunk)
+            digest.update(chunk)
+    if digest.hexdigest() != preset.checksum:
+        raise OSError(f"expected md5 {preset.checksum}, received {digest.hexdigest()}")
+
+
+def _require_network(url: str) -> None:
+    """Raise OSError within `CONNECT_SECONDS` if no connection to the host of `url` opens."""
+    proxy = urllib.request.getproxies().get(urllib.parse.urlsplit(url).scheme)
+    address = urllib.parse.urlsplit(proxy or url)
+    port = address.port or {"http": 80}.get(address.scheme, 443)
+    problems: list[Exception | None] = [TimeoutError("no answer")]
+
+    def connect() -> None:
+        try:
+            socket.create_connection((address.hostname, port), CONNECT_SECONDS).close()
+            problems[0] = None
+        except OSError as error:
+            problems[0] = error
+
+    # In a thread, because nothing bounds the time that a name look-up takes.
+    thread = threading.Thread(target=connect, daemon=True)
+    thread.start()
+    thread.join(CONNECT_SECONDS)
+    if problems[0] is not None:
+        raise OSError(f"no connection to {address.hostname} ({problems[0]})")
+
+
+def _missing(preset: Preset, reason: str) -> UserError:
+    fetch = (
+        f"run `python run.py weights fetch {preset.name}` on a machine with a network and copy its "
+        f"folder {preset.name}/ into {weights_root()} here (or where KDERM_WEIGHTS points)"
+        if preset.source and preset.provider != "file"
+        else "choose a preset with weights (`weights list`)"
+    )
+    return UserError(
+        f"Expected the weights of {preset.name}. Received none: {reason}. Nothing is trained from "
+        f"scratch by accident, so do one of three things: {fetch}; set model.weights=PATH to a "
+        f"preset folder, .weights.h5 or .keras file; or set model.weights=none to start from "
+        "random weights on purpose."
+    )
+
+
+def _misfit(preset: Preset, path: Path, reason: str) -> UserError:
+    return UserError(
+        f"Expected weights that fit {preset.name}. Received: {path} ({reason}). Give the file of "
+        "this very architecture, or set model.preset to the one the file was made for."
+    )

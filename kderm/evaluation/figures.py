@@ -71,15 +71,18 @@ def plot_roc(
         predictions: labelled predictions.
         intervals: the AUC's interval by class code.
     """
-    with _figure(path, (7.6, 5.4)) as figure:
+    with _figure(path, (8.2, 5.4)) as figure:
         axes = figure.add_subplot()
         axes.plot([0, 1], [0, 1], color=FAINT, linewidth=1.2, zorder=1)
+        curves = []
         for j, code, positive, score in _classes(predictions):
             if positive.all():
                 continue
-            text = f"{code}  {metrics.binary_auc(positive, score):.3f}"
-            text += _range_text((intervals or {}).get(code))
-            axes.plot(*metrics.roc_curve(positive, score), label=text, **class_style(j))
+            text = f"{metrics.binary_auc(positive, score):.3f}"
+            label = _legend_row(predictions, code, text, (intervals or {}).get(code))
+            curves.append((*metrics.roc_curve(positive, score), class_style(j)))
+            axes.plot(*curves[-1][:2], label=label, **curves[-1][2])
+        _enlarge_corner(axes, curves)
         _unit_square(axes, "1 - specificity", "sensitivity", "ROC, one class against the rest")
         _legend_beside(axes, "AUC (95 % interval)" if intervals else "AUC")
 
@@ -94,19 +97,21 @@ def plot_precision_recall(
         predictions: labelled predictions.
         intervals: the average precision's interval by class code.
     """
-    with _figure(path, (7.9, 5.4)) as figure:
+    with _figure(path, (8.8, 5.4)) as figure:
         axes = figure.add_subplot()
         for j, code, positive, score in _classes(predictions):
             _, true, false = metrics.threshold_counts(positive, score)
-            text = f"{code}  {metrics.average_precision(positive, score):.3f}"
-            text += _range_text((intervals or {}).get(code)) + f"  | {positive.mean():.3f}"
+            text = f"{metrics.average_precision(positive, score):.3f}"
+            label = _legend_row(predictions, code, text, (intervals or {}).get(code))
+            label += f"  {positive.mean():.3f}"
             recall = np.append(0, true) / true[-1]
             precision = true / (true + false)
             style = class_style(j)
             # Steps, as the average precision sums them: no straight line between two thresholds.
-            axes.step(recall, np.append(precision[0], precision), where="pre", label=text, **style)
+            axes.step(recall, np.append(precision[0], precision), where="pre", label=label, **style)
         _unit_square(axes, "recall (sensitivity)", "precision (PPV)", "Precision and recall")
-        _legend_beside(axes, "average precision" + (" (95 %)" * bool(intervals)) + "  | prevalence")
+        shown = "average precision (95 % interval)" if intervals else "average precision"
+        _legend_beside(axes, f"{shown}, prevalence")
 
 
 def plot_confusion(path: Path, predictions: Predictions) -> None:
@@ -121,9 +126,9 @@ def plot_confusion(path: Path, predictions: Predictions) -> None:
     total = np.bincount(predictions.y, minlength=len(codes))[:, None]
     share = np.divide(count, total, out=np.zeros(count.shape), where=total > 0)
     side = max(4.6, 0.86 * len(codes) + 1.4)
-    with _figure(path, (side + 0.7, side)) as figure:
+    with _figure(path, (side, side)) as figure:
         axes = figure.add_subplot()
-        image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+        axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
         for (row, column), value in np.ndenumerate(share):
             colour = "white" if value > 0.55 else INK
             axes.text(
@@ -142,8 +147,6 @@ def plot_confusion(path: Path, predictions: Predictions) -> None:
         axes.grid(False)
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
-        bar = figure.colorbar(image, ax=axes, fraction=0.045, pad=0.03, format="{x:.0%}")
-        bar.outline.set_visible(False)
 
 
 def plot_training_curves(
@@ -161,23 +164,24 @@ def plot_training_curves(
         left, right = figure.subplots(1, 2)
         for fold, history in sorted(histories.items()):
             style = class_style(fold)
-            epoch = history["epoch"]
-            left.plot(epoch, history["loss"], linewidth=1.3, alpha=0.55, color=style["color"])
-            left.plot(epoch, history["val_loss"], color=style["color"])
-            right.plot(epoch, history[column], color=style["color"], label=f"fold {fold}")
             chosen = history[history["chosen"] == 1]
+            left.plot(history["epoch"], history["loss"], **style | {"linewidth": 1, "alpha": 0.6})
             for axes, name in ((left, "val_loss"), (right, column)):
+                axes.plot(history["epoch"], history[name], label=f"fold {fold}", **style)
                 axes.scatter(
                     chosen["epoch"], chosen[name], s=58, color=style["color"], edgecolor="white",
                     linewidth=1.2, zorder=4,
                 )  # fmt: skip
-        for axes in (left, right):
-            _whole_epochs(axes)
-            _shade_frozen(axes, histories)
+        for axes, end in ((left, "bottom"), (right, "top")):
+            _epoch_axis(axes, max(history["epoch"].max() for history in histories.values()))
+            _shade_frozen(axes, histories, end)
         left.set_title("Loss")
-        left.plot([], [], color=INK, linewidth=1.3, alpha=0.55, label="training (augmented)")
-        left.plot([], [], color=INK, label="held-out fold")
-        left.legend()
+        left.legend(
+            handles=[
+                *left.plot([], [], color=INK, linewidth=1, alpha=0.6, label="training (augmented)"),
+                *left.plot([], [], color=INK, label="held-out fold"),
+            ]
+        )
         right.set_title(f"Held-out {METRIC_NAMES.get(column, column)}")
         right.scatter([], [], s=58, color=INK, label="epoch kept")
         right.legend(loc="lower right", ncols=1 + (len(histories) > 6))
@@ -225,7 +229,7 @@ def _figure(path: Path, size: tuple[float, float]) -> Iterator["Figure"]:
         yield figure
         with atomic.atomic_path(path) as temporary:
             # No software version in the file: the same table gives the same bytes.
-            figure.savefig(temporary, metadata={"Software": None})
+            figure.savefig(temporary, metadata={"Software": None}, bbox_inches="tight")
 
 
 def _classes(predictions: Predictions) -> Iterator[tuple[int, str, np.ndarray, np.ndarray]]:
@@ -236,10 +240,22 @@ def _classes(predictions: Predictions) -> Iterator[tuple[int, str, np.ndarray, n
             yield j, code, y == j, probabilities[:, j]
 
 
-def _range_text(interval: Interval | None) -> str:
-    if interval is None or np.isnan(interval.low):
-        return ""
-    return f" ({interval.low:.3f}-{interval.high:.3f})"
+def _enlarge_corner(axes: "Axes", curves: list[tuple[np.ndarray, np.ndarray, dict]]) -> None:
+    """Show the upper left of ROC curves larger, where the lower right is empty to do it in."""
+    if not curves or any(np.interp(0.36, false, true) < 0.72 for false, true, _ in curves):
+        return
+    corner = axes.inset_axes((0.4, 0.09, 0.57, 0.57), xlim=(0, 0.3), ylim=(0.7, 1.005))
+    axes.indicate_inset_zoom(corner, edgecolor=SEEN)
+    corner.tick_params(labelsize=8)
+    for false, true, style in curves:
+        corner.plot(false, true, **style)
+
+
+def _legend_row(predictions: Predictions, code: str, text: str, interval: Interval | None) -> str:
+    """Code, number and interval in columns that line up in a fixed-width font."""
+    row = f"{code:<{max(map(len, predictions.labels.codes))}}  {text}"
+    known = interval is not None and not np.isnan(interval.low)
+    return f"{row} ({interval.low:.3f} to {interval.high:.3f})" if known else row
 
 
 def _unit_square(axes: "Axes", x: str, y: str, title: str) -> None:
@@ -249,25 +265,30 @@ def _unit_square(axes: "Axes", x: str, y: str, title: str) -> None:
 
 def _legend_beside(axes: "Axes", title: str) -> None:
     if axes.get_legend_handles_labels()[0]:
-        legend = axes.legend(title=title, loc="center left", bbox_to_anchor=(1.01, 0.5))
+        legend = axes.legend(
+            title=title,
+            loc="center left",
+            bbox_to_anchor=(1.01, 0.5),
+            prop={"family": "DejaVu Sans Mono", "size": 9},
+        )
         legend.set_alignment("left")
 
 
-def _whole_epochs(axes: "Axes") -> None:
+def _epoch_axis(axes: "Axes", last: int) -> None:
     from matplotlib.ticker import MaxNLocator
 
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set_xlabel("epoch")
+    axes.set(xlabel="epoch", xlim=(0.5, last + 0.5))
 
 
-def _shade_frozen(axes: "Axes", histories: dict[int, pd.DataFrame]) -> None:
-    """Grey behind the epochs in which every fold trained its head alone."""
+def _shade_frozen(axes: "Axes", histories: dict[int, pd.DataFrame], end: str) -> None:
+    """Grey behind the epochs in which every fold trained its head alone, named at one end."""
     frozen = [history.loc[history["phase"] == "frozen", "epoch"] for history in histories.values()]
-    if frozen and all(len(epochs) for epochs in frozen):
+    if all(len(epochs) for epochs in frozen):
         first = min(epochs.min() for epochs in frozen)
         last = min(epochs.max() for epochs in frozen)
         axes.axvspan(first - 0.5, last + 0.5, color="#F4F4F4", zorder=0)
         axes.text(
-            first - 0.4, 1.0, "frozen", fontsize=8.5, color=SEEN, va="bottom",
-            transform=axes.get_xaxis_transform(),
+            (first + last) / 2, 0.02 if end == "bottom" else 0.98, "backbone frozen", rotation=90,
+            fontsize=8.5, color=SEEN, ha="center", va=end, transform=axes.get_xaxis_transform(),
         )  # fmt: skip

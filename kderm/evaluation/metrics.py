@@ -45,7 +45,7 @@ class RankedScores:
         ours = weights[self._positives]
         ours_below = np.concatenate([[0.0], np.cumsum(ours)])
         theirs_below = np.concatenate([[0.0], np.cumsum(weights[self._negatives])])
-        positives, negatives = ours_below[-1], theirs_below[-1]
+        positives, negatives = float(ours_below[-1]), float(theirs_below[-1])
         if positives == 0:
             return np.nan, np.nan
         beaten = theirs_below[self._below]

@@ -1,0 +1,116 @@
+"""Group-bootstrap intervals: what is resampled, how wide, and where none can be had."""
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from kderm.evaluation.intervals import group_intervals
+from kderm.evaluation.metrics import Scorecard
+from kderm.labels import BINARY
+
+
+def mean_of(values):
+    return lambda weights: {"mean": float(values @ weights / weights.sum())}
+
+
+def test_a_resample_is_a_whole_number_of_draws_of_whole_groups():
+    groups = np.array(["a", "b", "a", "c", "c", "c"])
+    seen = []
+
+    def statistic(weights):
+        seen.append(weights)
+        return {"n": weights.sum()}
+
+    group_intervals(statistic, groups, resamples=50)
+    for weights in seen[1:]:
+        assert weights[0] == weights[2]
+        assert weights[3] == weights[4] == weights[5]
+        assert weights[0] + weights[1] + weights[3] == 3
+        assert (weights == weights.round()).all()
+    assert len({tuple(weights) for weights in seen}) > 5
+
+
+def test_copies_of_images_in_one_group_leave_the_interval_as_it_was():
+    random = np.random.default_rng(0)
+    values = random.normal(size=120)
+    once = group_intervals(mean_of(values), np.arange(120), resamples=400)["mean"]
+    copied = np.repeat(values, 4)
+    grouped = group_intervals(mean_of(copied), np.repeat(np.arange(120), 4), resamples=400)["mean"]
+    by_image = group_intervals(mean_of(copied), np.arange(480), resamples=400)["mean"]
+    assert (grouped.low, grouped.high) == pytest.approx((once.low, once.high))
+    # Taking copies for independent images halves the interval.
+    assert (by_image.high - by_image.low) / (once.high - once.low) == pytest.approx(0.5, abs=0.1)
+
+
+def test_the_interval_of_a_mean_is_close_to_the_textbook_one():
+    values = np.random.default_rng(1).normal(size=500)
+    found = group_intervals(mean_of(values), np.arange(500), resamples=2000)["mean"]
+    half = 1.96 * values.std(ddof=1) / np.sqrt(500)
+    assert found.low == pytest.approx(values.mean() - half, abs=0.15 * half)
+    assert found.high == pytest.approx(values.mean() + half, abs=0.15 * half)
+
+
+def test_auc_intervals_equal_those_of_an_explicit_bootstrap():
+    """Oracle: repeat the rows of each resample and let scikit-learn do the rest."""
+    random = np.random.default_rng(2)
+    groups = np.sort(random.integers(10, 50, 150)).astype(str)
+    y = random.integers(0, 2, 150)
+    score = np.round(np.clip(0.3 * y + 0.7 * random.random(150), 0, 1), 1)
+    card = Scorecard(y, np.stack([1 - score, score], axis=1), BINARY)
+    found = group_intervals(card, groups, resamples=200, seed=7)["auc/malignant"]
+    names = np.unique(groups)
+    draw = np.random.default_rng(7)
+    values = []
+    for _ in range(200):
+        drawn = draw.integers(0, len(names), len(names))
+        rows = np.concatenate([np.flatnonzero(groups == names[g]) for g in drawn])
+        values.append(roc_auc_score(y[rows], score[rows]))
+    low, high = np.quantile(values, [0.025, 0.975])
+    assert (found.low, found.high) == pytest.approx((low, high), abs=1e-12)
+
+
+def test_the_same_seed_gives_the_same_interval_and_another_seed_another():
+    values = np.random.default_rng(3).normal(size=60)
+    first, again, other = (
+        group_intervals(mean_of(values), np.arange(60), resamples=100, seed=seed)["mean"]
+        for seed in (5, 5, 6)
+    )
+    assert first == again
+    assert first != other
+
+
+def test_a_wider_level_gives_a_wider_interval():
+    values = np.random.default_rng(4).normal(size=60)
+    narrow, wide = (
+        group_intervals(mean_of(values), np.arange(60), resamples=300, level=level)["mean"]
+        for level in (0.5, 0.95)
+    )
+    assert wide.low < narrow.low < narrow.high < wide.high
+
+
+def test_one_group_carries_no_interval():
+    found = group_intervals(mean_of(np.arange(9.0)), np.full(9, "only"), resamples=20)["mean"]
+    assert np.isnan(found.low)
+    assert np.isnan(found.high)
+
+
+def test_a_class_in_a_single_group_has_no_interval_but_the_rest_has():
+    random = np.random.default_rng(5)
+    y = np.zeros(60, int)
+    y[:3] = 1
+    groups = np.concatenate([[0, 0, 0], np.arange(1, 58)])
+    score = random.random(60)
+    found = group_intervals(
+        Scorecard(y, np.stack([1 - score, score], axis=1), BINARY), groups, resamples=200
+    )
+    assert np.isnan(found["auc/malignant"].low)
+    assert found["accuracy"].low < found["accuracy"].high
+
+
+def test_progress_is_told_until_the_end():
+    told = []
+    group_intervals(
+        mean_of(np.arange(5.0)), np.arange(5), resamples=7, progress=lambda *a: told.append(a)
+    )
+    assert told[-1] == (7, 7)
+    assert len(told) == 7

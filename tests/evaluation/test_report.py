@@ -1,0 +1,291 @@
+"""The report: its schema, its words, its degenerate inputs, and what it must not import."""
+
+import json
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from sklearn.metrics import roc_auc_score
+
+from kderm.errors import UserError
+from kderm.evaluation.measure import without_nan
+from kderm.evaluation.predictions import make_predictions, read_predictions, write_predictions
+from kderm.evaluation.report import FIGURES, write_report
+from kderm.labels import HAM10000, LabelSpace
+
+
+def out_of_fold(labels=HAM10000, n=350, folds=5, seed=0, lesion_images=2):
+    random = np.random.default_rng(seed)
+    y = np.arange(n) // lesion_images % len(labels)
+    logits = random.normal(size=(n, len(labels))) + 1.5 * np.eye(len(labels))[y]
+    values = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    frame = pd.DataFrame(values, columns=labels.columns)
+    frame["image_id"] = [f"im{i:04d}" for i in range(n)]
+    frame["group_id"] = [f"lesion{i // lesion_images}" for i in range(n)]
+    frame["fold"] = [i // lesion_images // len(labels) % folds for i in range(n)]
+    frame["label"] = np.array(labels.codes)[y]
+    return make_predictions(frame, labels)
+
+
+def external(frame, labels=HAM10000):
+    return make_predictions(frame.drop(columns=["fold", "group_id"]), labels)
+
+
+def history(epochs=3):
+    steps = np.arange(1, epochs + 1)
+    return pd.DataFrame(
+        {
+            "epoch": steps,
+            "phase": ["frozen"] + ["fine_tune"] * (epochs - 1),
+            "learning_rate": 1e-3,
+            "loss": 1 / steps,
+            "val_loss": 1.2 / steps,
+            "val_macro_auc": 0.9 - 0.2 / steps,
+            "val_balanced_accuracy": 0.6,
+            "val_macro_f1": 0.5,
+            "seconds": 2.0,
+            "chosen": (steps == epochs).astype(int),
+        }
+    )
+
+
+def report(predictions, directory, **changes):
+    arguments = {
+        "title": "A run",
+        "histories": None,
+        "facts": {},
+        "checkpoint": None,
+        "monitor": None,
+        "resamples": 20,
+    }
+    found = write_report(predictions, directory, **arguments | changes)
+    text = (directory / "report.md").read_text(encoding="utf-8")
+    strict = {"parse_constant": lambda name: pytest.fail(f"{name} in metrics.json")}
+    saved = json.loads((directory / "metrics.json").read_text(encoding="utf-8"), **strict)
+    assert saved == found
+    embedded = set(re.findall(r"\(figures/(\w+)\.png\)", text))
+    assert {path.stem for path in (directory / "figures").iterdir()} == embedded
+    return found, text
+
+
+@pytest.fixture(scope="module")
+def full(tmp_path_factory):
+    return report(
+        out_of_fold(),
+        tmp_path_factory.mktemp("run"),
+        histories={fold: history() for fold in range(5)},
+        facts={"preset": "keras_cv/x", "seconds": 12.3456789, "versions": {"keras": "3.15"}},
+        checkpoint="best",
+        monitor="macro_auc",
+        resamples=60,
+    )
+
+
+def test_evaluation_leaves_the_frameworks_alone():
+    code = (
+        "import sys, kderm.evaluation.report\n"
+        "heavy = {'keras', 'torch', 'tensorflow', 'jax', 'matplotlib'} & set(sys.modules)\n"
+        "sys.exit(f'imported: {heavy}' if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_metrics_json_follows_its_schema(full):
+    found, _ = full
+    assert found["n_images"] == 350
+    assert found["n_groups"] == 175
+    assert found["level"] == 0.95
+    assert found["resamples"] == 60
+    assert [fold["fold"] for fold in found["folds"]] == [0, 1, 2, 3, 4]
+    assert list(found["per_class"]) == list(HAM10000.codes)
+    assert np.array(found["confusion"]).shape == (7, 7)
+    assert found["malignant"]["rule"] == "youden"
+    for name in ("macro_auc", "mel_auc", "malignant_auc", "balanced_accuracy", "macro_f1"):
+        entry = found["pooled"][name]
+        assert entry["low"] < entry["value"] < entry["high"]
+        values = [fold[name] for fold in found["folds"]]
+        assert found["fold_mean"][name]["mean"] == pytest.approx(np.mean(values))
+        assert found["fold_mean"][name]["sd"] == pytest.approx(np.std(values, ddof=1))
+
+
+def test_the_numbers_are_scikit_learns(full):
+    found, _ = full
+    predictions = out_of_fold()
+    y, probabilities = predictions.y, predictions.probabilities
+    assert found["pooled"]["macro_auc"]["value"] == pytest.approx(
+        roc_auc_score(y, probabilities, multi_class="ovr")
+    )
+    assert found["pooled"]["mel_auc"]["value"] == pytest.approx(
+        roc_auc_score(y == 4, probabilities[:, 4])
+    )
+    first = predictions.folds == 0
+    assert found["folds"][0]["macro_auc"] == pytest.approx(
+        roc_auc_score(y[first], probabilities[first], multi_class="ovr")
+    )
+
+
+def test_the_report_says_where_its_numbers_come_from(full):
+    _, text = full
+    assert "350 images of 175 groups" in text
+    assert "Every group is whole within one fold" in text
+    assert "60 bootstrap resamples of whole groups, not images" in text
+    assert "| preset | keras_cv/x |" in text
+    assert "| seconds | 12.3457 |" in text
+    assert "| versions | keras 3.15 |" in text
+    assert "Synthetic" not in text
+
+
+def test_every_figure_is_embedded(full):
+    assert all(f"(figures/{name}.png)" in full[1] for name in FIGURES)
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "saw", "words"),
+    [
+        ("best", True, "optimistic.** Each fold's checkpoint was chosen by balanced accuracy on "),
+        ("last", False, "did not see the held-out fold"),
+        (None, None, "not known"),
+    ],
+)
+def test_the_report_says_whether_checkpoint_choice_saw_the_scored_fold(
+    tmp_path, checkpoint, saw, words
+):
+    found, text = report(
+        out_of_fold(n=70), tmp_path, checkpoint=checkpoint, monitor="balanced_accuracy"
+    )
+    assert found["checkpoint_saw_scored_fold"] is saw
+    assert words in text
+
+
+def test_the_same_table_gives_the_same_report_byte_for_byte(tmp_path):
+    predictions = out_of_fold(n=70)
+    write_predictions(tmp_path / "oof.csv", predictions)
+    again = read_predictions(tmp_path / "oof.csv", HAM10000)
+    for name in ("a", "b"):
+        report(again, tmp_path / name, histories={0: history()})
+    for path in sorted((tmp_path / "a").rglob("*.*")):
+        other = tmp_path / "b" / path.relative_to(tmp_path / "a")
+        assert path.read_bytes() == other.read_bytes(), path.name
+
+
+def test_the_order_of_the_rows_does_not_matter(tmp_path):
+    predictions = out_of_fold(n=70)
+    shuffled = make_predictions(predictions.table.sample(frac=1, random_state=0), HAM10000)
+    first, _ = report(predictions, tmp_path / "a")
+    second, _ = report(shuffled, tmp_path / "b")
+    for name, entry in first["pooled"].items():
+        assert second["pooled"][name] == pytest.approx(entry), name
+
+
+def test_external_predictions_have_no_folds_and_no_curves(tmp_path):
+    found, text = report(external(out_of_fold(n=70).table), tmp_path, checkpoint="best")
+    assert found["folds"] == []
+    assert found["fold_mean"] == {}
+    assert found["checkpoint_saw_scored_fold"] is None
+    assert "## Folds" not in text
+    assert "## Training" not in text
+    assert "heckpoint" not in text
+    assert "resamples of images (each is its own group)" in text
+
+
+def test_curves_of_an_earlier_report_do_not_stay_behind(tmp_path):
+    report(out_of_fold(n=70), tmp_path, histories={0: history()})
+    assert (tmp_path / "figures" / "training_curves.png").exists()
+    report(out_of_fold(n=70), tmp_path, histories={})
+    assert not (tmp_path / "figures" / "training_curves.png").exists()
+
+
+def test_a_group_in_two_folds_is_called_a_leak(tmp_path):
+    table = out_of_fold(n=70).table
+    table.loc[0, "fold"] = 3
+    found, text = report(make_predictions(table, HAM10000), tmp_path)
+    assert found["groups_in_several_folds"] == 1
+    assert "> **Leak.** 1 group(s)" in text
+    assert "Every group is whole" not in text
+
+
+def test_synthetic_data_is_said_at_the_top(tmp_path):
+    _, text = report(out_of_fold(n=70), tmp_path, facts={"synthetic data": True})
+    assert text.split("\n\n")[1].startswith("> **Synthetic data.**")
+    _, text = report(out_of_fold(n=70), tmp_path, facts={"synthetic data": False})
+    assert "> **Synthetic" not in text
+
+
+def test_rare_and_absent_classes_are_pointed_out(tmp_path):
+    table = out_of_fold().table
+    rare = table.index[table["label"] == "df"][4:]
+    absent = table.index[table["label"] == "vasc"]
+    found, text = report(make_predictions(table.drop(index=rare.union(absent)), HAM10000), tmp_path)
+    assert found["absent_classes"] == ["vasc"]
+    assert found["few_positives"] == ["df"]
+    assert "**Fewer than 10 images** of df (4)" in text
+    assert "**No image** of vasc" in text
+    assert found["per_class"]["vasc"]["auc"]["value"] is None
+    assert found["pooled"]["macro_auc"]["value"] is not None
+
+
+def test_one_group_alone_has_numbers_but_no_intervals(tmp_path):
+    table = out_of_fold(n=70).table.assign(fold=-1, group_id="only")
+    found, text = report(make_predictions(table, HAM10000), tmp_path)
+    assert found["pooled"]["macro_auc"]["low"] is None
+    assert "**One group only**" in text
+    assert "Intervals are" not in text
+
+
+def test_constant_scores_are_reported_as_undecided(tmp_path):
+    table = out_of_fold(n=70).table
+    table[HAM10000.columns] = 1 / 7
+    found, text = report(make_predictions(table, HAM10000), tmp_path)
+    assert found["undecided"] == 70
+    assert found["pooled"]["macro_auc"] == {"value": 0.5, "low": 0.5, "high": 0.5}
+    assert found["pooled"]["accuracy"]["value"] == 0
+    assert "**70 image(s) without a decision**" in text
+
+
+@pytest.mark.parametrize("codes", [["mel", "nv"], ["nv", "nv"], ["mel"], ["nv"]])
+def test_one_or_two_images_give_a_report(tmp_path, codes):
+    table = out_of_fold(n=70).table.head(len(codes)).assign(label=codes)
+    found, text = report(external(table), tmp_path)
+    assert found["n_images"] == len(codes)
+    assert (found["malignant"]["threshold"] is None) == (len(set(codes)) == 1)
+    assert ("only one of the two sides" in text) == (len(set(codes)) == 1)
+
+
+def test_a_label_space_without_melanoma_or_malignant_classes_is_reported(tmp_path):
+    space = LabelSpace("custom", ("x", "y", "z"), ("x", "y", "z"))
+    found, text = report(out_of_fold(space, n=60), tmp_path)
+    assert "mel_auc" not in found["pooled"]
+    assert "malignant_auc" not in found["pooled"]
+    assert found["malignant"]["threshold"] is None
+    assert "alignant" not in text
+
+
+def test_many_classes_and_many_folds_still_draw(tmp_path):
+    codes = tuple(f"c{j:02d}" for j in range(18))
+    report(
+        out_of_fold(LabelSpace("custom", codes, codes), n=216, folds=6),
+        tmp_path,
+        histories={fold: history(1) for fold in range(12)},
+    )
+    with Image.open(tmp_path / "figures" / "confusion.png") as image:
+        assert image.width > 1000
+
+
+def test_a_history_without_its_columns_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"fold 2 needs .* Missing: val_macro_f1, chosen\."):
+        report(
+            out_of_fold(n=70),
+            tmp_path,
+            histories={2: history().drop(columns=["chosen", "val_macro_f1"])},
+            monitor="macro_f1",
+        )
+
+
+def test_nan_becomes_none_at_any_depth():
+    value = {"a": [1.0, float("nan"), {"b": float("inf")}], "c": (float("nan"), "nan", 2)}
+    assert without_nan(value) == {"a": [1.0, None, {"b": None}], "c": [None, "nan", 2]}

@@ -1,0 +1,212 @@
+import os
+
+import pytest
+
+from kderm.ensemble.inputs import find_inputs
+from kderm.errors import UserError
+from kderm.labels import HAM10000
+
+
+def ids(inputs):
+    return inputs.table["image_id"].tolist()
+
+
+def labels(inputs):
+    return inputs.table["label"].tolist()
+
+
+def test_a_folder_is_searched_to_the_bottom_in_a_stable_order(tmp_path, picture):
+    for name in ("b/2.jpg", "a/9.PNG", "c.jpeg", "a/deep/1.jpg"):
+        picture(tmp_path / name, 1)
+    assert ids(find_inputs([str(tmp_path)], HAM10000)) == ["9", "1", "2", "c"]
+
+
+def test_files_that_are_no_images_are_counted_and_hidden_ones_ignored(tmp_path, picture):
+    picture(tmp_path / "x.jpg", 1)
+    picture(tmp_path / ".parts" / "y.jpg", 1)
+    for name in ("notes.txt", "Thumbs.db", ".DS_Store", "._x.jpg"):
+        (tmp_path / name).write_text("no image")
+    inputs = find_inputs([str(tmp_path)], HAM10000)
+    assert ids(inputs) == ["x"]
+    assert inputs.skipped == 2
+
+
+def test_images_of_the_same_name_go_by_their_relative_path(tmp_path, picture):
+    for name in ("a/1.jpg", "b/1.jpg", "b/2.jpg"):
+        picture(tmp_path / name, 1)
+    assert ids(find_inputs([str(tmp_path)], HAM10000)) == ["a/1.jpg", "b/1.jpg", "2"]
+
+
+def test_ids_are_unique_even_where_relative_paths_repeat(tmp_path, picture):
+    for name in ("left/a/1.jpg", "right/a/1.jpg", "left/1.jpg", "right/1.png"):
+        picture(tmp_path / name, 1)
+    inputs = find_inputs([str(tmp_path / "left"), str(tmp_path / "right")], HAM10000)
+    assert len(inputs) == 4
+    assert inputs.table["image_id"].is_unique
+
+
+def test_a_file_that_is_named_twice_is_predicted_once(tmp_path, picture):
+    image = picture(tmp_path / "x.jpg", 1)
+    os.symlink(image, tmp_path / "link.jpg")
+    inputs = find_inputs([str(image), str(tmp_path), str(image)], HAM10000)
+    assert ids(inputs) == ["x"]
+    assert inputs.repeated == 3
+
+
+def test_a_link_that_leads_back_up_does_not_trap_the_search(tmp_path, picture):
+    picture(tmp_path / "a" / "x.jpg", 1)
+    os.symlink(tmp_path, tmp_path / "a" / "up")
+    assert ids(find_inputs([str(tmp_path)], HAM10000)) == ["x"]
+
+
+def test_a_pattern_finds_what_it_matches(tmp_path, picture):
+    for name in ("a/1.jpg", "b/2.jpg", "b/3.png"):
+        picture(tmp_path / name, 1)
+    assert ids(find_inputs([f"{tmp_path}/**/*.jpg"], HAM10000)) == ["1", "2"]
+
+
+def test_a_folder_whose_name_looks_like_a_pattern_is_taken_as_it_stands(tmp_path, picture):
+    picture(tmp_path / "scans [2024]" / "x.jpg", 1)
+    assert ids(find_inputs([str(tmp_path / "scans [2024]")], HAM10000)) == ["x"]
+
+
+def test_class_folders_give_labels(tmp_path, picture):
+    picture(tmp_path / "Melanoma" / "1.jpg", 1)
+    picture(tmp_path / "nv" / "batch_7" / "2.jpg", 1)
+    assert labels(find_inputs([str(tmp_path)], HAM10000)) == ["mel", "nv"]
+
+
+def test_one_image_outside_of_class_folders_means_no_labels_at_all(tmp_path, picture):
+    picture(tmp_path / "mel" / "1.jpg", 1)
+    picture(tmp_path / "to_sort" / "2.jpg", 1)
+    assert find_inputs([str(tmp_path)], HAM10000).labelled == 0
+
+
+def test_a_csv_of_paths_is_read_from_its_own_folder(tmp_path, picture):
+    picture(tmp_path / "scans" / "1.jpg", 1)
+    table = tmp_path / "list.csv"
+    table.write_text("path,label,lesion_id\nscans/1.jpg,Melanoma,L1\n")
+    inputs = find_inputs([str(table)], HAM10000)
+    assert (ids(inputs), labels(inputs)) == (["1"], ["mel"])
+    assert inputs.table["lesion_id"].tolist() == ["L1"]
+
+
+def test_a_csv_of_ids_finds_images_in_folders_below_as_ham10000_has_them(tmp_path, picture):
+    picture(tmp_path / "part_1" / "ISIC_1.jpg", 1)
+    picture(tmp_path / "part_2" / "ISIC_2.jpg", 1)
+    table = tmp_path / "metadata.csv"
+    table.write_text(
+        "lesion_id,image_id,dx,dx_type,age,sex,localization\n"
+        "H2,ISIC_2,nv,histo,0.0,male,unknown\nH1,ISIC_1,akiec,histo,80.0,female,back\n"
+    )
+    inputs = find_inputs([str(table)], HAM10000)
+    assert (ids(inputs), labels(inputs)) == (["ISIC_2", "ISIC_1"], ["nv", "akiec"])
+    assert inputs.table["age"].tolist() == ["0.0", "80.0"]
+    assert inputs.table["site"].tolist() == ["", "back"]
+
+
+def test_one_hot_columns_of_the_isic_challenges_give_labels(tmp_path, picture):
+    picture(tmp_path / "ISIC_1.jpg", 1)
+    picture(tmp_path / "ISIC_2.jpg", 1)
+    table = tmp_path / "truth.csv"
+    table.write_text(
+        "image,MEL,NV,BCC,AKIEC,BKL,DF,VASC\n"
+        "ISIC_1,0.0,0.0,1.0,0.0,0.0,0.0,0.0\nISIC_2,0.0,0.0,0.0,0.0,0.0,0.0,1.0\n"
+    )
+    assert labels(find_inputs([str(table)], HAM10000)) == ["bcc", "vasc"]
+
+
+def test_a_csv_with_semicolons_a_byte_order_mark_and_comments_is_read(tmp_path, picture):
+    picture(tmp_path / "1.jpg", 1)
+    table = tmp_path / "list.csv"
+    table.write_text("\ufeffImage_ID;Label\n1;nv\n\n", encoding="utf-8")
+    assert labels(find_inputs([str(table)], HAM10000)) == ["nv"]
+    table.write_text("# made by hand\nimage_id,label\n1,mel\n")
+    assert labels(find_inputs([str(table)], HAM10000)) == ["mel"]
+
+
+def test_a_row_without_a_file_is_kept_with_the_reason(tmp_path, picture):
+    picture(tmp_path / "1.jpg", 1)
+    table = tmp_path / "list.csv"
+    table.write_text("image_id\n1\ngone\n")
+    inputs = find_inputs([str(table)], HAM10000)
+    assert ids(inputs) == ["1", "gone"]
+    assert inputs.table["problem"].tolist()[0] == ""
+    assert "no image of this name" in inputs.table["problem"].tolist()[1]
+
+
+def test_an_id_that_means_two_different_pictures_is_not_guessed(tmp_path, picture):
+    picture(tmp_path / "a" / "1.png", 1)
+    picture(tmp_path / "b" / "1.png", 9)
+    picture(tmp_path / "b" / "2.png", 9)
+    table = tmp_path / "list.csv"
+    table.write_text("image_id\n1\n2\n")
+    problems = find_inputs([str(table)], HAM10000).table["problem"].tolist()
+    assert "2 different images have this name: a/1.png, b/1.png" in problems[0]
+    assert problems[1] == ""
+
+
+def test_a_csv_none_of_whose_images_exist_is_refused(tmp_path):
+    table = tmp_path / "list.csv"
+    table.write_text("path\nx.jpg\ny.jpg\n")
+    with pytest.raises(UserError, match="None of the 2 images"):
+        find_inputs([str(table)], HAM10000)
+
+
+def test_unknown_labels_are_all_told_with_their_lines_and_the_nearest_known(tmp_path, picture):
+    picture(tmp_path / "1.jpg", 1)
+    table = tmp_path / "list.csv"
+    table.write_text("image_id,label\n1,melanom\n\n1,zzz\n1,\n1,nv\n")
+    with pytest.raises(UserError) as caught:
+        find_inputs([str(table)], HAM10000)
+    assert "line 2: 'melanom' (nearest: mel" in str(caught.value)
+    assert "line 4: 'zzz'" in str(caught.value)
+    assert "Received 2 other(s)" in str(caught.value)
+
+
+def test_a_csv_adds_labels_to_a_folder(tmp_path, picture):
+    picture(tmp_path / "1.jpg", 1)
+    picture(tmp_path / "2.jpg", 1)
+    table = tmp_path / "list.csv"
+    table.write_text("image_id,dx\n1,mel\n")
+    inputs = find_inputs([str(tmp_path), str(table)], HAM10000)
+    assert (ids(inputs), labels(inputs)) == (["1", "2"], ["mel", ""])
+
+
+def test_two_sources_that_contradict_each_other_are_refused(tmp_path, picture):
+    picture(tmp_path / "nv" / "1.jpg", 1)
+    table = tmp_path / "list.csv"
+    table.write_text("path,label\nnv/1.jpg,mel\n")
+    with pytest.raises(UserError, match="different labels: nv and mel"):
+        find_inputs([str(tmp_path / "nv"), str(table)], HAM10000)
+
+
+def test_a_csv_without_a_column_of_images_says_which_columns_it_has(tmp_path):
+    table = tmp_path / "list.csv"
+    table.write_text("name,dx\n1,nv\n")
+    with pytest.raises(UserError, match="Received the columns: name, dx"):
+        find_inputs([str(table)], HAM10000)
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00\x01,\x81"])
+def test_a_file_that_is_no_csv_is_refused(tmp_path, content):
+    table = tmp_path / "list.csv"
+    table.write_bytes(content)
+    with pytest.raises(UserError, match="cannot be read as a CSV"):
+        find_inputs([str(table)], HAM10000)
+
+
+def test_a_source_that_does_not_exist_is_named(tmp_path):
+    with pytest.raises(UserError, match="nowhere, which does not exist"):
+        find_inputs([str(tmp_path / "nowhere")], HAM10000)
+
+
+def test_a_pattern_that_matches_nothing_is_named(tmp_path):
+    with pytest.raises(UserError, match="No file matches the pattern"):
+        find_inputs([f"{tmp_path}/*.jpg"], HAM10000)
+
+
+def test_a_folder_without_images_is_refused(tmp_path):
+    (tmp_path / "notes.txt").write_text("no image")
+    with pytest.raises(UserError, match=r"no image to predict .* Received 1 other file"):
+        find_inputs([str(tmp_path)], HAM10000)

@@ -28,7 +28,7 @@ def _deal(counts: np.ndarray, keys: Sequence[str], k: int) -> np.ndarray:
     """Largest groups first, rarest class first, each to the fold that needs it most.
 
     The cost of a fold is what the group would add to the sum over classes of (images of the class
-    in the fold / all images of the class) squared, which is least when every class is spread evenly.
+    in the fold / all images of the class) squared, which is least when all are spread evenly.
     """
     totals = counts.sum(axis=0)
     weights = [1.0 / total**2 if total else 0.0 for total in totals.tolist()]

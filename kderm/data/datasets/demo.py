@@ -1,7 +1,7 @@
-"""The demo data set: synthetic lesions on disk exactly as HAM10000 lies on disk in Kaggle's layout.
+"""The demo data set: synthetic lesions, on disk as HAM10000 lies there in Kaggle's layout.
 
-Stands in for a raw data set, so that the whole flow runs with nothing downloaded. How a lesion looks
-is in `kderm.data.datasets.demo_drawing`; here are counts, people and files.
+Stands in for a raw data set, so that the whole flow runs with nothing downloaded. How a lesion
+looks is in `kderm.data.datasets.demo_drawing`; here are counts, people and files.
 """
 
 import json
@@ -104,8 +104,8 @@ def write_demo(
 def plan_demo(images: int, seed: int) -> pd.DataFrame:
     """The metadata table with HAM10000's columns, and `lesion` and `view`, the numbers to draw by.
 
-    Every class has at least seven images of five lesions, from 560 images on sixteen of ten, so that
-    each of five folds can hold each class.
+    Every class has at least seven images of five lesions, from 560 images on sixteen of ten, so
+    that each of five folds can hold each class.
     """
     rng = np.random.default_rng([seed, 0])
     lesions = []
@@ -192,6 +192,7 @@ def _is_complete(root: Path, recipe: dict) -> bool:
     if found == recipe and count == recipe["images"] and (root / METADATA_NAME).is_file():
         return True
     raise UserError(
-        f"Expected no folder at {root}, or a whole demo data set ({recipe}). Received: a folder with "
-        f"{count} demo images{f' ({found})' if found else ''}. Delete the folder, or choose another."
+        f"Expected no folder at {root}, or a whole demo data set ({recipe}). Received: a folder "
+        f"with {count} demo images{f' ({found})' if found else ''}. Delete the folder, or choose "
+        "another."
     )

@@ -30,13 +30,13 @@ FEATURES = (
 )
 CLASS_LOOKS = {
     #         rad  elo  irr  asy  sof  net  glo  ves  sca  cys  sca  lac  vei  den
-    "akiec": (0.27, 0.3, 0.45, 0.45, 0.75, 0.05, 0.1, 0.45, 0.75, 0.1, 0.0, 0.0, 0.0, 0.55),
-    "bcc": (0.23, 0.3, 0.3, 0.45, 0.5, 0.0, 0.15, 0.9, 0.15, 0.05, 0.1, 0.05, 0.15, 0.6),
-    "bkl": (0.29, 0.3, 0.35, 0.35, 0.2, 0.1, 0.15, 0.0, 0.2, 0.85, 0.0, 0.0, 0.05, 0.75),
-    "df": (0.21, 0.1, 0.15, 0.15, 0.7, 0.4, 0.0, 0.05, 0.05, 0.0, 0.9, 0.0, 0.0, 0.6),
-    "mel": (0.33, 0.35, 0.7, 0.8, 0.35, 0.5, 0.45, 0.15, 0.05, 0.0, 0.1, 0.0, 0.55, 0.9),
-    "nv": (0.24, 0.2, 0.15, 0.15, 0.4, 0.55, 0.35, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.75),
-    "vasc": (0.2, 0.2, 0.3, 0.25, 0.25, 0.0, 0.0, 0.1, 0.0, 0.0, 0.0, 0.9, 0.05, 0.8),
+    "akiec": (0.34, 0.3, 0.45, 0.45, 0.75, 0.05, 0.1, 0.45, 0.75, 0.1, 0.0, 0.0, 0.0, 0.55),
+    "bcc": (0.29, 0.3, 0.3, 0.45, 0.5, 0.0, 0.15, 0.9, 0.15, 0.05, 0.1, 0.05, 0.15, 0.6),
+    "bkl": (0.37, 0.3, 0.35, 0.35, 0.2, 0.1, 0.15, 0.0, 0.2, 0.85, 0.0, 0.0, 0.05, 0.75),
+    "df": (0.26, 0.1, 0.15, 0.15, 0.7, 0.4, 0.0, 0.05, 0.05, 0.0, 0.9, 0.0, 0.0, 0.6),
+    "mel": (0.42, 0.35, 0.7, 0.8, 0.35, 0.5, 0.45, 0.15, 0.05, 0.0, 0.1, 0.0, 0.55, 0.9),
+    "nv": (0.31, 0.2, 0.15, 0.15, 0.4, 0.55, 0.35, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.75),
+    "vasc": (0.26, 0.2, 0.3, 0.25, 0.25, 0.0, 0.0, 0.1, 0.0, 0.0, 0.0, 0.9, 0.05, 0.8),
 }
 # Main and second colour, RGB.
 CLASS_COLOURS = {
@@ -58,8 +58,9 @@ LOOKALIKES = {
     "nv": ("mel", "bkl", "df", "mel"),
     "vasc": ("nv", "mel", "bcc"),
 }
-_SPREAD = np.array([0.06, 0.15, *[0.15] * 3, *[0.22] * 8, 0.12])
-_COLOUR_SPREAD = 14.0
+_SPREAD = np.array([0.075, 0.15, *[0.15] * 3, *[0.3] * 8, 0.12])
+_STRUCTURES = slice(5, 13)
+_COLOUR_SPREAD = 5.0
 _TEXTURE = 96  # pixels a side of a texture, which covers two image heights
 _INK = 3  # lines and dots are drawn this many times larger, then averaged
 
@@ -74,7 +75,7 @@ class Lesion:
         skin: float (3,), RGB 0..255.
         outline: float (2, 7), cosine and sine amplitudes of the harmonics 1..7 of the radius.
         gradient: direction of the colour gradient, radians.
-        textures: float (3, _TEXTURE, _TEXTURE), smooth noise of unit variance: colour, warp, flakes.
+        textures: float (3, 96, 96), smooth noise of unit variance: colour, warp, flakes.
         spots: float (60, 3), x, y and size of dots, in lesion radii.
         vessels: float (9, 12, 2), polylines, in lesion radii.
     """
@@ -125,20 +126,24 @@ def draw_lesion(rng: np.random.Generator, code: str) -> Lesion:
     """Draw a lesion of the class `code`: class means, blended with a lookalike, plus spread."""
     other = LOOKALIKES[code][rng.integers(len(LOOKALIKES[code]))]
     # Most lesions are fairly typical, some are hardly so: that is where the classes overlap.
-    share = float(rng.beta(1.1, 2.6))
+    share = float(rng.beta(1.0, 3.0))
     mean, far = np.array(CLASS_LOOKS[code]), np.array(CLASS_LOOKS[other])
-    features = (1 - share) * mean + share * far + _SPREAD * rng.normal(size=len(FEATURES))
-    features = np.clip(features, 0.0, 1.2)
-    features[0] = np.clip(features[0], 0.1, 0.45)
+    features = (1 - share) * mean + share * far
+    spread = _SPREAD.copy()
+    # A structure foreign to the class turns up now and then, and faintly.
+    spread[_STRUCTURES] *= np.sqrt(np.clip(features[_STRUCTURES], 0.02, 1))
+    features = np.clip(features + spread * rng.normal(size=len(FEATURES)), 0.0, 1.2)
+    features[0] = np.clip(features[0], 0.12, 0.55)
     mean, far = np.array(CLASS_COLOURS[code], float), np.array(CLASS_COLOURS[other], float)
     colours = (1 - share) * mean + share * far
     # Pigment is darker or lighter as a whole more than it changes its hue.
     colours = colours * np.exp(rng.normal(0, 0.16)) + rng.normal(0, _COLOUR_SPREAD, size=3)
+    colours += rng.normal(0, 9.0) * np.array([1.0, 0.1, -0.7])
     tone = rng.normal(size=2)
-    skin = np.array([214.0, 166.0, 156.0]) + tone[0] * np.array([12.0, 15.0, 15.0])
-    skin += tone[1] * np.array([3.0, -5.0, 7.0])
+    skin = np.array([214.0, 166.0, 156.0]) + tone[0] * np.array([9.0, 11.0, 11.0])
+    skin += tone[1] * np.array([2.0, -3.0, 5.0])
     order = np.arange(1, 8)
-    roughness = np.where(order <= 2, features[3], features[2]) / order**0.8
+    roughness = np.where(order <= 2, features[3], features[2]) / order
     angles = rng.uniform(0, 2 * np.pi, size=60)
     reach = np.sqrt(rng.uniform(0, 0.9, size=60))
     spots = np.stack(
@@ -148,7 +153,7 @@ def draw_lesion(rng: np.random.Generator, code: str) -> Lesion:
         features=features,
         colours=np.clip(colours, 15, 235),
         skin=np.clip(skin, 90, 245),
-        outline=rng.normal(size=(2, 7)) * roughness * 0.17,
+        outline=rng.normal(size=(2, 7)) * (0.12 / order + roughness) * 0.17,
         gradient=float(rng.uniform(0, 2 * np.pi)),
         textures=np.stack([_smooth_noise(rng, sigma) for sigma in (6.0, 4.0, 1.6)]),
         spots=spots,
@@ -169,9 +174,9 @@ def draw_photo(rng: np.random.Generator) -> Photo:
         angle=float(rng.uniform(0, 2 * np.pi)),
         shift=rng.normal(0, 0.05, size=2),
         zoom=float(np.exp(rng.normal(0, 0.12))),
-        light=np.exp(rng.normal(0, 0.06)) * np.exp(rng.normal(0, 0.035, size=3)),
+        light=np.exp(rng.normal(0, 0.045)) * np.exp(rng.normal(0, 0.018, size=3)),
         slope=rng.normal(0, 0.07, size=2),
-        corners=float(rng.uniform(0.5, 1.0)) if rng.random() < 0.25 else 0.0,
+        corners=float(rng.uniform(0.4, 1.0)) if rng.random() < 0.2 else 0.0,
         hairs=start + np.arange(-1, 2)[None, :, None] * step + bend,
         hair_tone=float(rng.uniform(0.12, 0.45)),
         blur=float(rng.uniform(0.001, 0.007)),
@@ -194,7 +199,9 @@ def render(lesion: Lesion, photo: Photo, height: int) -> np.ndarray:
         _sample(texture, u * lesion["radius"], v * lesion["radius"]) for texture in lesion.textures
     )
     mask = _mask(lesion, u, v, warp)
-    image = np.broadcast_to(lesion.skin, (height, width, 3)) * (1 + 0.02 * warp[..., None])
+    image = np.broadcast_to(lesion.skin, (height, width, 3)) * (
+        1 + 0.02 * warp[..., None] + 0.012 * flakes[..., None]
+    )
     image = _pigment(lesion, image, mask, u, v, colour_noise, warp)
     image = _structures(lesion, image, mask, canvas, colour_noise, flakes, u, v)
     return _photograph(image, photo, canvas, x, y)
@@ -236,7 +243,8 @@ class _Canvas:
         """Mask of the spots (n, 3) of a lesion, `radius` in image heights at zoom 1."""
         middles = self.from_lesion(spots[:, :2])
         radii = spots[:, 2:] * radius * self.photo.zoom
-        return self.ink([], np.concatenate([middles, radii], axis=1), 0)
+        soft = 0.35 * radius * self.height
+        return gaussian_filter(self.ink([], np.concatenate([middles, radii], axis=1), 0), soft)
 
 
 def _mask(lesion: Lesion, u: np.ndarray, v: np.ndarray, warp: np.ndarray) -> np.ndarray:
@@ -247,7 +255,7 @@ def _mask(lesion: Lesion, u: np.ndarray, v: np.ndarray, warp: np.ndarray) -> np.
     order = np.arange(1, 8)[:, None, None]
     waves = lesion.outline[0, :, None, None] * np.cos(order * angle)
     waves += lesion.outline[1, :, None, None] * np.sin(order * angle)
-    edge = np.clip(1 + waves.sum(axis=0), 0.35, 1.8) + 0.09 * lesion["irregularity"] * warp
+    edge = np.clip(1 + waves.sum(axis=0), 0.35, 1.8) + (0.03 + 0.12 * lesion["irregularity"]) * warp
     return _step(edge - np.hypot(u, v), 0.03 + 0.16 * lesion["softness"])
 
 
@@ -267,13 +275,13 @@ def _pigment(
     colour = lesion.colours[0] * (1 - mix) + lesion.colours[1] * mix
     # Three plane waves at 60 degrees make a honeycomb; the warp keeps it from looking printed.
     period = 0.075 / lesion["radius"]
-    a, b = u + 0.12 * warp, v - 0.12 * warp
+    a, b = u + 0.2 * period * noise, v + 0.3 * period * warp
     waves = sum(
         np.cos(2 * np.pi / period * (a * np.cos(t) + b * np.sin(t)))
         for t in (0.0, np.pi / 3, 2 * np.pi / 3)
     )
-    lines = _step(0.1 - waves, 0.5) - 0.5
-    colour = colour * (1 - 0.42 * lesion["network"] * lines[..., None])
+    lines = (_step(0.1 - waves, 0.6) - 0.5) * (0.7 + 0.4 * noise)
+    colour = colour * (1 - 0.42 * lesion["network"] * lines[..., None] + 0.06 * warp[..., None])
     cover = (mask * np.clip(0.35 + 0.6 * lesion["density"] + 0.06 * noise, 0.1, 0.97))[..., None]
     return image * (1 - cover) + colour * cover
 
@@ -299,28 +307,28 @@ def _structures(
         return spots[: round(len(spots) * min(lesion[feature], 1.0))]
 
     if lesion["veil"] > 0.05:
-        patch = _step(noise - 1.2 + 1.3 * lesion["veil"], 0.35) * mask
-        image = over(image, 0.75 * patch, (98, 106, 130))
+        patch = _step(noise - 1.3 + 1.3 * lesion["veil"], 0.7) * mask
+        image = over(image, 0.6 * patch, (104, 104, 122))
     if lesion["scar"] > 0.05:
         centre = np.exp(-(u**2 + v**2) / 0.18) * mask
         image = over(image, 0.8 * lesion["scar"] * centre, (232, 204, 196))
     if lesion["lacunae"] > 0.05:
         lakes = canvas.dots(some("lacunae", slice(0, 26)), 0.035)
-        image = over(image, 0.75 * lakes * mask, (118, 22, 44))
+        image = over(image, 0.8 * lakes * mask, (112, 22, 42))
     if lesion["globules"] > 0.05:
         dots = canvas.dots(some("globules", slice(0, 40)), 0.011)
-        image = over(image, 0.6 * dots * mask, (62, 38, 32))
+        image = over(image, 0.7 * dots * mask, (62, 38, 32))
     if lesion["vessels"] > 0.05:
         lines = lesion.vessels[: round(len(lesion.vessels) * min(lesion["vessels"], 1.0))]
         lines = [canvas.from_lesion(line) for line in lines]
         red = canvas.ink(lines, np.empty((0, 3)), 0.011)
-        image = over(image, 0.75 * red * np.clip(mask * 1.4, 0, 1), (176, 34, 48))
+        image = over(image, 0.65 * red * np.clip(mask * 1.4, 0, 1), (176, 40, 52))
     if lesion["scale"] > 0.05:
-        patch = _step(flakes - 1.9 + 1.4 * lesion["scale"], 0.25) * mask
-        image = over(image, 0.75 * patch, (238, 222, 196))
+        patch = _step(flakes - 1.9 + 1.4 * lesion["scale"], 0.5) * mask
+        image = over(image, 0.65 * patch, (236, 218, 196))
     if lesion["cysts"] > 0.05:
-        dots = canvas.dots(some("cysts", slice(20, 60)), 0.014)
-        image = over(image, 0.8 * dots * mask, (240, 222, 180))
+        dots = canvas.dots(some("cysts", slice(20, 60)), 0.012)
+        image = over(image, 0.75 * dots * mask, (236, 214, 176))
     return image
 
 

@@ -173,7 +173,7 @@ def plot_training_curves(
                     linewidth=1.2, zorder=4,
                 )  # fmt: skip
         for axes, end in ((left, "bottom"), (right, "top")):
-            _epoch_axis(axes, max(history["epoch"].max() for history in histories.values()))
+            _epoch_axis(axes, histories)
             _shade_frozen(axes, histories, end)
         left.set_title("Loss")
         left.legend(
@@ -214,7 +214,10 @@ def plot_reliability(path: Path, predictions: Predictions) -> None:
                 bins.edges[:-1], bins.count, width=np.diff(bins.edges), align="edge", color=colour,
                 alpha=0.55, edgecolor="white",
             )  # fmt: skip
-            below.set(yscale="symlog", xlabel="predicted probability", ylabel="images")
+            below.set(yscale="log", ylim=(0.7, max(10, 2 * bins.count.max())))
+            below.set(xlabel="predicted probability", ylabel="images")
+            below.yaxis.set_major_formatter("{x:,.0f}")
+            below.yaxis.set_minor_formatter("")
             below.grid(False)
 
 
@@ -274,11 +277,12 @@ def _legend_beside(axes: "Axes", title: str) -> None:
         legend.set_alignment("left")
 
 
-def _epoch_axis(axes: "Axes", last: int) -> None:
+def _epoch_axis(axes: "Axes", histories: dict[int, pd.DataFrame]) -> None:
     from matplotlib.ticker import MaxNLocator
 
+    epochs = np.concatenate([history["epoch"] for history in histories.values()])
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set(xlabel="epoch", xlim=(0.5, last + 0.5))
+    axes.set(xlabel="epoch", xlim=(epochs.min() - 0.5, epochs.max() + 0.5))
 
 
 def _shade_frozen(axes: "Axes", histories: dict[int, pd.DataFrame], end: str) -> None:

@@ -106,7 +106,7 @@ def read_predictions(path: str | os.PathLike, labels: LabelSpace) -> Predictions
     path = Path(path)
     try:
         # Everything is text at first: ids such as "007" and "NA" must survive as they are.
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, comment=None)
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
     except (OSError, pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise UserError(

@@ -12,10 +12,19 @@ from PIL import Image
 from sklearn.metrics import roc_auc_score
 
 from kderm.errors import UserError
+from kderm.evaluation import figures
 from kderm.evaluation.measure import without_nan
 from kderm.evaluation.predictions import make_predictions, read_predictions, write_predictions
 from kderm.evaluation.report import FIGURES, write_report
 from kderm.labels import HAM10000, LabelSpace
+
+
+@pytest.fixture(autouse=True, scope="module")
+def coarse_pictures():
+    """A quarter of the resolution: most of these tests look at words and numbers."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(figures.STYLE, "savefig.dpi", 36)
+        yield
 
 
 def out_of_fold(labels=HAM10000, n=350, folds=5, seed=0, lesion_images=2):
@@ -273,7 +282,7 @@ def test_many_classes_and_many_folds_still_draw(tmp_path):
         histories={fold: history(1) for fold in range(12)},
     )
     with Image.open(tmp_path / "figures" / "confusion.png") as image:
-        assert image.width > 1000
+        assert image.width > 500
 
 
 def test_a_history_without_its_columns_is_refused(tmp_path):

@@ -4,9 +4,13 @@ A file from elsewhere may need classes of keras-cv or keras-hub: they are import
 config mentions them. Python code inside a file (Lambda layers) is never run.
 """
 
+import contextlib
 import os
+import re
+import sys
+import tempfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +25,9 @@ _COMPOSITE_BLOCKS = ("MBConvBlock", "FusedMBConvBlock", "CBABlock")
 
 def import_keras_cv() -> Any:
     """The module `keras_cv`, imported late because it costs seconds and wants TensorFlow."""
-    _quieten_tensorflow()
     try:
-        import keras_cv
+        with _quiet_tensorflow():
+            import keras_cv
     except ImportError as error:
         raise UserError(
             "Presets keras_cv/... need the packages keras-cv and tensorflow (tensorflow-cpu is "
@@ -35,9 +39,9 @@ def import_keras_cv() -> Any:
 
 def import_keras_hub() -> Any:
     """The module `keras_hub`, an optional extra."""
-    _quieten_tensorflow()
     try:
-        import keras_hub
+        with _quiet_tensorflow():
+            import keras_hub
     except ImportError:
         raise missing_extra("keras-hub", "hub", "A preset keras_hub/...") from None
     return keras_hub
@@ -132,7 +136,30 @@ def _stays_float32(layer: Any) -> bool:
 FLOAT32_LAYERS = ("preprocess", "pool", "dropout", "logits")
 
 
-def _quieten_tensorflow() -> None:
-    """Keep TensorFlow's start-up lines off the terminal; a level that the user set stays."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+@contextlib.contextmanager
+def _quiet_tensorflow() -> Iterator[None]:
+    """Keep TensorFlow's start-up lines off the terminal; other lines come through afterwards.
+
+    TF_CPP_MIN_LOG_LEVEL=0 lets everything through. The first lines are written by C++ before any
+    level is read, so the descriptor itself is held while the import runs.
+    """
+    if "tensorflow" in sys.modules or os.environ.get("TF_CPP_MIN_LOG_LEVEL") == "0":
+        yield
+        return
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    sys.stderr.flush()
+    terminal = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(terminal, 2)
+            os.close(terminal)
+            held.seek(0)
+            lines = held.read().splitlines(keepends=True)
+            os.write(2, b"".join(line for line in lines if not _START_UP_LINE.match(line)))
+
+
+_START_UP_LINE = re.compile(rb"WARNING: All log messages before absl|[IW]\d{4} \d\d:\d\d:")

@@ -36,6 +36,7 @@ from kderm.ensemble.rounding import significant
 from kderm.errors import UserError
 from kderm.models.classifier import load_classifier
 from kderm.models.forward import Forward
+from kderm.runtime import device_name
 
 Progress = Callable[[int, int], None]
 
@@ -80,7 +81,13 @@ def ensemble_predict(
     transforms = view_transforms(views, bundle.frame)
     check_directory(directory, inputs)
     chunk = max(1, min(chunk, MAX_CHUNK_BYTES // (3 * bundle.spec.height * bundle.spec.width)))
-    ensemble = Ensemble(bundle, transforms, how, min(batch_size, len(inputs)))
+    if batch_size < 1:
+        raise UserError(f"A batch needs at least 1 image. Received: a batch size of {batch_size}.")
+    if device_name().startswith("cpu"):
+        # A few images need no full batch there. Accelerators choose their arithmetic by the batch's
+        # shape, so there one image alone is padded to the shape that a folder has.
+        batch_size = min(batch_size, len(inputs))
+    ensemble = Ensemble(bundle, transforms, how, batch_size)
     with told_clearly(directory):
         parts = Parts(directory, _digest(bundle, views, how, chunk, inputs))
     resumed = _predict_missing(ensemble, inputs, parts, chunk, directory, progress or _silent)

@@ -72,7 +72,8 @@ class Summary:
             )
             if count
         ]
-        lines = [f"{self.images - self.unreadable} of {self.images} image(s) predicted: {counts}"]
+        answered = f"{self.images - self.unreadable} of {self.images} image(s) predicted"
+        lines = [f"{answered}: {counts}" if counts else answered]
         lines += ["; ".join(notes)] if notes else []
         if self.flagged is not None:
             lines.append(f"flagged as malignant: {self.flagged}")

@@ -135,6 +135,7 @@ def test_nothing_but_unreadable_files_still_gives_the_list_of_reasons(trained, t
     (tmp_path / "x.jpg").write_bytes(b"")
     summary, table = predict(trained, [tmp_path / "x.jpg"], tmp_path / "out")
     assert (summary.unreadable, summary.report) == (1, None)
+    assert str(summary).startswith("0 of 1 image(s) predicted\n1 unreadable")
     assert table.loc["x", "error"] == "the file is empty"
 
 
@@ -262,10 +263,11 @@ def labelled(folder):
 
 def test_a_result_without_labels_does_not_keep_an_older_report(trained, images, tmp_path):
     out = tmp_path / "out"
-    table = labelled(images)
-    predict(trained, [table], out)
+    (out / "figures").mkdir(parents=True)
+    for name in ("predictions.csv", "report.md", "metrics.json", "figures/roc.png", "mine.txt"):
+        (out / name).write_text("of an earlier call")
     predict(trained, [images / "lesion_1.png"], out)
-    assert sorted(path.name for path in out.iterdir()) == ["predictions.csv"]
+    assert sorted(path.name for path in out.iterdir()) == ["mine.txt", "predictions.csv"]
 
 
 def test_training_images_among_the_inputs_are_counted_and_told(trained, images, tmp_path):
@@ -314,6 +316,28 @@ def test_results_do_not_land_among_the_inputs_figures(trained, tmp_path, picture
 def test_unknown_views_or_ways_of_combining_name_the_nearest(trained, images, tmp_path, options):
     with pytest.raises(UserError, match="Did you mean"):
         predict(trained, [images], tmp_path / "out", **options)
+
+
+def test_a_batch_without_images_is_refused(trained, images, tmp_path):
+    with pytest.raises(UserError, match="at least 1 image"):
+        predict(trained, [images], tmp_path / "out", batch_size=0)
+
+
+def test_an_accelerator_gets_the_same_batch_shape_for_one_image_as_for_many(
+    trained, images, tmp_path, monkeypatch
+):
+    sizes = []
+    begin = Forward.__init__
+
+    def watched(self, classifier, frame, batch_size, **options):
+        sizes.append(batch_size)
+        begin(self, classifier, frame, batch_size, **options)
+
+    monkeypatch.setattr(Forward, "__init__", watched)
+    predict(trained, [images / "lesion_1.png"], tmp_path / "cpu")
+    monkeypatch.setattr(predictor, "device_name", lambda: "NVIDIA H100")
+    predict(trained, [images / "lesion_1.png"], tmp_path / "gpu")
+    assert sizes == [1, 1, 1, 4, 4, 4]
 
 
 def test_a_member_that_does_not_fit_its_bundle_is_refused(run, images, tmp_path):

@@ -1,0 +1,280 @@
+"""Adapters: what each layout on disk becomes, and what each bad layout is answered with."""
+
+from pathlib import Path
+
+import pytest
+
+from kderm.data.datasets import DATASETS, read_dataset
+from kderm.data.manifest import MANIFEST_COLUMNS, build_manifest
+from kderm.errors import UserError
+from kderm.labels import BINARY, HAM10000
+
+HAM_HEADER = "lesion_id,image_id,dx,dx_type,age,sex,localization"
+HAM_ROWS = [
+    "HAM_1,ISIC_1,nv,histo,0.0,male,back",
+    "HAM_1,ISIC_2,nv,histo,0.0,male,back",
+    "HAM_2,ISIC_3,mel,follow_up,,unknown,unknown",
+]
+
+
+def touch(root: Path, *names: str) -> None:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(b"")
+
+
+def write(path: Path, *lines: str, encoding: str = "utf-8") -> Path:
+    path.write_text("\n".join(lines) + "\n", encoding=encoding)
+    return path
+
+
+def manifest_of(dataset: str, root: Path, labels=HAM10000, table=None):
+    manifest, problems = build_manifest(read_dataset(dataset, root, labels, table), labels)
+    assert problems == []
+    return manifest
+
+
+@pytest.fixture
+def kaggle(tmp_path):
+    write(tmp_path / "HAM10000_metadata.csv", HAM_HEADER, *HAM_ROWS)
+    touch(tmp_path, *(f"HAM10000_images_part_1/ISIC_{i}.jpg" for i in (1, 2)))
+    touch(tmp_path, "HAM10000_images_part_2/ISIC_3.jpg")
+    return tmp_path
+
+
+@pytest.mark.parametrize("dataset", DATASETS)
+def test_every_adapter_gives_the_manifest_columns_and_line_numbers(dataset, kaggle, tmp_path):
+    root = kaggle
+    if dataset == "class_folders":
+        root = tmp_path / "folders"
+        touch(root, "nv/a.jpg", "mel/b.jpg")
+    table = read_dataset(dataset, root, HAM10000).table
+    assert set(table.columns) == {*MANIFEST_COLUMNS, "row"}
+    assert len(table) > 0
+
+
+@pytest.mark.parametrize("dataset", DATASETS)
+def test_every_adapter_says_what_it_expects_when_the_folder_is_missing(dataset, tmp_path):
+    with pytest.raises(UserError, match=r"Expected a folder at data\.root=.*no such folder"):
+        read_dataset(dataset, tmp_path / "nowhere", HAM10000)
+
+
+def test_an_unknown_adapter_is_answered_with_the_nearest_one(tmp_path):
+    with pytest.raises(UserError, match="'ham10000'.*Received: 'ham1000'"):
+        read_dataset("ham1000", tmp_path, HAM10000)
+
+
+def test_the_kaggle_layout_is_read_from_both_parts(kaggle):
+    manifest = manifest_of("ham10000", kaggle)
+    table = manifest.table.set_index("image_id")
+    assert manifest.rows.tolist() == [2, 3, 4]
+    assert table["path"].map(lambda path: Path(path).parent.name).tolist() == [
+        "HAM10000_images_part_1",
+        "HAM10000_images_part_1",
+        "HAM10000_images_part_2",
+    ]
+    assert table["lesion_id"].tolist() == ["HAM_1", "HAM_1", "HAM_2"]
+    assert table["source"].unique().tolist() == ["ham10000"]
+
+
+def test_age_zero_is_an_age_and_unknown_sex_and_site_are_unknown(kaggle):
+    table = manifest_of("ham10000", kaggle).table
+    assert table["age"].tolist()[:2] == [0.0, 0.0]
+    assert table["age"].isna().tolist() == [False, False, True]
+    assert table["sex"].tolist() == ["male", "male", "unknown"]
+    assert table["site"].tolist() == ["back", "back", "unknown"]
+
+
+def test_the_confirmation_type_reaches_no_column_of_the_manifest(kaggle):
+    table = manifest_of("ham10000", kaggle).table
+    assert not table.isin(["histo", "follow_up"]).any().any()
+
+
+@pytest.mark.parametrize("name", ["HAM10000_metadata", "HAM10000_metadata.tab"])
+def test_the_dataverse_layout_is_read_and_its_dataset_column_is_the_source(name, tmp_path):
+    lines = [f"{HAM_HEADER},dataset", *(f"{row},vidir_modern" for row in HAM_ROWS)]
+    if name.endswith(".tab"):
+        lines = [line.replace(",", "\t") for line in lines]
+    write(tmp_path / name, *lines)
+    touch(tmp_path, *(f"ISIC2018_Task3_Training_Input/ISIC_{i}.jpg" for i in (1, 2, 3)))
+    table = manifest_of("ham10000", tmp_path).table
+    assert table["source"].tolist() == ["vidir_modern"] * 3
+    assert table["label"].tolist() == ["nv", "nv", "mel"]
+
+
+def test_images_that_lie_twice_below_the_root_are_used_once_and_noted(kaggle):
+    touch(kaggle, *(f"ham10000_images_part_1/ISIC_{i}.jpg" for i in (1, 2)))
+    raw = read_dataset("ham10000", kaggle, HAM10000)
+    assert any("2 images lie below" in note for note in raw.notes)
+    assert Path(raw.table["path"][0]).parent.name == "HAM10000_images_part_1"
+
+
+def test_ham10000_without_metadata_names_what_lies_there(tmp_path):
+    touch(tmp_path, "pictures.zip")
+    with pytest.raises(UserError, match=r"HAM10000_metadata\.csv.*pictures\.zip"):
+        read_dataset("ham10000", tmp_path, HAM10000)
+
+
+def test_ham10000_metadata_without_a_needed_column_names_the_columns_received(tmp_path):
+    write(tmp_path / "HAM10000_metadata.csv", "lesion_id,image_id,diagnosis", "a,b,nv")
+    with pytest.raises(UserError, match="for the dx.*Received the columns: lesion_id, image_id"):
+        read_dataset("ham10000", tmp_path, HAM10000)
+
+
+def test_the_demo_adapter_says_that_the_images_are_synthetic(kaggle):
+    raw = read_dataset("demo", kaggle, HAM10000)
+    assert "SYNTHETIC" in raw.notes[0]
+    assert raw.table["source"].unique().tolist() == ["demo"]
+
+
+def test_class_folders_are_found_below_split_folders_too(tmp_path):
+    touch(tmp_path, "train/Melanoma/a.jpg", "val/nevus/deep/b.PNG", "train/nevus/notes.txt")
+    manifest = manifest_of("class_folders", tmp_path)
+    labels = dict(zip(manifest.table["image_id"], manifest.table["label"], strict=True))
+    assert labels == {"a": "mel", "b": "nv"}
+    assert "leakage between folds cannot be ruled out" in manifest.notes[0]
+
+
+def test_equal_file_names_in_two_class_folders_give_two_ids(tmp_path):
+    touch(tmp_path, "mel/1.jpg", "nv/1.jpg", "nv/2.jpg")
+    assert manifest_of("class_folders", tmp_path).table["image_id"].tolist() == [
+        "mel/1",
+        "nv/1",
+        "nv/2",
+    ]
+
+
+def test_a_class_folder_of_an_unknown_name_is_one_problem_with_the_nearest_class(tmp_path):
+    touch(tmp_path, "mel/1.jpg", "vask/2.jpg", "vask/3.jpg")
+    _, problems = build_manifest(read_dataset("class_folders", tmp_path, HAM10000), HAM10000)
+    assert [problem.kind for problem in problems] == ["unknown label"]
+    assert "'vask' in rows 2, 3 (nearest: vasc" in problems[0].message
+
+
+def test_images_outside_class_folders_are_counted_and_left_out(tmp_path):
+    touch(tmp_path, "mel/1.jpg", "nv/2.jpg", "overview.jpg")
+    manifest = manifest_of("class_folders", tmp_path)
+    assert len(manifest) == 2
+    assert any(note.startswith("1 image(s) directly in") for note in manifest.notes)
+
+
+def test_a_folder_without_class_folders_is_refused(tmp_path):
+    touch(tmp_path, "a.jpg")
+    with pytest.raises(UserError, match="Expected images in class folders.*akiec"):
+        read_dataset("class_folders", tmp_path, HAM10000)
+
+
+@pytest.mark.parametrize("image", ["image_id", "image", "path", "filename", "Image Name"])
+@pytest.mark.parametrize("label", ["label", "dx", "diagnosis", "class"])
+def test_a_table_is_read_under_any_usual_column_names(image, label, tmp_path):
+    write(tmp_path / "t.csv", f"{image},{label}", "a,nv", "b,melanoma")
+    touch(tmp_path, "images/a.jpg", "images/b.png")
+    manifest = manifest_of("table", tmp_path, table=Path("t.csv"))
+    assert manifest.table["image_id"].tolist() == ["a", "b"]
+    assert manifest.table["label"].tolist() == ["nv", "mel"]
+
+
+@pytest.mark.parametrize(
+    ("delimiter", "encoding"),
+    [(";", "utf-8-sig"), ("\t", "utf-8"), (",", "utf-16"), ("|", "utf-8")],
+)
+def test_delimiters_and_byte_order_marks_are_recognised(delimiter, encoding, tmp_path):
+    lines = ["image_id,dx,age,sex", "a,nv,35,F", 'b,mel,"40",male']
+    lines = [line.replace(",", delimiter) for line in lines]
+    write(tmp_path / "t.csv", *lines, encoding=encoding)
+    touch(tmp_path, "a.jpg", "b.jpg")
+    table = manifest_of("table", tmp_path).table
+    assert table["age"].tolist() == [35.0, 40.0]
+    assert table["sex"].tolist() == ["female", "male"]
+
+
+def test_a_table_that_is_not_utf8_says_so(tmp_path):
+    write(tmp_path / "t.csv", "image_id,dx,site", "a,nv,rücken", encoding="latin-1")
+    touch(tmp_path, "a.jpg")
+    with pytest.raises(UserError, match=r"Expected UTF-8.*CSV UTF-8"):
+        read_dataset("table", tmp_path, HAM10000)
+
+
+def test_row_numbers_are_those_of_an_editor_despite_blank_and_quoted_lines(tmp_path):
+    write(tmp_path / "t.csv", "image_id,dx,site", 'a,nv,"upper', 'arm"', "", "b,mel,back")
+    touch(tmp_path, "a.jpg", "b.jpg")
+    assert manifest_of("table", tmp_path).rows.tolist() == [2, 5]
+
+
+def test_lines_with_too_many_or_too_few_fields_are_problems_with_row_numbers(tmp_path):
+    write(tmp_path / "t.csv", "image_id,dx", "a,nv", "b,mel,extra", "c")
+    touch(tmp_path, "a.jpg", "b.jpg", "c.jpg")
+    raw = read_dataset("table", tmp_path, HAM10000)
+    assert [(problem.kind, problem.row) for problem in raw.problems] == [
+        ("wrong number of fields", 3),
+        ("wrong number of fields", 4),
+    ]
+    assert "3 fields instead of 2" in raw.problems[0].message
+
+
+@pytest.mark.parametrize(
+    ("header", "missing"), [("picture,dx", "image"), ("image_id,outcome", "label")]
+)
+def test_a_table_without_a_needed_column_names_the_columns_received(header, missing, tmp_path):
+    write(tmp_path / "t.csv", header, "a,nv")
+    received = f"column for the {missing}.*Received the columns: {header.replace(',', ', ')}"
+    with pytest.raises(UserError, match=received):
+        read_dataset("table", tmp_path, HAM10000)
+
+
+def test_two_columns_of_one_name_are_refused(tmp_path):
+    write(tmp_path / "t.csv", "image_id,dx,DX", "a,nv,mel")
+    with pytest.raises(UserError, match="more than one column named 'dx'"):
+        read_dataset("table", tmp_path, HAM10000)
+
+
+def test_an_empty_table_is_refused(tmp_path):
+    (tmp_path / "t.csv").write_bytes(b"")
+    with pytest.raises(UserError, match="header line"):
+        read_dataset("table", tmp_path, HAM10000)
+
+
+def test_several_tables_in_the_root_ask_which_one(tmp_path):
+    write(tmp_path / "a.csv", "image_id,dx")
+    write(tmp_path / "b.csv", "image_id,dx")
+    with pytest.raises(UserError, match=r"needs data\.table.*a\.csv, b\.csv"):
+        read_dataset("table", tmp_path, HAM10000)
+
+
+def test_the_label_column_is_the_one_whose_values_the_label_space_knows(tmp_path):
+    lines = ["image_name,patient_id,diagnosis,benign_malignant,target"]
+    write(tmp_path / "t.csv", *lines, "a,P1,unknown,benign,0", "b,P2,melanoma,malignant,1")
+    touch(tmp_path, "train/a.jpg", "train/b.jpg")
+    manifest = manifest_of("table", tmp_path, labels=BINARY)
+    assert manifest.table["label"].tolist() == ["benign", "malignant"]
+    assert manifest.table["patient_id"].tolist() == ["P1", "P2"]
+    assert any("Labels are read from the column 'target'" in note for note in manifest.notes)
+
+
+def test_paths_may_be_below_the_root_beside_the_table_or_shortened(tmp_path):
+    root = tmp_path / "root"
+    touch(root, "x/a.jpg", "x/1.jpg", "y/1.jpg")
+    touch(tmp_path / "elsewhere", "c.jpg")
+    lines = ["path,dx", "x/a.jpg,nv", r"y\1.jpg,mel", "c.jpg,nv"]
+    table = write(tmp_path / "elsewhere" / "t.csv", *lines)
+    manifest = manifest_of("table", root, table=table)
+    assert [Path(path).relative_to(tmp_path).as_posix() for path in manifest.table["path"]] == [
+        "root/x/a.jpg",
+        "root/y/1.jpg",
+        "elsewhere/c.jpg",
+    ]
+
+
+def test_an_id_that_fits_two_files_is_a_problem_naming_both(tmp_path):
+    write(tmp_path / "t.csv", "image_id,dx", "1,nv", "2,mel")
+    touch(tmp_path, "x/1.jpg", "y/1.jpg", "x/2.jpg")
+    raw = read_dataset("table", tmp_path, HAM10000)
+    assert [(problem.kind, problem.row) for problem in raw.problems] == [("ambiguous image", 2)]
+    assert "x/1.jpg, y/1.jpg" in raw.problems[0].message
+
+
+def test_a_table_without_lesion_or_patient_ids_says_that_leakage_is_possible(tmp_path):
+    write(tmp_path / "t.csv", "image_id,dx", "a,nv")
+    touch(tmp_path, "a.jpg")
+    notes = read_dataset("table", tmp_path, HAM10000).notes
+    assert any("leakage between folds cannot be ruled out" in note for note in notes)

@@ -1,0 +1,169 @@
+"""Two ratios: store batches against decoding with Pillow, and `Warp` against Keras' own layers.
+
+    python benchmarks/store_and_warp.py [FOLDER OF JPEGS]
+
+Without a folder it makes JPEGs of 600 x 450 pixels, HAM10000's size. The rivals take turns within
+one run, so that a busy machine slows both; the table shows the median of the rounds. The backend
+is KERAS_BACKEND's, the device the one Keras picks.
+"""
+
+import argparse
+import itertools
+import os
+import platform
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from kderm.data.augment import draw_colours, draw_transforms
+from kderm.data.images import IMAGE_SUFFIXES, ImageSpec
+from kderm.data.store import build_store
+
+
+def make_jpegs(folder, count):
+    """Smooth blobs with grain, at a JPEG size close to real dermoscopy."""
+    rng = np.random.default_rng(0)
+    for number in range(count):
+        coarse = rng.integers(90, 230, (9, 12, 3), dtype=np.uint8)
+        image = np.asarray(Image.fromarray(coarse).resize((600, 450), Image.Resampling.BICUBIC))
+        grain = rng.normal(0, 4, image.shape)
+        Image.fromarray((image + grain).clip(0, 255).astype(np.uint8)).save(
+            folder / f"{number:04d}.jpg", quality=90
+        )
+
+
+def decode_with_pillow(paths, spec):
+    """What a data set without a store does at every epoch."""
+    frames = []
+    for path in paths:
+        with Image.open(path) as image:
+            frames.append(np.asarray(image.convert("RGB").resize((spec.width, spec.height))))
+    return np.stack(frames)
+
+
+def image_rates(rivals, images, rounds):
+    """Median images/s of each named function of a round number, called in turns."""
+    seconds = {name: [] for name in rivals}
+    for round_number in range(rounds + 1):
+        for name, function in rivals.items():
+            start = time.perf_counter()
+            function(round_number)
+            if round_number:  # the first call builds and compiles
+                seconds[name].append(time.perf_counter() - start)
+    return {name: images / statistics.median(times) for name, times in seconds.items()}
+
+
+def compare_store(paths, spec, batch_size, rounds):
+    """Random batches from a store, and the same batches decoded."""
+    rng = np.random.default_rng(0)
+    batches = [rng.permutation(len(paths))[:batch_size] for _ in range(rounds + 1)]
+    with tempfile.TemporaryDirectory() as folder:
+        ids = [str(number) for number in range(len(paths))]
+        start = time.perf_counter()
+        store, unreadable = build_store(Path(folder) / "store", ids, paths, spec)
+        built = len(paths) / (time.perf_counter() - start)
+        if unreadable:
+            raise SystemExit(f"These files cannot be read: {unreadable}")
+        rivals = {
+            "Pillow, decode and resize": lambda k: decode_with_pillow(
+                [paths[row] for row in batches[k]], spec
+            ),
+            "store, one batch of rows": lambda k: np.array(store.images[batches[k]]),
+        }
+        rates = image_rates(rivals, batch_size, rounds)
+    return {**rates, "store, building it (once)": built}
+
+
+def compare_warp(spec, size, batch_size, rounds):
+    """One warp with every change, and Keras' rotation and zoom alone, on ready squares."""
+    import keras
+
+    from kderm.data.warp import Warp
+
+    rng = np.random.default_rng(0)
+    frames = rng.integers(0, 256, (batch_size, *spec.shape), dtype=np.uint8)
+    squares = keras.ops.convert_to_tensor(frames[:, :size, :size].astype(np.float32))
+    rotate = keras.layers.RandomRotation(0.5, fill_mode="reflect")
+    zoom = keras.layers.RandomZoom(0.15, fill_mode="reflect")
+    warp = Warp(size)
+
+    def finish(images):
+        keras.ops.convert_to_numpy(images[:1, :1, :1])  # waits for the device
+        return images
+
+    def with_warp(_):
+        transforms = draw_transforms(
+            rng, batch_size, frames.shape[1:3], flip=True, rotation=180.0, zoom=0.15, shift=0.06
+        )
+        colours = draw_colours(
+            rng, batch_size, brightness=0.1, contrast=0.1, saturation=0.1, hue=0.02
+        )
+        return finish(warp(frames, transforms, colours))
+
+    rivals = {
+        "Keras RandomRotation + RandomZoom": lambda _: finish(
+            zoom(rotate(squares, training=True), training=True)
+        ),
+        "Warp, draw included": with_warp,
+    }
+    return image_rates(rivals, batch_size, rounds), device_of(with_warp(0))
+
+
+def device_of(tensor):
+    """For people: the backend, the device, and the processor or card behind it."""
+    import keras
+
+    name = f"{keras.backend.backend()} on {getattr(tensor, 'device', 'cpu')}"
+    if keras.backend.backend() == "torch" and tensor.is_cuda:
+        import torch
+
+        return f"{name}, {torch.cuda.get_device_name(tensor.device)}"
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{name}, {platform.machine()}, {cores} cores"
+
+
+def print_table(title, rates):
+    """Images/s, and each as a multiple of the first row."""
+    peer = next(iter(rates.values()))
+    print(f"\n{title}\n{'':38}{'images/s':>12}{'ratio':>9}")
+    for name, rate in rates.items():
+        print(f"{name:38}{rate:12.0f}{rate / peer:8.1f}x")
+
+
+def main():
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", nargs="?", type=Path, help="JPEGs (default: made on the spot)")
+    parser.add_argument("--images", type=int, default=256, help="files taken or made")
+    parser.add_argument("--size", type=int, default=224, help="network input, pixels a side")
+    parser.add_argument("--batch", type=int, default=32, help="images a batch")
+    parser.add_argument("--rounds", type=int, default=7, help="timed rounds")
+    options = parser.parse_args()
+
+    side = round(options.size * 8 / 7)
+    spec = ImageSpec(side, side)
+    with tempfile.TemporaryDirectory() as made:
+        folder = options.folder or Path(made)
+        if options.folder is None:
+            make_jpegs(folder, options.images)
+        found = (
+            path for path in sorted(folder.rglob("*")) if path.suffix.lower() in IMAGE_SUFFIXES
+        )
+        paths = list(itertools.islice(found, options.images))
+        if not paths:
+            raise SystemExit(f"No image in {folder}.")
+        batch_size = min(options.batch, len(paths))
+        with Image.open(paths[0]) as first:
+            title = f"{len(paths)} files of {first.width} x {first.height} -> {side} x {side}"
+        stored = compare_store(paths, spec, batch_size, options.rounds)
+    warped, device = compare_warp(spec, options.size, batch_size, options.rounds)
+    print_table(f"Batches of {batch_size}, {title}", stored)
+    print_table(f"{side} x {side} -> {options.size} x {options.size}, {device}", warped)
+
+
+if __name__ == "__main__":
+    main()

@@ -29,6 +29,7 @@ ROWS = {
 
 
 def main() -> None:
+    """Train what is missing, print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--config", required=True)
     parser.add_argument("--fold", type=int, default=0)

@@ -100,11 +100,11 @@ def weights_list(part: str) -> None:
     """`weights list`: the registry and where each row's weights are."""
     from kderm.models.weights import list_weights
 
-    rows = [row for row in list_weights() if part.lower() in row["preset"].lower()]
-    if not rows:
+    found = list_weights()
+    found = found[found["preset"].str.contains(part, case=False, regex=False)]
+    if found.empty:
         raise UserError(f"No preset's name contains {part!r}. See all with: weights list")
-    header = list(rows[0])
-    console.say(console.table([[row[key] for key in header] for row in rows], header))
+    console.say(console.table(found.fillna("").to_numpy().tolist(), list(found.columns)))
 
 
 def weights_fetch(preset: str, into: str | None) -> None:
@@ -261,7 +261,9 @@ def run_facts(run: RunDir) -> tuple[dict[str, object], dict[int, object], Config
     config = load_config(run.config)
     environment = json.loads(run.environment.read_text())
     done = [json.loads(run.fold(fold).done.read_text()) for fold in range(config.folds.k)]
-    facts: dict[str, object] = {"warning": SYNTHETIC} if config.data.dataset == "demo" else {}
+    facts: dict[str, object] = (
+        {"synthetic data": SYNTHETIC} if config.data.dataset == "demo" else {}
+    )
     facts |= {
         "data set": config.data.dataset,
         "backbone": config.model.preset,

@@ -8,7 +8,7 @@ from kderm.config import Config, config_difference, load_config
 from kderm.data.prepare import Prepared, prepare
 from kderm.errors import UserError
 from kderm.run_dir import RunDir
-from kderm.runtime import environment_record
+from kderm.runtime import environment_record, keep_freed_memory
 
 
 def cross_validate(
@@ -42,6 +42,8 @@ def cross_validate(
     if show is not None:
         show(data)
     from kderm.training.fold import train_fold
+
+    keep_freed_memory()
 
     for fold in wanted:
         train_fold(config, data, run, fold)

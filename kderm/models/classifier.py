@@ -113,6 +113,9 @@ def load_classifier(path: str | os.PathLike) -> keras.Model:
 
 def as_float32(classifier: keras.Model) -> keras.Model:
     """`classifier` itself if it computes in float32 throughout, else a float32 copy."""
-    if all(layer.compute_dtype == "float32" for layer in classifier._flatten_layers()):
+    # Inputs and models carry the policy of the process that made them, but compute nothing.
+    idle = (keras.layers.InputLayer, keras.Model)
+    working = [layer for layer in classifier._flatten_layers() if not isinstance(layer, idle)]
+    if all(layer.compute_dtype == "float32" for layer in working):
         return classifier
     return rebuild(classifier, "float32")

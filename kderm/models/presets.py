@@ -107,7 +107,7 @@ def _keras_cv_rows() -> list[Preset]:
                 builder,
                 arguments,
                 size=size,
-                parameters=counts.get(name.removesuffix("_imagenet")),
+                parameters=counts[name.removesuffix("_imagenet")],
                 **more,
             )
         )
@@ -141,7 +141,33 @@ def _keras_cv_rows() -> list[Preset]:
 
 
 # What the constructors give, without a head (keras-cv's own V1 metadata are a few weights off).
-_KERAS_CV_PARAMETERS = {}
+_KERAS_CV_PARAMETERS = {
+    "efficientnetv1_b0": 4_049_564,
+    "efficientnetv1_b1": 6_575_232,
+    "efficientnetv1_b2": 7_768_562,
+    "efficientnetv1_b3": 10_783_528,
+    "efficientnetv1_b4": 17_673_816,
+    "efficientnetv1_b5": 28_513_520,
+    "efficientnetv1_b6": 40_960_136,
+    "efficientnetv1_b7": 64_097_680,
+    "efficientnetv2_b0": 5_919_312,
+    "efficientnetv2_b1": 6_931_124,
+    "efficientnetv2_b2": 8_769_374,
+    "efficientnetv2_b3": 12_930_622,
+    "efficientnetv2_s": 20_331_360,
+    "efficientnetv2_m": 53_150_388,
+    "efficientnetv2_l": 117_746_848,
+    "efficientnetv2_tiny": 121_914,
+    "efficientnetlite_b0": 3_413_024,
+    "efficientnetlite_b1": 4_189_344,
+    "efficientnetlite_b2": 4_869_168,
+    "efficientnetlite_b3": 6_992_768,
+    "efficientnetlite_b4": 11_837_936,
+    "resnet18": 11_186_112,
+    "resnet50": 23_561_152,
+    "resnet18_v2": 11_183_488,
+    "resnet50_v2": 23_564_800,
+}
 
 
 def _keras_hub_rows() -> list[Preset]:
@@ -175,7 +201,7 @@ def _keras_hub_rows() -> list[Preset]:
                 arguments,
                 convention,
                 size,
-                _KERAS_HUB_PARAMETERS.get(name),
+                _KERAS_HUB_PARAMETERS[name],
                 source=f"kaggle://keras/efficientnet/keras/{name}/{version}",
             )
         )
@@ -190,14 +216,30 @@ def _keras_hub_rows() -> list[Preset]:
                 resnet(layers),
                 "imagenet",
                 224,
-                _KERAS_HUB_PARAMETERS.get(name),
+                _KERAS_HUB_PARAMETERS[name],
                 source=f"kaggle://keras/resnetv1/keras/{name}/3",
             )
         )
     return rows
 
 
-_KERAS_HUB_PARAMETERS = {}
+_KERAS_HUB_PARAMETERS = {
+    "efficientnet_b0_ra_imagenet": 4_049_564,
+    "efficientnet_b0_ra4_e3600_r224_imagenet": 4_049_564,
+    "efficientnet_b1_ft_imagenet": 6_575_232,
+    "efficientnet_b1_ra4_e3600_r240_imagenet": 6_575_232,
+    "efficientnet_b2_ra_imagenet": 7_768_562,
+    "efficientnet_b3_ra2_imagenet": 10_783_528,
+    "efficientnet_b4_ra2_imagenet": 17_673_816,
+    "efficientnet_b5_sw_imagenet": 28_513_520,
+    "efficientnet_b5_sw_ft_imagenet": 28_513_520,
+    "efficientnet_lite0_ra_imagenet": 3_413_024,
+    "efficientnet2_rw_t_ra2_imagenet": 12_743_412,
+    "efficientnet2_rw_s_ra2_imagenet": 22_309_144,
+    "efficientnet2_rw_m_agc_imagenet": 51_390_674,
+    "resnet_18_imagenet": 11_186_112,
+    "resnet_50_imagenet": 23_561_152,
+}
 
 
 def _keras_applications_rows() -> list[Preset]:
@@ -221,7 +263,7 @@ def _keras_applications_rows() -> list[Preset]:
                 {},
                 convention,
                 size,
-                _KERAS_APPLICATIONS_PARAMETERS.get(name),
+                _KERAS_APPLICATIONS_PARAMETERS[name],
                 source=url,
                 checksum=_KERAS_APPLICATIONS_MD5[name],
                 **more,
@@ -241,7 +283,25 @@ def _keras_applications_rows() -> list[Preset]:
     return rows
 
 
-_KERAS_APPLICATIONS_PARAMETERS = {}
+_KERAS_APPLICATIONS_PARAMETERS = {
+    "efficientnetb0": 4_049_564,
+    "efficientnetb1": 6_575_232,
+    "efficientnetb2": 7_768_562,
+    "efficientnetb3": 10_783_528,
+    "efficientnetb4": 17_673_816,
+    "efficientnetb5": 28_513_520,
+    "efficientnetb6": 40_960_136,
+    "efficientnetb7": 64_097_680,
+    "efficientnetv2b0": 5_919_312,
+    "efficientnetv2b1": 6_931_124,
+    "efficientnetv2b2": 8_769_374,
+    "efficientnetv2b3": 12_930_622,
+    "efficientnetv2s": 20_331_360,
+    "efficientnetv2m": 53_150_388,
+    "efficientnetv2l": 117_746_848,
+    "resnet50": 23_587_712,
+    "resnet50v2": 23_564_800,
+}
 _KERAS_APPLICATIONS_MD5 = {
     "efficientnetb0": "50bc09e76180e00e4465e1a485ddc09d",
     "efficientnetb1": "74c4e6b3e1f6a1eea24c589628592432",

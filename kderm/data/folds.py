@@ -325,15 +325,21 @@ def _or_missing(column: pd.Series) -> pd.Series:
 
 def _group_names(table: pd.DataFrame, component: np.ndarray) -> np.ndarray:
     """A name for each row's component, the same whatever the row order."""
-    names = pd.Series(pd.NA, index=range(len(table)), dtype=object)
+    components = pd.Series(component)
+    names = pd.Series(None, index=components.index, dtype=object)
     for column in ("lesion_id", "patient_id", "image_id"):
-        ids = _or_missing(table[column]).reset_index(drop=True)
-        smallest = ids.dropna().groupby(component[ids.notna().to_numpy()]).min()
-        names = names.where(names.notna(), pd.Series(component).map(smallest))
+        names = names.where(names.notna(), components.map(_smallest(table[column], component)))
     # A lesion id of one group may be an image id of another; the smallest image id tells which.
-    owners = pd.Series(component).groupby(names).nunique()
+    owners = components.groupby(names.to_numpy()).nunique()
     shared = names.isin(owners.index[owners > 1])
     if shared.any():
-        first = table["image_id"].reset_index(drop=True).groupby(component).min()
-        names = names.where(~shared, names + " (" + pd.Series(component).map(first) + ")")
+        first = components.map(_smallest(table["image_id"], component))
+        names = names.where(~shared, names + " (" + first + ")")
     return names.to_numpy()
+
+
+def _smallest(ids: pd.Series, component: np.ndarray) -> pd.Series:
+    """The smallest id of each component that has one, by component."""
+    # Sorting once is many times faster than the minimum of strings group by group.
+    pairs = pd.DataFrame({"id": _or_missing(ids).to_numpy(), "component": component}).dropna()
+    return pairs.sort_values("id").drop_duplicates("component").set_index("component")["id"]

@@ -140,7 +140,7 @@ def build_manifest(raw: RawRows, labels: LabelSpace) -> tuple[Manifest, list[Pro
     usable = table["label"].notna() & (table["image_id"] != "") & ~table["image_id"].duplicated()
     found = table["path"] != ""
     if not found.any():
-        raise UserError(_nothing_found(table, rows))
+        raise UserError(_nothing_found(table, rows) + _listing([*raw.problems, *problems]))
     dropped = {}
     if not found.all():
         dropped["file not found"] = int((~found).sum())

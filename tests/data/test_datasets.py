@@ -60,7 +60,7 @@ def test_every_adapter_says_what_it_expects_when_the_folder_is_missing(dataset, 
 
 
 def test_an_unknown_adapter_is_answered_with_the_nearest_one(tmp_path):
-    with pytest.raises(UserError, match="'ham10000'.*Received: 'ham1000'"):
+    with pytest.raises(UserError, match=r"'ham10000'.*Received: 'ham1000'"):
         read_dataset("ham1000", tmp_path, HAM10000)
 
 
@@ -117,7 +117,7 @@ def test_ham10000_without_metadata_names_what_lies_there(tmp_path):
 
 def test_ham10000_metadata_without_a_needed_column_names_the_columns_received(tmp_path):
     write(tmp_path / "HAM10000_metadata.csv", "lesion_id,image_id,diagnosis", "a,b,nv")
-    with pytest.raises(UserError, match="for the dx.*Received the columns: lesion_id, image_id"):
+    with pytest.raises(UserError, match=r"for the dx.*Received the columns: lesion_id, image_id"):
         read_dataset("ham10000", tmp_path, HAM10000)
 
 
@@ -160,7 +160,7 @@ def test_images_outside_class_folders_are_counted_and_left_out(tmp_path):
 
 def test_a_folder_without_class_folders_is_refused(tmp_path):
     touch(tmp_path, "a.jpg")
-    with pytest.raises(UserError, match="Expected images in class folders.*akiec"):
+    with pytest.raises(UserError, match=r"Expected images in class folders.*akiec"):
         read_dataset("class_folders", tmp_path, HAM10000)
 
 
@@ -224,13 +224,13 @@ def test_a_table_without_a_needed_column_names_the_columns_received(header, miss
 
 def test_two_columns_of_one_name_are_refused(tmp_path):
     write(tmp_path / "t.csv", "image_id,dx,DX", "a,nv,mel")
-    with pytest.raises(UserError, match="more than one column named 'dx'"):
+    with pytest.raises(UserError, match=r"more than one column named 'dx'"):
         read_dataset("table", tmp_path, HAM10000)
 
 
 def test_an_empty_table_is_refused(tmp_path):
     (tmp_path / "t.csv").write_bytes(b"")
-    with pytest.raises(UserError, match="header line"):
+    with pytest.raises(UserError, match=r"header line"):
         read_dataset("table", tmp_path, HAM10000)
 
 

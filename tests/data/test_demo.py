@@ -1,4 +1,4 @@
-"""The demo data set: HAM10000's layout, whole or absent, the same for the same seed, not trivial."""
+"""The demo data: HAM10000's layout, whole or absent, the same for the same seed, not trivial."""
 
 import hashlib
 import json

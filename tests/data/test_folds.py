@@ -149,7 +149,7 @@ def test_listed_duplicates_share_a_fold():
 
 
 def test_fewer_groups_than_folds_are_refused():
-    with pytest.raises(UserError, match="at least 5 groups.*2 groups of 3 images"):
+    with pytest.raises(UserError, match=r"at least 5 groups.*2 groups of 3 images"):
         make_folds(images(("a", "L1", None), ("b", "L1", None), ("c", None, None)), HAM10000, 5, 0)
 
 
@@ -197,7 +197,7 @@ def frozen(tmp_path):
 
 
 def edit(path: Path, change) -> None:
-    """Change the rows of a frozen table and give it a header that fits, as a careful forger would."""
+    """Change the rows of a frozen table and give it a header that fits them."""
     head = [line for line in path.read_text().splitlines() if line.startswith("# ")]
     rows = pd.read_csv(path, skiprows=len(head), dtype={"image_id": str})
     from kderm.data.folds import FoldTable
@@ -219,7 +219,7 @@ def test_a_changed_row_is_refused_by_the_digest(frozen):
     text = path.read_text().splitlines()
     fold = int(text[-1][-1])
     path.write_text("\n".join([*text[:-1], text[-1][:-1] + str((fold + 1) % 5)]) + "\n")
-    with pytest.raises(UserError, match="was changed after it was written.*digest"):
+    with pytest.raises(UserError, match=r"was changed after it was written.*digest"):
         read_folds(path, table, HAM10000)
 
 
@@ -276,13 +276,13 @@ def test_images_that_the_manifest_lacks_are_left_out_and_counted(frozen):
 def test_a_repeated_image_is_refused_with_its_id(frozen):
     path, table, _ = frozen
     edit(path, lambda rows: pd.concat([rows, rows.iloc[:1]]))
-    with pytest.raises(UserError, match="more than once 1: I00000"):
+    with pytest.raises(UserError, match=r"more than once 1: I00000"):
         read_folds(path, table, HAM10000)
 
 
 def test_folds_of_another_label_space_are_refused(frozen):
     path, table, _ = frozen
-    with pytest.raises(UserError, match="classes benign, malignant.*is for akiec"):
+    with pytest.raises(UserError, match=r"classes benign, malignant.*is for akiec"):
         read_folds(path, table, BINARY)
 
 
@@ -299,12 +299,12 @@ def test_folds_of_another_label_space_are_refused(frozen):
 )
 def test_a_file_that_is_no_fold_table_is_refused(text, tmp_path):
     (tmp_path / "f.csv").write_text(text)
-    with pytest.raises(UserError, match="Expected a fold table at"):
+    with pytest.raises(UserError, match=r"Expected a fold table at"):
         read_folds(tmp_path / "f.csv", images(("a", None, None)), HAM10000)
 
 
 def test_a_missing_fold_table_is_refused(tmp_path):
-    with pytest.raises(UserError, match="Expected a fold table at"):
+    with pytest.raises(UserError, match=r"Expected a fold table at"):
         read_folds(tmp_path / "f.csv", images(("a", None, None)), HAM10000)
 
 

@@ -13,8 +13,11 @@ import threading
 import urllib.parse
 import urllib.request
 import uuid
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from kderm.atomic import write_json
 from kderm.errors import UserError
@@ -150,10 +153,24 @@ def load_weights_file(backbone: "keras.Model", weights: Path, preset: Preset) ->
         )
     if path.suffix == ".keras":
         return copy_weights_by_name(backbone, path, preset)
+    # Keras warns about some parts that a file lacks, and leaves them as drawn. So that no layer is
+    # trained from scratch unnoticed, every weight is marked first and must have lost its mark.
+    for weight in backbone.weights:
+        if "float" in weight.dtype:
+            weight.assign(np.full(weight.shape, np.nan))
     try:
-        backbone.load_weights(path)
-    except (ValueError, OSError, KeyError) as error:
-        raise _misfit(preset, path, reason_of(error)) from None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            backbone.load_weights(path)
+    except (ValueError, OSError, KeyError, TypeError) as error:
+        raise misfit(preset, path, reason_of(error)) from None
+    unset = [
+        weight.path
+        for weight, value in zip(backbone.weights, backbone.get_weights(), strict=True)
+        if np.isnan(value).any()
+    ]
+    if unset:
+        raise misfit(preset, path, f"it sets {len(unset)} weights not at all, first {unset[0]!r}")
 
 
 def copy_weights_by_name(backbone: "keras.Model", path: Path, preset: Preset) -> None:
@@ -176,7 +193,15 @@ def copy_weights_by_name(backbone: "keras.Model", path: Path, preset: Preset) ->
         else:
             layer.set_weights(donor.get_weights())
     if wanting:
-        raise _misfit(preset, path, f"{len(wanting)} layers find no match, first {wanting[0]!r}")
+        raise misfit(preset, path, f"{len(wanting)} layers find no match, first {wanting[0]!r}")
+
+
+def misfit(preset: Preset, path: Path, reason: str) -> UserError:
+    """The `UserError` for a weights file or folder of another architecture."""
+    return UserError(
+        f"Expected weights that fit {preset.name}. Received: {path} ({reason}). Give the file of "
+        "this very architecture, or set model.preset to the one the file was made for."
+    )
 
 
 def reason_of(error: Exception) -> str:
@@ -186,7 +211,7 @@ def reason_of(error: Exception) -> str:
 
 
 def _weights_in(folder: Path) -> Path | None:
-    for pattern in ("model.weights.h5", "*.weights.h5", "*.h5", "*.keras", "model.safetensors"):
+    for pattern in ("model.weights.h5", "*.weights.h5", "*.h5", "*.keras"):
         found = sorted(folder.glob(pattern))
         if found:
             return found[0]
@@ -251,11 +276,4 @@ def _missing(preset: Preset, reason: str) -> UserError:
         f"scratch by accident, so do one of three things: {fetch}; set model.weights=PATH to a "
         f"preset folder, .weights.h5 or .keras file; or set model.weights=none to start from "
         "random weights on purpose."
-    )
-
-
-def _misfit(preset: Preset, path: Path, reason: str) -> UserError:
-    return UserError(
-        f"Expected weights that fit {preset.name}. Received: {path} ({reason}). Give the file of "
-        "this very architecture, or set model.preset to the one the file was made for."
     )

@@ -81,7 +81,9 @@ def load_keras_file(path: str | os.PathLike) -> keras.Model:
 def unroll(
     model: keras.Model, inputs: Any, first: Callable[[Any], Any] | None = None
 ) -> keras.Model:
-    """`model` on a new input, with composite blocks taken apart; layers and weights are shared.
+    """`model` on a new input, its nested models and composite blocks taken apart.
+
+    Layers and weights are shared with `model`.
 
     Args:
         model: functional model with one input.
@@ -92,6 +94,10 @@ def unroll(
 
     def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
         args = keras.tree.map_structure(lambda value: start if value is inputs else value, args)
+        if isinstance(layer, keras.Sequential):
+            layer = keras.Model(layer.inputs, layer.outputs)
+        if isinstance(layer, keras.Model) and len(layer.inputs) == len(layer.outputs) == 1:
+            return keras.tree.flatten(layer._run_through_graph([args[0]], call_fn=call))[0]
         if type(layer).__name__ in _COMPOSITE_BLOCKS:
             return layer.call(*args, **kwargs)
         return layer(*args, **kwargs)

@@ -289,6 +289,39 @@ def test_a_saved_extractor_serves_as_backbone_at_any_size(size, head, tmp_path):
     assert received[:, :15, :15] == pytest.approx(expected, abs=1e-5)
 
 
+@pytest.mark.parametrize("kind", ["nested", "sequential", "nested sequential"])
+def test_a_saved_extractor_may_hold_models_inside(kind, tmp_path):
+    keras.utils.set_random_seed(4)
+    stack = [
+        keras.layers.Conv2D(4, 3, padding="same", name="convolution"),
+        keras.layers.BatchNormalization(),
+        keras.layers.ReLU(),
+    ]
+    if kind == "sequential":
+        model = keras.Sequential([keras.Input((32, 32, 3)), *stack])
+        model.add(keras.layers.GlobalAveragePooling2D())
+    else:
+        if kind == "nested":
+            inner_image = keras.Input((32, 32, 3))
+            x = inner_image
+            for layer in stack:
+                x = layer(x)
+            inner = keras.Model(inner_image, x)
+        else:
+            inner = keras.Sequential([keras.Input((32, 32, 3)), *stack])
+        image = keras.Input((32, 32, 3))
+        x = keras.layers.Rescaling(1 / 255)(image)
+        model = keras.Model(image, keras.layers.GlobalAveragePooling2D()(inner(x)))
+    model.save(tmp_path / "model.keras")
+    at_32 = build_backbone(find_preset(f"file/{tmp_path / 'model.keras'}"), 32)
+    batch = images(size=32)
+    pooled = run(at_32, batch).mean(axis=(1, 2))
+    assert pooled == pytest.approx(run(model, batch), rel=1e-4, abs=1e-5)
+    assert "convolution" in [layer.name for layer in at_32.layers]
+    at_48 = build_backbone(find_preset(f"file/{tmp_path / 'model.keras'}"), 48)
+    assert at_48.output_shape == (None, 48, 48, 4)
+
+
 def test_a_saved_extractor_can_start_from_new_weights_of_its_architecture(tmp_path):
     path = save_extractor(tmp_path / "extractor.keras")
     kept = build_backbone(find_preset(f"file/{path}"), 32, "preset")

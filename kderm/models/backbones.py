@@ -9,7 +9,7 @@ import keras
 from kderm.errors import UserError
 from kderm.models.keras_file import rebuild, unroll
 from kderm.models.presets import INPUT_CONVENTIONS, Preset
-from kderm.models.weights import resolve_weights
+from kderm.models.weights import copy_weights_by_name, keras_donor, resolve_weights
 
 
 def build_backbone(preset: Preset, size: int, weights: str = "preset") -> keras.Model:
@@ -30,7 +30,7 @@ def build_backbone(preset: Preset, size: int, weights: str = "preset") -> keras.
 
         return saved_backbone.build(preset, size, weights)
     path = resolve_weights(preset, weights)
-    donor = path if path is not None and path.suffix == ".keras" else None
+    donor = keras_donor(path)
     raw = _builder(preset)(preset, size, None if donor else path)
     scale, offset = INPUT_CONVENTIONS[preset.convention]
     preprocess = keras.layers.Rescaling(
@@ -40,8 +40,6 @@ def build_backbone(preset: Preset, size: int, weights: str = "preset") -> keras.
     # Fresh layers: those of `raw` still belong to its own graph.
     flat = rebuild(flat)
     if donor:
-        from kderm.models.weights import copy_weights_by_name
-
         copy_weights_by_name(flat, donor, preset)
     return flat
 

@@ -8,7 +8,7 @@ import keras
 from kderm.errors import UserError
 from kderm.models.keras_file import load_keras_file, rebuild, unroll
 from kderm.models.presets import Preset
-from kderm.models.weights import load_weights_file, reason_of
+from kderm.models.weights import load_weights_file, reason_of, resolve_weights
 
 _GLOBAL_POOLING = (
     keras.layers.GlobalAveragePooling2D,
@@ -16,7 +16,7 @@ _GLOBAL_POOLING = (
 )
 
 
-def build(preset: Preset, size: int, weights: str | Path) -> keras.Model:
+def build(preset: Preset, size: int, weights: str) -> keras.Model:
     """The feature extractor in the preset's file, (n, size, size, 3) in 0..255 -> (n, h, w, c).
 
     The file's own input scaling stays in place. What follows its last feature map (global pooling,
@@ -40,7 +40,7 @@ def build(preset: Preset, size: int, weights: str | Path) -> keras.Model:
     if weights == "none":
         return keras.models.clone_model(resized)
     if weights != "preset":
-        load_weights_file(resized, Path(weights), preset)
+        load_weights_file(resized, resolve_weights(preset, weights), preset)
     return rebuild(resized, keras.config.dtype_policy().name)
 
 

@@ -139,6 +139,13 @@ def fetch_weights(preset: str, into: Path | None = None) -> Path:
     return target
 
 
+def keras_donor(path: Path | None) -> Path | None:
+    """The `.keras` file that `path` is, or holds for want of an `.h5` file; None if neither."""
+    if path is not None and path.is_dir():
+        path = _weights_in(path)
+    return path if path is not None and path.suffix == ".keras" else None
+
+
 def load_weights_file(backbone: "keras.Model", weights: Path, preset: Preset) -> None:
     """Load a `.h5` or `.weights.h5` file, or the one in a preset folder, into `backbone`.
 

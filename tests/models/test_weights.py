@@ -118,6 +118,19 @@ def test_a_path_that_is_not_there_is_refused(tmp_path):
         build_classifier(TINY, 32, 3, weights=str(tmp_path / "absent.weights.h5"))
 
 
+def test_a_saved_backbone_takes_other_weights_of_its_architecture(tmp_path):
+    image = keras.Input((32, 32, 3))
+    model = keras.Model(image, keras.layers.Conv2D(4, 3, name="only")(image))
+    model.save(tmp_path / "net.keras")
+    model.get_layer("only").set_weights([np.full((3, 3, 3, 4), 0.5), np.ones(4)])
+    model.save_weights(tmp_path / "other.weights.h5")
+    row = find_preset(f"file/{tmp_path / 'net.keras'}")
+    loaded = build_backbone(row, 48, str(tmp_path / "other.weights.h5"))
+    assert np.all(loaded.get_layer("only").get_weights()[0] == 0.5)
+    with pytest.raises(UserError, match="is not there"):
+        build_backbone(row, 48, str(tmp_path / "absent.weights.h5"))
+
+
 def test_none_means_random_weights_and_asks_nobody(no_network):
     assert resolve_weights(find_preset(B0), "none") is None
 
@@ -279,7 +292,10 @@ def test_weights_load_from_each_kind_of_file_and_from_their_folder(tmp_path):
     raw = build_raw_tiny()
     copy_by_name(trained, raw)
     raw.save_weights(tmp_path / "model.weights.h5")
-    for path in (tmp_path / "trained.keras", tmp_path / "model.weights.h5", tmp_path):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    shutil.copy(tmp_path / "trained.keras", folder)
+    for path in (tmp_path / "trained.keras", tmp_path / "model.weights.h5", tmp_path, folder):
         loaded = build_backbone(find_preset(TINY), 32, str(path))
         assert features(loaded) == pytest.approx(expected, rel=1e-5)
 

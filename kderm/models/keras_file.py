@@ -13,8 +13,10 @@ import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import keras
+import numpy as np
 
 from kderm.errors import UserError, missing_extra
 
@@ -69,13 +71,20 @@ def load_keras_file(path: str | os.PathLike) -> keras.Model:
     if "keras_hub" in config:
         import_keras_hub()
     try:
-        return keras.saving.load_model(path, compile=False, safe_mode=True)
+        with _no_random_draws():
+            model = keras.saving.load_model(path, compile=False, safe_mode=True)
     except (ValueError, TypeError, OSError, KeyError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
             f"The model in {path} cannot be loaded: {reason} Models must consist of Keras' own "
             "layers (or keras-cv's, keras-hub's); Lambda layers are refused because they run code."
         ) from None
+    if any(np.isnan(value).any() for value in model.get_weights()):
+        raise UserError(
+            f"Expected a model whose weights are all there. Received: {path}, some of whose "
+            "weights are missing or are not numbers. Copy or train it again."
+        )
+    return model
 
 
 def unroll(
@@ -125,7 +134,8 @@ def rebuild(model: keras.Model, policy: str | None = None) -> keras.Model:
         pairs.append((layer, fresh))
         return fresh
 
-    copy = keras.models.clone_model(model, clone_function=clone)
+    with _no_random_draws():
+        copy = keras.models.clone_model(model, clone_function=clone)
     for layer, fresh in pairs:
         if isinstance(layer, keras.Layer) and layer.weights:
             fresh.set_weights(layer.get_weights())
@@ -140,6 +150,20 @@ def _stays_float32(layer: Any) -> bool:
 
 # Pixels up to 255 lose steps in bfloat16; pooling, dropout and logits feed the loss.
 FLOAT32_LAYERS = ("preprocess", "pool", "dropout", "logits")
+
+
+@contextlib.contextmanager
+def _no_random_draws() -> Iterator[None]:
+    """Kernels of new layers are NaN, for models whose weights are read or copied right after.
+
+    Drawing them costs JAX a compilation a shape: 37 s instead of 4 s for EfficientNetV2-B0.
+    """
+
+    def not_drawn(self: Any, shape: tuple, dtype: Any = None) -> Any:
+        return keras.ops.full(shape, float("nan"), dtype=dtype)
+
+    with mock.patch.object(keras.initializers.VarianceScaling, "__call__", not_drawn):
+        yield
 
 
 @contextlib.contextmanager

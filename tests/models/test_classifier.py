@@ -358,6 +358,14 @@ def test_a_file_that_is_no_keras_model_is_refused(tmp_path):
         load_classifier(tmp_path / "absent.keras")
 
 
+def test_a_member_with_weights_that_are_no_numbers_is_refused(tmp_path):
+    classifier = build_classifier(TINY, 32, 4, weights="none")
+    classifier.get_layer("logits").bias.assign([0, np.nan, 0, 0])
+    classifier.save(tmp_path / "diverged.keras")
+    with pytest.raises(UserError, match="not numbers"):
+        load_classifier(tmp_path / "diverged.keras")
+
+
 def test_a_file_with_python_code_is_refused(tmp_path):
     image = keras.Input((32, 32, 3))
     x = keras.layers.Lambda(lambda value: value * 2)(image)

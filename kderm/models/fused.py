@@ -36,10 +36,14 @@ def use_fused_layers(model: keras.Model) -> int:
 
 def use_stock_layers(model: keras.Model) -> int:
     """Undo `use_fused_layers`; the number of layers given back to Keras."""
-    swapped = [layer for layer in model._flatten_layers() if "call" in layer.__dict__]
+    swapped = [layer for layer in model._flatten_layers() if _is_fused(layer)]
     for layer in swapped:
         del layer.__dict__["call"]
     return len(swapped)
+
+
+def _is_fused(layer: keras.layers.Layer) -> bool:
+    return getattr(layer.__dict__.get("call"), "__module__", None) == __name__
 
 
 def _is_plain(layer: keras.layers.Layer) -> bool:
@@ -55,26 +59,23 @@ def _batch_normalization(layer: keras.layers.BatchNormalization) -> Callable | N
     if layer.renorm or layer.synchronized or layer.compute_dtype == "float64":
         return None
     stock = type(layer).call
+    dtype = getattr(torch, layer.compute_dtype)
 
     def call(inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
-        channel_last = layer.axis in (-1, inputs.ndim - 1)
         learns = bool(training and layer.trainable)
-        # torch refuses to train on one value a channel, and knows no masks.
-        if not channel_last or (
-            learns and (mask is not None or inputs.numel() <= inputs.shape[-1])
-        ):
+        last_axis = layer.axis in (-1, inputs.ndim - 1)
+        # torch knows no masks and refuses to learn from one value a channel.
+        unfit = learns and (mask is not None or inputs.numel() <= inputs.shape[-1])
+        if unfit or not last_axis or inputs.dtype != dtype:
             return stock(layer, inputs, training=training, mask=mask)
         gamma = layer.gamma.value if layer.scale else None
         beta = layer.beta.value if layer.center else None
+        mean, variance = layer.moving_mean.value, layer.moving_variance.value
+        if learns:  # with momentum 1, torch leaves the batch's own statistics in these two
+            mean, variance = torch.zeros_like(mean), torch.ones_like(variance)
         x = inputs.movedim(-1, 1) if inputs.ndim > 2 else inputs
-        if not learns:
-            mean, variance = layer.moving_mean.value, layer.moving_variance.value
-            outputs = batch_norm(x, mean, variance, gamma, beta, False, 0.0, layer.epsilon)
-        else:
-            # momentum 1 leaves the batch's own statistics in these two.
-            mean = torch.zeros(x.shape[1], dtype=torch.float32, device=x.device)
-            variance = torch.ones_like(mean)
-            outputs = batch_norm(x, mean, variance, gamma, beta, True, 1.0, layer.epsilon)
+        outputs = batch_norm(x, mean, variance, gamma, beta, learns, 1.0, layer.epsilon)
+        if learns:
             count = x.numel() // x.shape[1]
             _update_moving_statistics(layer, mean, variance * ((count - 1) / count))
         return outputs.movedim(1, -1) if inputs.ndim > 2 else outputs

@@ -1,0 +1,458 @@
+"""Fast layers are the stock layers, only faster: layer by layer, backbone by backbone, on disk."""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import zipfile
+
+import keras
+import numpy as np
+import pytest
+
+from kderm.models.classifier import build_classifier, load_classifier
+from kderm.models.fused import use_fused_layers, use_stock_layers
+from kderm.models.presets import PRESETS
+
+torch = pytest.importorskip("torch")
+if keras.backend.backend() != "torch":
+    pytest.skip("fast layers exist on the torch backend only", allow_module_level=True)
+
+LAYERS = keras.layers
+
+
+def smallest_rows() -> list[str]:
+    """The row with the fewest parameters of each provider's family."""
+    best: dict[tuple, str] = {}
+    for name, preset in sorted(PRESETS.items(), key=lambda item: item[1].parameters):
+        best.setdefault((preset.provider, preset.family), name)
+    return list(best.values())
+
+
+def random_array(*shape, seed=0):
+    return np.random.default_rng(seed).normal(size=shape).astype("float32")
+
+
+def as_float(tensor):
+    return tensor.detach().to(torch.float32).numpy().copy()
+
+
+def step(model, inputs, direction, *, training):
+    """Outputs, gradients and moving statistics of one step from the same state and seed."""
+    before = [variable.numpy().copy() for variable in model.variables]
+    model.zero_grad()
+    keras.utils.set_random_seed(7)
+    x = torch.tensor(inputs, requires_grad=True)
+    outputs = model(x, training=training)
+    (outputs.to(torch.float32) * direction).sum().backward()
+    gradients = {
+        variable.path: variable.value.grad.numpy().copy() for variable in model.trainable_variables
+    }
+    moved = {
+        variable.path: variable.numpy().copy()
+        for variable in model.variables
+        if variable.path.rsplit("/", 1)[-1].startswith("moving_")
+    }
+    for variable, value in zip(model.variables, before, strict=True):
+        variable.assign(value)
+    return as_float(outputs), {**gradients, "inputs": as_float(x.grad)}, moved
+
+
+def compare(model, inputs, *, training, tolerance=2e-5, swapped=None):
+    """Take one step with stock and one with fast layers: what comes out must agree.
+
+    Returns the moving statistics after the step, by path.
+    """
+    shape = model(inputs).shape
+    direction = torch.tensor(random_array(*shape, seed=1))
+    stock = step(model, inputs, direction, training=training)
+    count = use_fused_layers(model)
+    assert count > 0 if swapped is None else count == swapped
+    fast = step(model, inputs, direction, training=training)
+    assert relative_error(stock[0], fast[0]) < tolerance
+    assert stock[1].keys() == fast[1].keys()
+    whole = [np.concatenate([g.ravel() for g in side[1].values()]) for side in (stock, fast)]
+    assert relative_error(*whole) < 10 * tolerance
+    assert stock[2].keys() == fast[2].keys()
+    for path, value in stock[2].items():
+        np.testing.assert_allclose(fast[2][path], value, rtol=1e-4, atol=1e-5, err_msg=path)
+    return fast[2]
+
+
+def relative_error(expected, found):
+    return np.linalg.norm(expected - found) / max(np.linalg.norm(expected), 1e-6)
+
+
+def of_layer(layer, *shape):
+    """A model around one layer, on inputs of `shape`."""
+    inputs = keras.Input(shape)
+    return keras.Model(inputs, layer(inputs))
+
+
+def randomise(model, seed=5):
+    """Weights that no initialiser gives, so that a forgotten gamma or bias shows."""
+    rng = np.random.default_rng(seed)
+    for variable in model.weights:
+        low, high = (0.5, 2.0) if "variance" in variable.path else (-0.5, 0.5)
+        variable.assign(rng.uniform(low, high, variable.shape).astype("float32"))
+
+
+CONVOLUTIONS = {
+    "pointwise": LAYERS.Conv2D(6, 1, use_bias=False),
+    "same, stride 1": LAYERS.Conv2D(6, 3, padding="same"),
+    "same, stride 2": LAYERS.Conv2D(6, 3, strides=2, padding="same"),
+    "same, even kernel": LAYERS.Conv2D(6, 4, padding="same", activation="silu"),
+    "same, uneven strides": LAYERS.Conv2D(6, (3, 5), strides=(1, 2), padding="same"),
+    "same, dilated": LAYERS.Conv2D(6, 3, dilation_rate=2, padding="same"),
+    "valid, stride 2": LAYERS.Conv2D(6, 3, strides=2, activation="relu"),
+    "groups": LAYERS.Conv2D(6, 3, groups=2, padding="same", activation="sigmoid"),
+    "depthwise": LAYERS.DepthwiseConv2D(3, padding="same", use_bias=False),
+    "depthwise, stride 2": LAYERS.DepthwiseConv2D(5, strides=2, padding="same"),
+    "depthwise, valid, dilated": LAYERS.DepthwiseConv2D(3, dilation_rate=2, activation="silu"),
+    "depthwise, two outputs each": LAYERS.DepthwiseConv2D(3, depth_multiplier=2, padding="same"),
+}
+
+
+@pytest.mark.parametrize("size", [(8, 9), (7, 12)], ids=["8x9", "7x12"])
+@pytest.mark.parametrize("name", CONVOLUTIONS)
+def test_a_convolution_gives_the_same_outputs_and_gradients(name, size):
+    model = of_layer(CONVOLUTIONS[name].from_config(CONVOLUTIONS[name].get_config()), *size, 4)
+    randomise(model)
+    compare(model, random_array(3, *size, 4), training=True, tolerance=1e-6, swapped=1)
+
+
+NORMALISATIONS = {
+    "default": LAYERS.BatchNormalization(),
+    "low momentum": LAYERS.BatchNormalization(momentum=0.1, epsilon=1e-5),
+    "no scale": LAYERS.BatchNormalization(scale=False),
+    "no centre": LAYERS.BatchNormalization(center=False),
+    "neither": LAYERS.BatchNormalization(center=False, scale=False),
+    "axis 3": LAYERS.BatchNormalization(axis=3),
+}
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("name", NORMALISATIONS)
+def test_a_normalisation_gives_the_same_outputs_gradients_and_statistics(name, training):
+    model = of_layer(NORMALISATIONS[name].from_config(NORMALISATIONS[name].get_config()), 4, 5, 6)
+    randomise(model)
+    inputs = 2 + 3 * random_array(2, 4, 5, 6)
+    statistics = compare(model, inputs, training=training, swapped=1)
+    for variable in model.layers[1].non_trainable_variables:
+        assert np.allclose(statistics[variable.path], variable) == (not training)
+
+
+def test_moving_variance_takes_the_biased_variance_as_keras_does():
+    layer = LAYERS.BatchNormalization(momentum=0.75)
+    model = of_layer(layer, 1, 1, 3)
+    assert use_fused_layers(model) == 1
+    inputs = random_array(2, 1, 1, 3)
+    model(inputs, training=True)
+    expected = 0.75 + 0.25 * inputs.reshape(2, 3).var(axis=0)
+    np.testing.assert_allclose(layer.moving_variance.numpy(), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(6,), (9, 6), (2, 3, 4, 6)], ids=str)
+def test_a_normalisation_of_other_ranks_agrees_too(shape):
+    model = of_layer(LAYERS.BatchNormalization(), *shape)
+    randomise(model)
+    compare(model, random_array(5, *shape), training=True, swapped=1)
+
+
+def test_a_frozen_normalisation_uses_and_keeps_its_moving_statistics():
+    model = of_layer(LAYERS.BatchNormalization(), 4, 4, 3)
+    randomise(model)
+    use_fused_layers(model)
+    inputs = random_array(2, 4, 4, 3)
+    expected, before = as_float(model(inputs, training=False)), model.get_weights()
+    model.layers[1].trainable = False
+    np.testing.assert_array_equal(as_float(model(inputs, training=True)), expected)
+    for old, new in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+def test_one_value_a_channel_trains_as_it_does_in_keras():
+    model = of_layer(LAYERS.BatchNormalization(), 1, 1, 3)
+    randomise(model)
+    compare(model, random_array(1, 1, 1, 3), training=True)
+
+
+def test_a_masked_normalisation_counts_only_what_the_mask_keeps():
+    layer = LAYERS.BatchNormalization()
+    inputs = random_array(4, 5, 3)
+    mask = np.arange(5)[None, :] < np.array([5, 2, 3, 1])[:, None]
+    layer.build(inputs.shape)
+    start = [value.numpy().copy() for value in layer.variables]
+    stock = as_float(layer(inputs, training=True, mask=torch.tensor(mask)))
+    for variable, value in zip(layer.variables, start, strict=True):
+        variable.assign(value)
+    model = keras.Sequential([layer])
+    assert use_fused_layers(model) == 1
+    np.testing.assert_array_equal(
+        as_float(layer(inputs, training=True, mask=torch.tensor(mask))), stock
+    )
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        LAYERS.Conv2D(4, 3, data_format="channels_first"),
+        LAYERS.DepthwiseConv2D(3, data_format="channels_first"),
+        LAYERS.BatchNormalization(renorm=True),
+        LAYERS.Conv2D(4, 3, lora_rank=2),
+        LAYERS.Conv2DTranspose(4, 3),
+        LAYERS.BatchNormalization(dtype="float64"),
+    ],
+    ids=lambda layer: layer.name,
+)
+def test_a_layer_without_a_fast_call_is_left_alone(layer):
+    model = of_layer(layer, 6, 6, 4)
+    assert use_fused_layers(model) == 0
+    assert "call" not in vars(layer)
+
+
+def test_an_axis_in_the_middle_agrees():
+    model = of_layer(LAYERS.BatchNormalization(axis=1), 4, 5, 6)
+    randomise(model)
+    compare(model, random_array(2, 4, 5, 6), training=True)
+
+
+def small_network():
+    """A network with each kind of fast layer, one of them inside a nested model."""
+    inner_inputs = keras.Input((8, 8, 6))
+    inner = LAYERS.DepthwiseConv2D(3, padding="same", use_bias=False)(inner_inputs)
+    inner = LAYERS.ReLU(max_value=6)(LAYERS.BatchNormalization()(inner))
+    block = keras.Model(inner_inputs, inner, name="block")
+    inputs = keras.Input((16, 16, 3))
+    x = LAYERS.Conv2D(6, 3, strides=2, padding="same", use_bias=False)(inputs)
+    x = block(LAYERS.BatchNormalization(momentum=0.9)(x))
+    outputs = LAYERS.Dense(4, dtype="float32")(LAYERS.GlobalAveragePooling2D()(x))
+    model = keras.Model(inputs, outputs)
+    randomise(model)
+    return model
+
+
+@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+def test_mixed_precision_keeps_dtypes_and_agrees_within_its_rounding(precision):
+    previous = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(precision)
+    try:
+        model = small_network()
+    finally:
+        keras.config.set_dtype_policy(previous)
+    inputs = random_array(8, 16, 16, 3)
+    probe = keras.Model(model.input, [layer.output for layer in model.layers[1:3]])
+    dtypes = [output.dtype for output in probe(inputs)]
+    compare(model, inputs, training=True, tolerance=1e-2, swapped=4)
+    assert [output.dtype for output in probe(inputs)] == dtypes
+    assert all(variable.dtype == "float32" for variable in model.weights)
+
+
+def test_the_swap_keeps_weights_and_paths_and_can_be_undone():
+    model = small_network()
+    paths = [variable.path for variable in model.variables]
+    values = [id(variable) for variable in model.variables]
+    config = model.get_config()
+    assert use_fused_layers(model) == 4
+    assert use_fused_layers(model) == 4
+    assert [variable.path for variable in model.variables] == paths
+    assert [id(variable) for variable in model.variables] == values
+    assert model.get_config() == config
+    assert use_stock_layers(model) == 4
+    assert use_stock_layers(model) == 0
+
+
+def test_a_clone_of_a_fast_model_is_stock():
+    model = small_network()
+    use_fused_layers(model)
+    assert use_stock_layers(keras.models.clone_model(model)) == 0
+
+
+def test_a_stateless_call_changes_nothing():
+    model = small_network()
+    use_fused_layers(model)
+    before = model.get_weights()
+    _, moved = model.stateless_call(
+        model.trainable_variables,
+        model.non_trainable_variables,
+        torch.tensor(random_array(4, 16, 16, 3)),
+        training=True,
+    )
+    for old, new in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+    paths = [variable.path for variable in model.non_trainable_variables]
+    expected = dict(zip(paths, [as_float(value) for value in moved], strict=True))
+    model(random_array(4, 16, 16, 3), training=True)
+    for variable in model.non_trainable_variables:
+        np.testing.assert_array_equal(variable.numpy(), expected[variable.path])
+
+
+def test_fit_ends_where_stock_layers_end():
+    weights = []
+    for swap in (use_stock_layers, use_fused_layers):
+        model = small_network()
+        swap(model)
+        model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        model.fit(random_array(12, 16, 16, 3), np.arange(12) % 4, 4, 3, shuffle=False, verbose=0)
+        weights.append(model.get_weights())
+    for stock, fast in zip(*weights, strict=True):
+        np.testing.assert_allclose(fast, stock, rtol=1e-3, atol=1e-4)
+
+
+def test_a_saved_fast_model_is_a_stock_model_and_loads_under_other_backends(tmp_path):
+    model, inputs = small_network(), random_array(3, 16, 16, 3)
+    check_saving(model, inputs, tmp_path)
+    np.savez(tmp_path / "expected.npz", inputs=inputs, outputs=as_float(model(inputs)))
+    for backend in ("jax", "tensorflow"):
+        pytest.importorskip(backend)
+        run_elsewhere(backend, tmp_path / "fast.keras", tmp_path / "expected.npz")
+
+
+def check_saving(model, inputs, folder):
+    """Saved with fast layers, the file holds the stock config, weights and outputs."""
+    use_stock_layers(model)
+    model.save(folder / "stock.keras")
+    assert use_fused_layers(model) > 0
+    model.save(folder / "fast.keras")
+    configs = []
+    for name in ("stock", "fast"):
+        with zipfile.ZipFile(folder / f"{name}.keras") as archive:
+            configs.append(json.loads(archive.read("config.json")))
+    assert configs[0] == configs[1]
+    again = load_classifier(folder / "fast.keras")
+    assert use_stock_layers(again) == 0
+    expected = {variable.path: variable.numpy() for variable in model.weights}
+    found = {variable.path: variable.numpy() for variable in again.weights}
+    assert expected.keys() == found.keys()
+    for path, value in expected.items():
+        np.testing.assert_array_equal(found[path], value)
+    assert relative_error(as_float(again(inputs)), as_float(model(inputs))) < 1e-4
+
+
+ELSEWHERE = """
+import sys
+import numpy as np
+from kderm.models.classifier import load_classifier
+from kderm.models.fused import use_fused_layers
+import keras
+assert keras.backend.backend() == sys.argv[3]
+model, expected = load_classifier(sys.argv[1]), np.load(sys.argv[2])
+assert use_fused_layers(model) == 0
+found = keras.ops.convert_to_numpy(model(expected["inputs"]))
+np.testing.assert_allclose(found, expected["outputs"], rtol=1e-4, atol=1e-4)
+"""
+
+
+def run_elsewhere(backend, model, expected):
+    done = subprocess.run(
+        [sys.executable, "-c", ELSEWHERE, str(model), str(expected), backend],
+        env={**os.environ, "KERAS_BACKEND": backend},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+# === Every backbone ===
+
+SIZE = 64
+
+
+def pixels(count):
+    return np.random.default_rng(3).uniform(0, 255, (count, SIZE, SIZE, 3)).astype("float32")
+
+
+def member(preset):
+    """A classifier of random weights whose moving statistics fit its activations."""
+    for provider in ("keras_hub", "keras_cv"):
+        if preset.startswith(f"{provider}/"):
+            pytest.importorskip(provider)
+    keras.utils.set_random_seed(1)
+    model = build_classifier(preset, SIZE, 3, weights="none", dropout=0.0)
+    norms = [layer for layer in model._flatten_layers() if hasattr(layer, "moving_variance")]
+    momenta = [layer.momentum for layer in norms]
+    for layer in norms:
+        layer.momentum = 0.0
+    model(pixels(8), training=True)
+    for layer, momentum in zip(norms, momenta, strict=True):
+        layer.momentum = momentum
+    return model
+
+
+@pytest.fixture(scope="module", params=smallest_rows())
+def family(request):
+    return member(request.param)
+
+
+@contextlib.contextmanager
+def smoothed(model):
+    """SiLU in place of ReLUs: rounding that flips a ReLU changes the gradients of equal functions.
+
+    (Against a float64 reference, Keras' own gradients of these ReLU networks are off by 1 % too.)
+    """
+    kinks = (keras.activations.relu, keras.activations.relu6)
+    activated = [
+        layer for layer in model._flatten_layers() if getattr(layer, "activation", None) in kinks
+    ]
+    relus = [layer for layer in model._flatten_layers() if isinstance(layer, LAYERS.ReLU)]
+    before = [layer.activation for layer in activated]
+    for layer in activated:
+        layer.activation = keras.activations.silu
+    for layer in relus:
+        vars(layer)["call"] = keras.activations.silu
+    yield
+    for layer in relus:
+        del vars(layer)["call"]
+    for layer, activation in zip(activated, before, strict=True):
+        layer.activation = activation
+
+
+def test_each_family_predicts_and_saves_as_stock(family, tmp_path):
+    inputs = pixels(4)
+    use_stock_layers(family)
+    stock = as_float(family(inputs))
+    assert use_fused_layers(family) > 0
+    assert relative_error(stock, as_float(family(inputs))) < 1e-4
+    check_saving(family, inputs, tmp_path)
+
+
+def test_each_family_learns_as_stock(family):
+    use_stock_layers(family)
+    with smoothed(family):
+        compare(family, pixels(8), training=True, tolerance=1e-4)
+
+
+def test_no_convolution_or_normalisation_of_a_family_stays_stock(family):
+    use_fused_layers(family)
+    kinds = (LAYERS.BatchNormalization, LAYERS.Conv2D, LAYERS.DepthwiseConv2D)
+    layers = [layer for layer in family._flatten_layers() if isinstance(layer, kinds)]
+    assert layers
+    assert [layer.name for layer in layers if "call" not in vars(layer)] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("preset", sorted(PRESETS))
+def test_every_row_computes_the_same(preset):
+    model = member(preset)
+    inputs = pixels(8)
+    for training in (False, True):
+        keras.utils.set_random_seed(7)
+        stock = as_float(model(inputs, training=training))
+        assert use_fused_layers(model) > 0
+        keras.utils.set_random_seed(7)
+        fast = as_float(model(inputs, training=training))
+        use_stock_layers(model)
+        assert relative_error(stock, fast) < 1e-3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("preset", [row for row in smallest_rows() if "hub" not in row])
+def test_each_family_saved_fast_loads_under_other_backends(preset, tmp_path):
+    model = member(preset)
+    use_fused_layers(model)
+    model.save(tmp_path / "fast.keras")
+    inputs = pixels(2)
+    np.savez(tmp_path / "expected.npz", inputs=inputs, outputs=as_float(model(inputs)))
+    run_elsewhere("tensorflow", tmp_path / "fast.keras", tmp_path / "expected.npz")

@@ -1,0 +1,220 @@
+"""Focal loss against NumPy in double precision, against Keras, at the edges, on each backend."""
+
+import json
+import os
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+from kderm.errors import UserError
+from kderm.models.losses import FocalLoss, build_loss
+
+
+def batch(n=64, k=7, scale=4.0, seed=0):
+    rng = np.random.default_rng(seed)
+    return rng.integers(0, k, n), (scale * rng.normal(size=(n, k))).astype("float32")
+
+
+def oracle(labels, logits, gamma, smoothing):
+    """The definition, written out class by class in double precision; (n,)."""
+    z = logits.astype("float64")
+    p = np.exp(z - z.max(axis=1, keepdims=True))
+    p /= p.sum(axis=1, keepdims=True)
+    losses = np.zeros(len(labels))
+    for image, label in enumerate(labels):
+        for c in range(z.shape[1]):
+            target = smoothing / z.shape[1] + (1 - smoothing) * (c == label)
+            losses[image] -= target * (1 - p[image, c]) ** gamma * np.log(p[image, c])
+    return losses
+
+
+def value(loss, labels, logits, **more):
+    return keras.ops.convert_to_numpy(loss(labels, logits, **more))
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0, 2.0, 5.0])
+def test_focal_loss_is_its_definition(gamma, smoothing):
+    labels, logits = batch()
+    loss = FocalLoss(gamma, smoothing, reduction="none")
+    found = value(loss, labels, logits)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(
+        found, oracle(labels, logits, gamma, smoothing), rtol=1e-4, atol=1e-7
+    )
+
+
+def test_a_worked_example():
+    # p = (0.25, 0.75), so the loss of class 0 is 0.75^2 * log 4.
+    found = value(FocalLoss(2.0), np.array([0]), np.log(np.array([[1.0, 3.0]])))
+    assert found == pytest.approx(0.5625 * np.log(4.0), rel=1e-6)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+@pytest.mark.parametrize("gamma", [1.0, 2.0])
+def test_focal_loss_is_that_of_keras_with_alpha_one(gamma, smoothing):
+    labels, logits = batch(scale=1.0)
+    peer = keras.losses.CategoricalFocalCrossentropy(
+        alpha=1.0, gamma=gamma, from_logits=True, label_smoothing=smoothing
+    )
+    expected = value(peer, np.eye(7, dtype="float32")[labels], logits)
+    np.testing.assert_allclose(
+        value(FocalLoss(gamma, smoothing), labels, logits), expected, rtol=1e-5
+    )
+
+
+def test_cross_entropy_is_that_of_keras():
+    labels, logits = batch()
+    plain = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    np.testing.assert_allclose(
+        value(build_loss("cross_entropy"), labels, logits), value(plain, labels, logits), rtol=1e-6
+    )
+    smooth = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=0.1)
+    np.testing.assert_allclose(
+        value(build_loss("cross_entropy", label_smoothing=0.1), labels, logits),
+        value(smooth, np.eye(7, dtype="float32")[labels], logits),
+        rtol=1e-6,
+    )
+
+
+def test_gamma_zero_is_cross_entropy_to_the_last_bit():
+    labels, logits = batch()
+    focal = FocalLoss(0.0, 0.1, reduction="none")
+    cross = build_loss("cross_entropy", gamma=2.0, label_smoothing=0.1)
+    cross.reduction = "none"
+    np.testing.assert_array_equal(value(focal, labels, logits), value(cross, labels, logits))
+
+
+def test_sample_weights_weigh_images_and_the_sum_is_over_n():
+    labels, logits = batch()
+    weights = np.linspace(0, 3, len(labels)).astype("float32")
+    expected = (weights * oracle(labels, logits, 2.0, 0.0)).sum() / len(labels)
+    found = value(FocalLoss(), labels, logits, sample_weight=weights)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_the_loss_is_float32_whatever_comes_in(dtype):
+    labels, logits = batch()
+    found = value(FocalLoss(reduction="none"), labels.astype("uint8"), logits.astype(dtype))
+    assert found.dtype == np.float32
+    expected = oracle(labels, logits.astype(dtype), 2.0, 0.0)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-7)
+
+
+def test_labels_of_another_shape_are_refused():
+    labels, logits = batch()
+    with pytest.raises(ValueError, match=r"labels \(n,\)"):
+        FocalLoss()(labels[:, None], logits)
+
+
+def test_a_loss_survives_its_config():
+    loss = build_loss("focal", gamma=1.5, label_smoothing=0.05)
+    again = keras.losses.deserialize(json.loads(json.dumps(keras.losses.serialize(loss))))
+    assert isinstance(again, FocalLoss)
+    assert again.get_config() == loss.get_config()
+    labels, logits = batch()
+    np.testing.assert_array_equal(value(again, labels, logits), value(loss, labels, logits))
+
+
+def test_an_unknown_loss_is_refused_with_the_nearest_name():
+    with pytest.raises(UserError, match="cross_entropy"):
+        build_loss("crossentropy")
+
+
+@pytest.mark.parametrize(
+    "values", [{"gamma": -1.0}, {"gamma": float("nan")}, {"label_smoothing": 1.0}]
+)
+def test_values_out_of_range_are_refused(values):
+    (name,) = values
+    with pytest.raises(UserError, match=f"loss.{name}"):
+        build_loss("focal", **values)
+
+
+ON_A_BACKEND = '''
+import json, os
+import numpy as np
+import keras
+from kderm.models.losses import FocalLoss
+
+def gradient(loss, labels, logits):
+    """d loss / d logits, (n, k)."""
+    backend = keras.backend.backend()
+    if backend == "torch":
+        import torch
+        x = torch.tensor(logits, requires_grad=True)
+        loss(labels, x).backward()
+        return x.grad.numpy()
+    if backend == "jax":
+        import jax
+        return np.asarray(jax.grad(lambda x: loss(labels, x))(logits))
+    import tensorflow as tf
+    x = tf.Variable(logits)
+    with tf.GradientTape() as tape:
+        result = loss(labels, x)
+    return tape.gradient(result, x).numpy()
+
+rng = np.random.default_rng(0)
+labels = rng.integers(0, 5, 16)
+logits = (3 * rng.normal(size=(16, 5))).astype("float32")
+answers = {"backend": keras.backend.backend(), "cases": []}
+for gamma in (0.0, 0.5, 1.0, 2.0, 5.0):
+    for smoothing in (0.0, 0.1):
+        loss = FocalLoss(gamma, smoothing)
+        answers["cases"].append({
+            "gamma": gamma,
+            "smoothing": smoothing,
+            "value": float(loss(labels, logits)),
+            "gradient": gradient(loss, labels, logits).tolist(),
+        })
+        # Sure and right, sure and wrong, all equal, and far beyond what exp() holds in float32.
+        edge = np.array(
+            [[200, 0, 0], [0, 200, 0], [7, 7, 7], [1e30, -1e30, 0], [-1e4, 1e4, 0], [20, 0, 0]],
+            "float32",
+        )
+        zeros = np.zeros(len(edge), "int64")
+        assert np.isfinite(keras.ops.convert_to_numpy(loss(zeros, edge))), (gamma, smoothing)
+        slope = gradient(loss, zeros, edge)
+        assert np.isfinite(slope).all(), (gamma, smoothing, slope)
+        assert smoothing or abs(slope[0]).max() < 1e-6, "nothing to learn where sure and right"
+        assert slope[1, 0] < -0.1 and slope[1, 1] > 0.1, "still learns where sure and wrong"
+print(json.dumps(answers))
+'''
+
+
+@pytest.mark.parametrize("backend", ["torch", "jax", "tensorflow"])
+def test_values_and_gradients_on_each_backend_are_right_and_finite(backend):
+    pytest.importorskip(backend)
+    done = subprocess.run(
+        [sys.executable, "-c", ON_A_BACKEND],
+        env={**os.environ, "KERAS_BACKEND": backend},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    answers = json.loads(done.stdout.splitlines()[-1])
+    assert answers["backend"] == backend
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 5, 16)
+    logits = (3 * rng.normal(size=(16, 5))).astype("float32").astype("float64")
+    for case in answers["cases"]:
+        args = (case["gamma"], case["smoothing"])
+        assert case["value"] == pytest.approx(oracle(labels, logits, *args).mean(), rel=1e-5)
+        expected = finite_differences(labels, logits, *args)
+        np.testing.assert_allclose(case["gradient"], expected, rtol=1e-3, atol=1e-6)
+
+
+def finite_differences(labels, logits, gamma, smoothing, width=1e-5):
+    """Central differences of the mean loss in double precision, (n, k)."""
+    slopes = np.zeros_like(logits)
+    for c in range(logits.shape[1]):
+        shift = np.zeros_like(logits)
+        shift[:, c] = width
+        above = oracle(labels, logits + shift, gamma, smoothing)
+        below = oracle(labels, logits - shift, gamma, smoothing)
+        slopes[:, c] = (above - below) / (2 * width * len(labels))
+    return slopes

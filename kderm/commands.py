@@ -195,6 +195,8 @@ def describe(config: Config, data) -> None:
     folds = data.folds
     table = class_table(folds)
     groups = folds.table["group_id"].nunique()
+    if folds.absent:
+        console.warn(f"{folds.absent} images of {data.folds_path} are not in this data set")
     for reason, count in data.manifest.dropped.items():
         console.warn(f"{count} images dropped: {reason}")
     for note in data.notes:

@@ -1,14 +1,11 @@
 """Shared pieces: tiny networks and tiny demo runs, in a folder of their own."""
 
 import os
-from pathlib import Path
 
 import pytest
 
 os.environ.setdefault("KERAS_BACKEND", "torch")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
-REPOSITORY = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture
@@ -25,7 +22,7 @@ def tiny_backbone(tmp_path_factory):
     import keras
 
     keras.utils.set_random_seed(0)
-    inputs = keras.Input((16, 16, 3))
+    inputs = keras.Input((32, 32, 3))
     x = keras.layers.Rescaling(1 / 127.5, -1.0)(inputs)
     for filters in (8, 16):
         x = keras.layers.Conv2D(filters, 3, strides=2, padding="same", use_bias=False)(x)
@@ -41,9 +38,9 @@ def tiny_overrides(tiny_backbone):
     """Overrides that make the demo run in seconds."""
     return [
         "data.demo_images=105",
-        "data.demo_size=32",
+        "data.demo_size=40",
         "folds.k=3",
-        "image.size=16",
+        "image.size=32",
         f"model.preset=file/{tiny_backbone}",
         "train.epochs=3",
         "train.frozen_epochs=1",

@@ -93,7 +93,7 @@ def default_folds_path(config: Config) -> Path:
     """`cv_folds/<data set>_k<k>_seed<seed>.csv`, with the data folder's name where it matters."""
     name = config.data.dataset
     if name == "demo":
-        name += f"{config.data.demo_images}"
+        name += f"{config.data.demo_images}x{config.data.demo_size}-seed{config.seed}"
     elif name != "ham10000":
         name += f"_{Path(config.data.root or '.').resolve().name}"
     return Path("cv_folds") / f"{name}_k{config.folds.k}_seed{config.folds.seed}.csv"
@@ -120,5 +120,5 @@ def open_folds(
             )
         return folds, source
     folds = make_folds(manifest.table, labels, config.folds.k, config.folds.seed, duplicates)
-    write_folds(path, folds, f"kderm prepare, data.dataset={config.data.dataset}")
+    write_folds(path, folds, f"kderm prepare, data.dataset={config.data.dataset}, {path.name}")
     return folds, path

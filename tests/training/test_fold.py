@@ -3,18 +3,20 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import keras
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import REPOSITORY
 
 from kderm.config import load_config
 from kderm.errors import UserError
 from kderm.run_dir import RunDir
 from kderm.training import callbacks
 from kderm.training.crossval import cross_validate
+
+REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def run_folds(workplace, overrides, name, folds):
@@ -186,7 +188,7 @@ def test_training_in_bfloat16_saves_a_plain_float32_member(workplace, tiny_overr
     member = keras.saving.load_model(run.fold(0).model, compile=False)
     assert {layer.compute_dtype for layer in member._flatten_layers()} == {"float32"}
     assert json.loads(run.fold(0).done.read_text())["precision"] == "bfloat16"
-    assert member(np.zeros((1, 16, 16, 3), "float32")).shape == (1, 7)
+    assert member(np.zeros((1, 32, 32, 3), "float32")).shape == (1, 7)
 
 
 def test_the_frozen_phase_leaves_the_backbone_as_it_was(workplace, tiny_overrides, tiny_backbone):

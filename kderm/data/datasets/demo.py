@@ -123,7 +123,7 @@ def plan_demo(images: int, seed: int) -> pd.DataFrame:
                 {**lesion, "lesion_id": f"LESION_{number:07d}", "lesion": number, "view": view}
             )
     table = pd.DataFrame(rows).drop(columns="looks")
-    table["image_id"] = [f"DEMO_{number:07d}" for number in rng.permutation(images).tolist()]
+    table["image_id"] = [f"DEMO{seed}_{number:07d}" for number in rng.permutation(images).tolist()]
     return table
 
 

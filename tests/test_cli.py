@@ -1,0 +1,146 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+
+from kderm.cli import main
+from kderm.run_dir import RunDir
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+def invoke(*arguments):
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, tiny_overrides):
+    """A whole `cv` on the tiny demo: (its folder, its output)."""
+    workplace = tmp_path_factory.mktemp("finished")
+    command = [sys.executable, str(REPOSITORY / "run.py"), "cv", "--folds", "3", *tiny_overrides]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=workplace)
+    assert done.returncode == 0, done.stderr
+    return workplace, done.stdout
+
+
+def test_help_imports_neither_keras_nor_torch_nor_pandas():
+    code = (
+        "import sys\nfrom click.testing import CliRunner\nfrom kderm.cli import main\n"
+        "assert CliRunner().invoke(main, ['--help']).exit_code == 0\n"
+        "heavy = {'keras', 'torch', 'pandas', 'numpy', 'tensorflow', 'pydantic', 'rich'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_every_command_has_at_most_eight_options():
+    for command in main.commands.values():
+        assert len([p for p in command.params if p.param_type_name == "option"]) <= 8
+
+
+def test_cv_says_that_the_demo_is_synthetic_and_prints_the_next_command(finished):
+    workplace, output = finished
+    assert "SYNTHETIC DATA" in output
+    assert "image-level split would have put" in output
+    run = RunDir(workplace / "runs" / "demo")
+    report = run.report.read_text()
+    assert "SYNTHETIC" in report
+    assert json.loads(run.metrics.read_text())["n_images"] == 105
+    assert output.strip().splitlines()[-1].startswith("Next: python run.py ensemble-predict ")
+
+
+def test_the_printed_next_command_works_and_reports_on_unseen_images(finished):
+    workplace, output = finished
+    command = output.strip().splitlines()[-1].removeprefix("Next: python run.py ").split()
+    done = subprocess.run(
+        [sys.executable, str(REPOSITORY / "run.py"), *command],
+        capture_output=True,
+        text=True,
+        cwd=workplace,
+    )
+    assert done.returncode == 0, done.stderr
+    written = list((workplace / "runs" / "demo" / "predictions").glob("*/predictions.csv"))
+    assert len(written) == 1
+    table = pd.read_csv(written[0])
+    assert len(table) == 105
+    assert table["error"].isna().all()
+    assert (written[0].parent / "report.md").exists()
+    assert "seen" not in done.stdout.lower()
+
+
+def test_cv_again_trains_nothing_and_evaluate_rebuilds_the_same_numbers(finished, monkeypatch):
+    workplace, _ = finished
+    monkeypatch.chdir(workplace)
+    run = RunDir(workplace / "runs" / "demo")
+    before = run.metrics.read_text()
+    run.metrics.unlink()
+    run.bundle.unlink()
+    result = invoke("evaluate", "demo")
+    assert result.exit_code == 0, result.output
+    assert run.metrics.read_text() == before
+    assert run.bundle.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["cv", "--config", "missing.yaml"], "missing.yaml"),
+        (["cv", "train.epoch=3"], "train.epochs"),
+        (["cv", "--folds", "1"], "folds.k"),
+        (["cv", "data.dataset=hamm10000", "data.root=."], "ham10000"),
+        (["cv", "data.dataset=ham10000"], "data.root"),
+        (["cv", "data.dataset=ham10000", "data.root=nowhere"], "nowhere"),
+        (["cv", "--run", "../out"], "folder name"),
+        (["evaluate", "nothing"], "nothing"),
+        (["ensemble-predict", "images"], "Train one first"),
+        (["weights", "list", "zzz"], "zzz"),
+        (["weights", "fetch", "keras_cv/efficientnet_b99"], "Did you mean"),
+        (["prepare", "data.labels=ham1000"], "ham10000"),
+        (["prepare", "data.labels=custom"], "data.classes"),
+    ],
+)
+def test_a_mistake_is_told_in_one_paragraph_with_exit_code_2(workplace, arguments, expected):
+    result = invoke(*arguments)
+    assert result.exit_code == 2, result.output
+    assert expected in result.output
+    assert "Traceback" not in result.output
+    assert not list(workplace.rglob("ensemble.json"))
+
+
+def test_an_unknown_backend_is_refused_before_anything_is_imported(workplace, monkeypatch):
+    monkeypatch.setenv("KERAS_BACKEND", "mxnet")
+    result = invoke("cv")
+    assert result.exit_code == 2
+    assert "KERAS_BACKEND must be one of torch, jax, tensorflow" in result.output
+
+
+def test_a_run_that_another_command_is_writing_is_left_alone(workplace):
+    import fcntl
+
+    lock = workplace / "runs" / "demo" / ".lock"
+    lock.parent.mkdir(parents=True)
+    with open(lock, "w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        result = invoke("prepare")
+    assert result.exit_code == 2
+    assert "Another command is writing the run 'demo'" in result.output
+
+
+def test_prepare_prints_the_class_table_and_the_leakage(workplace):
+    result = invoke("prepare", "data.demo_images=105", "data.demo_size=32", "folds.k=3")
+    assert result.exit_code == 0, result.output
+    assert "fold 2" in result.output
+    assert "image-level split would have put" in result.output
+    assert list((workplace / "cv_folds").glob("demo105*_k3_seed42.csv"))
+
+
+def test_doctor_names_the_backend_and_the_device(workplace):
+    result = invoke("doctor")
+    assert result.exit_code == 0, result.output
+    assert "torch" in result.output
+    assert "cpu" in result.output.lower() or "nvidia" in result.output.lower()

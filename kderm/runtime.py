@@ -3,11 +3,16 @@
 Keras and its backend are imported inside functions: the command line's help must stay instant.
 """
 
+import contextlib
 import hashlib
 import importlib.metadata
 import importlib.util
 import os
 import platform
+import re
+import sys
+import tempfile
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -45,8 +50,53 @@ def check_backend() -> str:
             f"KERAS_BACKEND is {name!r}, but that package is not installed. "
             f"Install it with: {extra}"
         )
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    if name == "tensorflow":
+        with quiet_tensorflow():
+            import keras  # noqa: F401
+    else:
+        leave_tensorflow_out()
     return name
+
+
+def leave_tensorflow_out() -> None:
+    """Keep Keras from importing TensorFlow, seconds for nothing, under another backend.
+
+    Keras' serialisation asks whether TensorFlow is there by importing it. keras-cv, which needs it,
+    still imports it itself. Where Keras has moved this flag, the import merely happens.
+    """
+    from keras.src.utils import module_utils
+
+    if getattr(module_utils.tensorflow, "_available", True) is None:
+        module_utils.tensorflow._available = False
+
+
+@contextlib.contextmanager
+def quiet_tensorflow() -> Iterator[None]:
+    """Keep TensorFlow's start-up lines off the terminal; other lines come through afterwards.
+
+    TF_CPP_MIN_LOG_LEVEL=0 lets everything through. The first lines are written by C++ before any
+    level is read, so the descriptor itself is held while the import runs.
+    """
+    if "tensorflow" in sys.modules or os.environ.get("TF_CPP_MIN_LOG_LEVEL") == "0":
+        yield
+        return
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    sys.stderr.flush()
+    terminal = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(terminal, 2)
+            os.close(terminal)
+            held.seek(0)
+            lines = held.read().splitlines(keepends=True)
+            os.write(2, b"".join(line for line in lines if not _START_UP_LINE.match(line)))
+
+
+_START_UP_LINE = re.compile(rb"WARNING: All log messages before absl|[IW]\d{4} \d\d:\d\d:")
 
 
 def device_name() -> str:

@@ -6,9 +6,6 @@ config mentions them. Python code inside a file (Lambda layers) is never run.
 
 import contextlib
 import os
-import re
-import sys
-import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,6 +16,7 @@ import keras
 import numpy as np
 
 from kderm.errors import UserError, missing_extra
+from kderm.runtime import quiet_tensorflow
 
 # Blocks that hide their layers: called, they show one node; unrolled, ordinary Keras layers that
 # load without the library which wrote them and that layer swaps can see.
@@ -28,7 +26,7 @@ _COMPOSITE_BLOCKS = ("MBConvBlock", "FusedMBConvBlock", "CBABlock")
 def import_keras_cv() -> Any:
     """The module `keras_cv`, imported late because it costs seconds and wants TensorFlow."""
     try:
-        with _quiet_tensorflow():
+        with quiet_tensorflow():
             import keras_cv
     except ImportError as error:
         raise UserError(
@@ -42,7 +40,7 @@ def import_keras_cv() -> Any:
 def import_keras_hub() -> Any:
     """The module `keras_hub`, an optional extra."""
     try:
-        with _quiet_tensorflow():
+        with quiet_tensorflow():
             import keras_hub
     except ImportError:
         raise missing_extra("keras-hub", "hub", "A preset keras_hub/...") from None
@@ -164,32 +162,3 @@ def _no_random_draws() -> Iterator[None]:
 
     with mock.patch.object(keras.initializers.VarianceScaling, "__call__", not_drawn):
         yield
-
-
-@contextlib.contextmanager
-def _quiet_tensorflow() -> Iterator[None]:
-    """Keep TensorFlow's start-up lines off the terminal; other lines come through afterwards.
-
-    TF_CPP_MIN_LOG_LEVEL=0 lets everything through. The first lines are written by C++ before any
-    level is read, so the descriptor itself is held while the import runs.
-    """
-    if "tensorflow" in sys.modules or os.environ.get("TF_CPP_MIN_LOG_LEVEL") == "0":
-        yield
-        return
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-    sys.stderr.flush()
-    terminal = os.dup(2)
-    with tempfile.TemporaryFile() as held:
-        os.dup2(held.fileno(), 2)
-        try:
-            yield
-        finally:
-            sys.stderr.flush()
-            os.dup2(terminal, 2)
-            os.close(terminal)
-            held.seek(0)
-            lines = held.read().splitlines(keepends=True)
-            os.write(2, b"".join(line for line in lines if not _START_UP_LINE.match(line)))
-
-
-_START_UP_LINE = re.compile(rb"WARNING: All log messages before absl|[IW]\d{4} \d\d:\d\d:")

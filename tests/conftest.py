@@ -42,6 +42,7 @@ def tiny_overrides(tiny_backbone):
         "folds.k=3",
         "image.size=32",
         f"model.preset=file/{tiny_backbone}",
+        "model.weights=preset",
         "train.epochs=3",
         "train.frozen_epochs=1",
         "train.batch_size=16",

@@ -14,7 +14,7 @@ from kderm.runtime import rng_for
 
 
 class TrainBatches(keras.utils.PyDataset):
-    """Endlessly many epochs of augmented batches, for `fit(..., shuffle=False)`.
+    """The augmented batches of the epoch in `epoch` (0-based), for `fit(..., shuffle=False)`.
 
     A batch is `((images, transforms, colours), labels, weights)`: uint8 (n, H, W, 3), float32
     (n, 2, 3), float32 (n, 3, 4), int32 (n,) and float32 (n,). The images are as stored: `Warp`
@@ -33,7 +33,6 @@ class TrainBatches(keras.utils.PyDataset):
         augment: Mapping[str, float],
         seed: int,
         fold: int,
-        first_epoch: int = 0,
     ):
         """Args:
         images: uint8 (N, H, W, 3), the whole store.
@@ -44,7 +43,6 @@ class TrainBatches(keras.utils.PyDataset):
         augment: keyword arguments of `draw_transforms` and `draw_colours`.
         seed: the run's seed.
         fold: the held-out fold.
-        first_epoch: epoch to begin with (0-based), after a resume.
         """
         super().__init__()
         self.images = images
@@ -57,15 +55,11 @@ class TrainBatches(keras.utils.PyDataset):
         self.colour = {key: value for key, value in augment.items() if key not in geometry}
         self.seed = seed
         self.fold = fold
-        self.epoch = first_epoch
+        self.epoch = 0
         self._order: tuple[int, np.ndarray] | None = None
 
     def __len__(self) -> int:
         return len(self.rows) // self.batch_size
-
-    def on_epoch_end(self) -> None:
-        """Called by Keras after each epoch: move on to the next one."""
-        self.epoch += 1
 
     def order(self, epoch: int) -> np.ndarray:
         """The permutation of 0..n-1 in which `epoch` visits the training images."""

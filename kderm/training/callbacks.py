@@ -8,6 +8,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from kderm.data.batches import TrainBatches
 from kderm.errors import UserError
 from kderm.training.optimizer import inner_optimizer
 from kderm.training.state import FoldState, save_state, save_weights
@@ -39,6 +40,32 @@ class StepProgress(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         self.report(batch + 1, self.steps)
+
+
+class SeedEpoch(keras.callbacks.Callback):
+    """Give each epoch random states of its own, so that a resumed epoch draws as it would have.
+
+    Torch's dropout draws from torch's global generator, the other backends' from variables of the
+    network, which tracing advances; and Keras peeks at the batches before the first epoch.
+    """
+
+    def __init__(self, batches: TrainBatches, variables: list, seed_of: Callable) -> None:
+        """Args:
+        batches: told which epoch begins.
+        variables: the classifier's variables.
+        seed_of: (epoch, number of the generator) -> 32-bit seed.
+        """
+        super().__init__()
+        self.batches = batches
+        self.states = [item for item in variables if item.path.endswith("seed_generator_state")]
+        self.seed_of = seed_of
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        self.batches.epoch = epoch
+        keras.utils.set_random_seed(self.seed_of(epoch, 0))
+        for number, state in enumerate(self.states, 1):
+            seed = self.seed_of(epoch, number) % 2**31  # signed on torch
+            state.assign(np.array([seed, 0], dtype=state.dtype))
 
 
 class EpochEnd(keras.callbacks.Callback):

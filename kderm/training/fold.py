@@ -27,7 +27,7 @@ from kderm.runtime import (
     release_memory,
     seed_for,
 )
-from kderm.training.callbacks import EpochEnd, StepProgress, StopOnNan
+from kderm.training.callbacks import EpochEnd, SeedEpoch, StepProgress, StopOnNan
 from kderm.training.member import finish
 from kderm.training.optimizer import build_optimizer, set_iterations
 from kderm.training.split import FoldData, split
@@ -141,7 +141,6 @@ def run_phase(
         augment=config.augment.model_dump(),
         seed=config.seed,
         fold=fold,
-        first_epoch=state.epoch,
     )
     set_backbone_trainable(classifier, phase == "fine_tune")
     first = 0 if phase == "frozen" else min(train.frozen_epochs, train.epochs)
@@ -190,7 +189,16 @@ def run_phase(
             epochs=end,
             shuffle=False,
             verbose=0,
-            callbacks=[StopOnNan(), StepProgress(report, len(batches)), epoch_end],
+            callbacks=[
+                StopOnNan(),
+                StepProgress(report, len(batches)),
+                SeedEpoch(
+                    batches,
+                    classifier.variables,
+                    lambda epoch, layer: seed_for(config.seed, fold, "dropout", epoch, layer),
+                ),
+                epoch_end,
+            ],
         )
 
 

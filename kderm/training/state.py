@@ -1,7 +1,7 @@
 """What a fold needs to go on after `kill -9`: weights, optimizer, history, best value, patience.
 
 One file, written atomically after each epoch. Random state needs no file: every draw comes from
-(seed, fold, epoch, batch), and the seeds of dropout layers are variables of the model.
+(seed, fold, epoch, batch), those of dropout layers too.
 """
 
 import json

@@ -56,7 +56,8 @@ def _batch_normalization(layer: keras.layers.BatchNormalization) -> Callable | N
     import torch
     from torch.nn.functional import batch_norm
 
-    if layer.renorm or layer.synchronized or layer.compute_dtype == "float64":
+    renorm = getattr(layer, "renorm", False)  # older Keras has none
+    if renorm or layer.synchronized or layer.compute_dtype == "float64":
         return None
     stock = type(layer).call
     dtype = getattr(torch, layer.compute_dtype)

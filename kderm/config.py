@@ -86,7 +86,7 @@ class ModelConfig(_Section):
 class LossConfig(_Section):
     """What is minimised."""
 
-    name: Literal["focal", "cross_entropy"] = Field("focal", description="Loss.")
+    name: Literal["focal", "cross_entropy"] = Field("cross_entropy", description="Loss.")
     gamma: float = Field(2.0, ge=0, le=10, description="Focusing parameter of the focal loss.")
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="Label smoothing.")
     class_weights: Literal["balanced", "effective", "sqrt", "none"] = Field(
@@ -116,7 +116,7 @@ class TrainConfig(_Section):
     epochs: int = Field(12, ge=1, le=1000, description="Epochs, those with a frozen backbone too.")
     frozen_epochs: int = Field(1, ge=0, description="First epochs that train the head alone.")
     batch_size: int = Field(32, ge=1, le=4096, description="Images a step.")
-    learning_rate: float = Field(1e-3, gt=0, description="Peak rate of fine-tuning.")
+    learning_rate: float = Field(3e-4, gt=0, description="Peak rate of fine-tuning.")
     frozen_learning_rate: float = Field(3e-3, gt=0, description="Peak rate while frozen.")
     warmup: float = Field(0.1, ge=0, lt=1, description="Share of the steps that warm up.")
     weight_decay: float = Field(0.01, ge=0, description="AdamW's decoupled weight decay.")
@@ -179,7 +179,7 @@ class Config(_Section):
 DEMO = {
     "image": {"size": 48},
     "model": {"preset": "keras_cv/efficientnetv2_tiny", "weights": "none"},
-    "train": {"epochs": 8, "frozen_epochs": 0, "batch_size": 16, "learning_rate": 3e-3},
+    "train": {"epochs": 16, "frozen_epochs": 0, "batch_size": 16, "learning_rate": 3e-3},
 }
 
 

@@ -6,9 +6,8 @@ its composite blocks are taken apart, so that a saved model needs neither keras-
 
 import keras
 
-from kderm.errors import UserError
 from kderm.models.keras_file import rebuild, unroll
-from kderm.models.presets import INPUT_CONVENTIONS, Preset
+from kderm.models.presets import INPUT_CONVENTIONS, Preset, require_size
 from kderm.models.weights import copy_weights_by_name, keras_donor, resolve_weights
 
 
@@ -23,8 +22,7 @@ def build_backbone(preset: Preset, size: int, weights: str = "preset") -> keras.
     Raises:
         UserError: weights cannot be had or do not fit, or the size is too small.
     """
-    if size < 32:
-        raise UserError(f"Expected image.size of at least 32 pixels. Received: {size}.")
+    require_size(size)
     if preset.provider == "file":
         from kderm.models import saved_backbone
 

@@ -6,9 +6,7 @@ config mentions them. Python code inside a file (Lambda layers) is never run.
 
 import contextlib
 import os
-import zipfile
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -16,6 +14,7 @@ import keras
 import numpy as np
 
 from kderm.errors import UserError, missing_extra
+from kderm.models.keras_archive import read_config
 from kderm.runtime import quiet_tensorflow
 
 # Blocks that hide their layers: called, they show one node; unrolled, ordinary Keras layers that
@@ -53,17 +52,7 @@ def load_keras_file(path: str | os.PathLike) -> keras.Model:
     Raises:
         UserError: no such file, not a Keras file, or one that needs Python code of its own.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"Expected a .keras file. Received: {path}, which is not there.")
-    try:
-        with zipfile.ZipFile(path) as archive:
-            config = archive.read("config.json").decode("utf-8")
-    except (zipfile.BadZipFile, KeyError, OSError) as error:
-        raise UserError(
-            f"Expected a model saved with model.save('NAME.keras'). Received: {path} ({error}). "
-            "Save it again, or convert an older .h5 model with Keras first."
-        ) from None
+    config = read_config(path)
     if "keras_cv" in config:
         import_keras_cv()
     if "keras_hub" in config:

@@ -93,6 +93,12 @@ def find_preset(name: str) -> Preset:
     )
 
 
+def require_size(size: int) -> None:
+    """Raise UserError if images of `size` pixels a side are too small for the backbones."""
+    if size < 32:
+        raise UserError(f"Expected image.size of at least 32 pixels. Received: {size}.")
+
+
 def _keras_cv_rows() -> list[Preset]:
     kaggle = "kaggle://keras/{}/keras/{}/2"
     counts = _KERAS_CV_PARAMETERS

@@ -21,7 +21,8 @@ import numpy as np
 
 from kderm.atomic import write_json
 from kderm.errors import UserError
-from kderm.models.presets import PRESETS, Preset, find_preset
+from kderm.models.keras_archive import read_config
+from kderm.models.presets import PRESETS, Preset, find_preset, require_size
 
 if TYPE_CHECKING:
     import keras
@@ -87,6 +88,37 @@ def resolve_weights(preset: Preset, weights: str) -> Path | None:
     return find_local(preset) or fetch_weights(preset.name)
 
 
+def check_preset(preset: str, size: int, weights: str) -> None:
+    """Raise at once what `build_classifier` would raise for a typo or for weights out of reach.
+
+    Looks at the registry and at files; without the weights at hand, asks for at most
+    `CONNECT_SECONDS` whether their host answers. Builds and downloads nothing.
+
+    Args:
+        preset: PROVIDER/NAME of the registry, or file/PATH.keras.
+        size: side of the input in pixels.
+        weights: "preset", "none", or the path of a preset folder or weights file.
+
+    Raises:
+        UserError: unknown preset, size too small, or weights that cannot be had.
+    """
+    row = find_preset(preset)
+    require_size(size)
+    if row.provider == "file":
+        read_config(Path(row.builder).expanduser())
+        if weights == "preset":
+            return
+    if weights == "preset" and row.source and not find_local(row):
+        try:
+            _require_network(_host(row))
+        except OSError as error:
+            raise _no_download(row, error) from None
+        return
+    path = resolve_weights(row, weights)
+    if path is not None:
+        _require_weights_file(path, row)
+
+
 def find_local(preset: Preset) -> Path | None:
     """The folder or file on this machine that holds the preset's weights, if any."""
     folder = weights_root() / preset.name
@@ -133,7 +165,7 @@ def fetch_weights(preset: str, into: Path | None = None) -> Path:
     except UserError:
         raise
     except Exception as error:  # whatever a download library raises, the user gets one paragraph
-        raise _missing(row, f"downloading {row.source} failed: {reason_of(error)}") from error
+        raise _no_download(row, error) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return target
@@ -152,12 +184,7 @@ def load_weights_file(backbone: "keras.Model", weights: Path, preset: Preset) ->
     Raises:
         UserError: no weights file, or one that does not fit the architecture.
     """
-    path = _weights_in(weights) if weights.is_dir() else weights
-    if path is None or path.suffix not in (".h5", ".keras"):
-        raise UserError(
-            "Expected a preset folder with model.weights.h5, or a .weights.h5, .h5 or .keras file, "
-            f"for {preset.name}. Received: {weights}."
-        )
+    path = _require_weights_file(weights, preset)
     if path.suffix == ".keras":
         return copy_weights_by_name(backbone, path, preset)
     # Keras warns about some parts that a file lacks, and leaves them as drawn. So that no layer is
@@ -225,17 +252,32 @@ def _weights_in(folder: Path) -> Path | None:
     return None
 
 
+def _require_weights_file(weights: Path, preset: Preset) -> Path:
+    path = _weights_in(weights) if weights.is_dir() else weights
+    if path is None or path.suffix not in (".h5", ".keras"):
+        raise UserError(
+            "Expected a preset folder with model.weights.h5, or a .weights.h5, .h5 or .keras file, "
+            f"for {preset.name}. Received: {weights}."
+        )
+    return path
+
+
+def _host(preset: Preset) -> str:
+    """The address that a download asks first."""
+    return "https://www.kaggle.com" if preset.source.startswith(KAGGLE) else preset.source
+
+
 def _download(preset: Preset, folder: Path) -> None:
     if preset.source.startswith(KAGGLE):
         import kagglehub
 
-        _require_network("https://www.kaggle.com")
+        _require_network(_host(preset))
         handle = preset.source.removeprefix(KAGGLE)
         shutil.copytree(kagglehub.model_download(handle), folder, dirs_exist_ok=True)
         if _weights_in(folder) is None:
             raise OSError(f"the download holds no weights, only {sorted(os.listdir(folder))}")
         return
-    _require_network(preset.source)
+    _require_network(_host(preset))
     path = folder / preset.source.rsplit("/", 1)[1]
     digest = hashlib.md5(usedforsecurity=False)
     with (
@@ -269,6 +311,10 @@ def _require_network(url: str) -> None:
     thread.join(CONNECT_SECONDS)
     if problems[0] is not None:
         raise OSError(f"no connection to {address.hostname} ({problems[0]})")
+
+
+def _no_download(preset: Preset, error: Exception) -> UserError:
+    return _missing(preset, f"downloading {preset.source} failed: {reason_of(error)}")
 
 
 def _missing(preset: Preset, reason: str) -> UserError:

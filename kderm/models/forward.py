@@ -8,9 +8,12 @@ from collections.abc import Callable
 
 import numpy as np
 
+from kderm import console
 from kderm.data.augment import plain_colours
 from kderm.data.warp import Warp
+from kderm.errors import UserError
 from kderm.models.fused import use_fused_layers
+from kderm.runtime import is_out_of_memory, release_memory
 
 
 def warped(classifier, frame: tuple[int, int]):  # noqa: ANN201 (keras types stay unimported)
@@ -60,19 +63,39 @@ class Forward:
             transforms: float32 (v, 2, 3), one per view, see `data.views`.
             progress: called with (images done, n).
         """
-        count, views, size = len(images), len(transforms), self.batch_size
-        result = np.empty((count, views, self.classes), np.float32)
-        colours = plain_colours(size)
-        for start in range(0, count, size):
-            batch = np.asarray(images[start : start + size])
-            taken = len(batch)
-            if taken < size:
-                padding = np.zeros((size - taken, *self.frame, 3), np.uint8)
-                batch = np.concatenate([batch, padding])
-            for view, transform in enumerate(transforms):
-                repeated = np.broadcast_to(transform, (size, 2, 3)).astype(np.float32)
-                answer = self.model.predict_on_batch([batch, repeated, colours])
-                result[start : start + taken, view] = np.asarray(answer)[:taken]
+        count = len(images)
+        result = np.empty((count, len(transforms), self.classes), np.float32)
+        start = 0
+        while start < count:
+            batch = np.asarray(images[start : start + self.batch_size])
+            try:
+                result[start : start + len(batch)] = self._answer(batch, transforms)
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+                self._halve_batch()
+                continue
+            start += len(batch)
             if progress is not None:
-                progress(start + taken, count)
+                progress(start, count)
         return result
+
+    def _answer(self, batch: np.ndarray, transforms: np.ndarray) -> np.ndarray:
+        taken, size = len(batch), self.batch_size
+        if taken < size:
+            padding = np.zeros((size - taken, *self.frame, 3), np.uint8)
+            batch = np.concatenate([batch, padding])
+        colours = plain_colours(size)
+        views = [np.broadcast_to(one, (size, 2, 3)).astype(np.float32) for one in transforms]
+        answers = [self.model.predict_on_batch([batch, view, colours]) for view in views]
+        return np.stack([np.asarray(answer)[:taken] for answer in answers], axis=1)
+
+    def _halve_batch(self) -> None:
+        if self.batch_size == 1:
+            raise UserError(
+                "The device's memory is full with one image a forward pass. Expected room for one: "
+                "close other programs on the device, or run on the CPU (CUDA_VISIBLE_DEVICES=)."
+            )
+        self.batch_size //= 2
+        console.warn(f"the device's memory is full; predicting {self.batch_size} images at a time")
+        release_memory()

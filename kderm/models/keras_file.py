@@ -104,16 +104,21 @@ def unroll(
     )
 
 
-def rebuild(model: keras.Model, policy: str | None = None) -> keras.Model:
+def rebuild(model: keras.Model, policy: str | None = None, *, redraw: bool = False) -> keras.Model:
     """A model of fresh layers with the same weights, in the dtype `policy` if one is given.
 
     Layers that stand in float32 while the rest is mixed (input scaling and head) keep float32.
+
+    Args:
+        model: functional model.
+        policy: name of a dtype policy; None: each layer keeps its own.
+        redraw: draw the weights anew, but for the statistics of input scaling.
     """
     pairs = []
 
     def clone(layer: Any) -> Any:
         if isinstance(layer, keras.Model):
-            return rebuild(layer, policy)
+            return rebuild(layer, policy, redraw=redraw)
         config = layer.get_config()
         if policy is not None and "dtype" in config:
             config["dtype"] = "float32" if _stays_float32(layer) else policy
@@ -121,10 +126,11 @@ def rebuild(model: keras.Model, policy: str | None = None) -> keras.Model:
         pairs.append((layer, fresh))
         return fresh
 
-    with _no_random_draws():
+    with contextlib.nullcontext() if redraw else _no_random_draws():
         copy = keras.models.clone_model(model, clone_function=clone)
     for layer, fresh in pairs:
-        if isinstance(layer, keras.Layer) and layer.weights:
+        kept = not redraw or isinstance(layer, keras.layers.Normalization)
+        if kept and isinstance(layer, keras.Layer) and layer.weights:
             fresh.set_weights(layer.get_weights())
     return copy
 

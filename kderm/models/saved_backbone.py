@@ -37,11 +37,10 @@ def build(preset: Preset, size: int, weights: str) -> keras.Model:
             f"The model in {path} cannot be rebuilt for {size} x {size} pixels "
             f"({reason_of(error)}). Expected a fully convolutional feature extractor."
         ) from None
-    if weights == "none":
-        return keras.models.clone_model(resized)
-    if weights != "preset":
+    if weights not in ("preset", "none"):
         load_weights_file(resized, resolve_weights(preset, weights), preset)
-    return rebuild(resized, keras.config.dtype_policy().name)
+    policy = keras.config.dtype_policy().name
+    return rebuild(resized, policy, redraw=weights == "none")
 
 
 def last_feature_map(model: keras.Model, path: str | Path = "the model") -> Any:

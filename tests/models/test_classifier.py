@@ -247,9 +247,10 @@ def test_a_float32_classifier_needs_no_copy(tiny):
     assert as_float32(tiny) is tiny
 
 
-def test_a_saved_backbone_follows_the_precision_that_is_asked(mixed_bfloat16, tmp_path):
+@pytest.mark.parametrize("weights", ["preset", "none"])
+def test_a_saved_backbone_follows_the_precision_that_is_asked(weights, mixed_bfloat16, tmp_path):
     path = save_extractor(tmp_path / "extractor.keras", dtype="float32")
-    classifier = build_classifier(f"file/{path}", 48, 3)
+    classifier = build_classifier(f"file/{path}", 48, 3, weights=weights)
     assert classifier.get_layer("convolution").compute_dtype == "bfloat16"
     assert classifier.get_layer("scaling").compute_dtype == "float32"
 
@@ -328,7 +329,20 @@ def test_a_saved_extractor_can_start_from_new_weights_of_its_architecture(tmp_pa
     drawn = build_backbone(find_preset(f"file/{path}"), 32, "none")
     shapes = [weight.shape for weight in kept.weights]
     assert [weight.shape for weight in drawn.weights] == shapes
+    assert np.isfinite(drawn.get_weights()[0]).all()
     assert not np.allclose(kept.get_weights()[0], drawn.get_weights()[0])
+
+
+@pytest.mark.parametrize("weights", ["preset", "none"])
+def test_input_scaling_learnt_by_the_file_stays_whatever_the_weights(weights, tmp_path):
+    scaling = keras.layers.Normalization(name="scaling")
+    scaling.adapt(images(size=32))
+    image = keras.Input((32, 32, 3))
+    keras.Model(image, keras.layers.Conv2D(4, 3)(scaling(image))).save(tmp_path / "net.keras")
+    backbone = build_backbone(find_preset(f"file/{tmp_path / 'net.keras'}"), 48, weights)
+    scaled = keras.Model(backbone.input, backbone.get_layer("scaling").output)
+    expected = keras.ops.convert_to_numpy(scaling(images(size=48)))
+    assert run(scaled, images(size=48)) == pytest.approx(expected, abs=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -20,9 +20,11 @@ from kderm.errors import UserError
 # Takes part in every store digest. Raise it when a change below changes any pixel.
 DECODER_VERSION = "1"
 
-# What a folder search takes for an image, lower case.
-IMAGE_SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".jp2"}
+# What a folder search takes for an image, lower case. Earlier suffixes win where a folder holds one
+# image in two formats.
+IMAGE_SUFFIXES = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp"),
+    *(".tif", ".tiff", ".webp", ".jp2", ".gif"),
 )
 
 # BICUBIC with Pillow's support scaled to the ratio, which is what antialiases. LANCZOS rings

@@ -1,33 +1,21 @@
-"""One CSV that names images for prediction: read, checked, each row led to its file.
+"""One CSV that names images for prediction: checked, each row led to its file.
 
-`kderm.ensemble.inputs` calls it for each CSV among the sources. It looks at names only and opens no
-image. All problems of the table are reported at once, with the line numbers of the file.
+`kderm.ensemble.inputs` calls it for each table among the sources. The columns are read as training
+reads them (`kderm.data.datasets.columns`); no image is opened. All problems of the table are
+reported at once, with the line numbers of the file.
 """
 
-import math
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-import pandas as pd
-
-from kderm.ensemble.image_files import image_files, is_image_name
+from kderm.data.datasets.columns import FACTS, TableRows, read_rows
+from kderm.data.datasets.image_index import stem
+from kderm.data.manifest import MISSING_WORDS
+from kderm.ensemble.image_files import image_files
 from kderm.errors import UserError
 from kderm.labels import LabelSpace
 
-# Columns are found by these names, in any case; the first one that the table has is taken.
-PATH_COLUMNS = ("path", "filepath", "file", "filename")
-ID_COLUMNS = ("image_id", "image", "image_name", "isic_id")
-LABEL_COLUMNS = ("label", "dx", "diagnosis")
-PASSED_ON = {
-    "lesion_id": ("lesion_id",),
-    "patient_id": ("patient_id",),
-    "age": ("age", "age_approx"),
-    "sex": ("sex",),
-    "site": ("site", "localization", "anatom_site_general"),
-}
-# How other projects write "not known".
-MISSING = ("", "nan", "na", "n/a", "none", "unknown", "null")
 SHOWN_PROBLEMS = 10
 
 
@@ -40,7 +28,7 @@ class InputRow:
         names: ids for the image, the nicest first; the first one that is unique is taken.
         problem: why there is no file to read, or "".
         label: the code that is known for it, or None.
-        facts: lesion_id, patient_id, age, sex, site, as far as known (strings).
+        facts: `FACTS`, as far as known (strings).
     """
 
     path: Path
@@ -54,39 +42,26 @@ def read_input_table(path: Path, labels: LabelSpace) -> list[InputRow]:
     """The rows of a CSV that names images.
 
     Args:
-        path: a CSV with a column for the file (`PATH_COLUMNS`) or for an image id (`ID_COLUMNS`),
-            both looked up from the CSV's own folder; optionally a label (`LABEL_COLUMNS`, or the
-            one-hot columns of the ISIC challenges) and the columns of `PASSED_ON`.
+        path: a CSV with a column for the file or for an image id, both looked up from the CSV's own
+            folder, optionally a label and facts; see `kderm.data.datasets.columns` for the names.
         labels: what the labels are resolved with.
 
     Raises:
-        UserError: not a CSV, no column that names images, unknown labels, or no file of it found.
+        UserError: not a CSV, no column that names images, lines that cannot be read, unknown
+            labels, or no file of it found.
     """
-    table = _read_csv(path)
-    columns = {str(column).strip().lower(): column for column in table.columns}
-    path_column, id_column = _first(columns, PATH_COLUMNS), _first(columns, ID_COLUMNS)
-    if path_column is None and id_column is None:
-        raise UserError(
-            f"{path} must name images in a column {' or '.join(PATH_COLUMNS)} (files) or "
-            f"{' or '.join(ID_COLUMNS)} (ids). Received the columns: {', '.join(table.columns)}"
-        )
-    if table.empty:
+    found = read_rows(path, labels)
+    if found.table.empty and not found.problems:
         raise UserError(f"{path} has a header but no rows, so there is nothing to predict.")
-    known = _labels(table, columns, labels, path)
-    passed_on = {fact: _first(columns, names) for fact, names in PASSED_ON.items()}
+    codes = _codes(found, labels)
     folder, rows = _Folder(path.parent), []
-    for line, code, record in zip(table.index, known, table.to_dict("records"), strict=True):
-        file = record[path_column].strip() if path_column is not None else ""
-        name = record[id_column].strip() if id_column is not None else ""
-        found, problem = folder.file(file) if file else folder.image(name)
-        facts = {
-            fact: record[column].strip()
-            for fact, column in passed_on.items()
-            if column is not None and not is_missing(record[column])
-        }
-        own_name = Path(name).stem if is_image_name(name) else name
-        names = (own_name, Path(file).stem, file or name, f"{path.name}:{line}")
-        rows.append(InputRow(found, tuple(filter(None, names)), problem, code, facts))
+    for record in found.table.to_dict("records"):
+        file, name = record["path"], record["image_id"]
+        where, problem = folder.file(file) if file else folder.image(name)
+        facts = {fact: record[fact] for fact in FACTS if not is_missing(record[fact])}
+        names = (stem(name), stem(file), file or name, f"{path.name}:{record['row']}")
+        code = codes[record["label"]]
+        rows.append(InputRow(where, tuple(filter(None, names)), problem, code, facts))
     if all(row.problem for row in rows):
         raise UserError(
             f"None of the {len(rows)} images that {path} names was found. They are looked up from "
@@ -96,34 +71,9 @@ def read_input_table(path: Path, labels: LabelSpace) -> list[InputRow]:
     return rows
 
 
-def is_missing(value: object) -> bool:
+def is_missing(cell: str) -> bool:
     """Whether a cell says "not known"."""
-    return str(value).strip().lower() in MISSING
-
-
-def _first(columns: dict[str, str], names: tuple[str, ...]) -> str | None:
-    return next((columns[name] for name in names if name in columns), None)
-
-
-def _read_csv(path: Path) -> pd.DataFrame:
-    """All cells as strings; the index is the line in the file. '#' lines on top are skipped."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-        above = next((i for i, line in enumerate(lines) if not line.startswith("#")), len(lines))
-        header = lines[above] if above < len(lines) else ""
-        table = pd.read_csv(
-            path,
-            sep=max(",;\t", key=header.count),
-            skiprows=above,
-            dtype=str,
-            keep_default_na=False,
-            skip_blank_lines=False,
-            encoding="utf-8-sig",
-        )
-    except (OSError, ValueError) as error:  # bad encodings and pandas' parser errors among them
-        raise UserError(f"{path} cannot be read as a CSV in UTF-8: {error}") from None
-    table = table.fillna("").set_axis(range(above + 2, above + 2 + len(table)))
-    return table[~(table == "").all(axis=1)]
+    return cell.lower() in MISSING_WORDS
 
 
 class _Folder:
@@ -134,6 +84,7 @@ class _Folder:
 
     def file(self, text: str) -> tuple[Path, str]:
         """The file at `text`, seen from the CSV's folder or else from the working folder."""
+        text = text.replace("\\", "/")
         for path in (self._root / text, Path(text)):
             if path.is_file():
                 return path, ""
@@ -164,60 +115,27 @@ class _Folder:
         return table
 
 
-def _labels(
-    table: pd.DataFrame, columns: dict[str, str], labels: LabelSpace, path: Path
-) -> list[str | None]:
-    """The code of each row, None where unknown; all unknown spellings are refused together."""
-    column = _first(columns, LABEL_COLUMNS)
-    if column is None:
-        return _one_hot_labels(table, columns, labels, path)
-    codes, problems = [], []
-    for line, text in table[column].items():
-        code = None if is_missing(text) else labels.resolve(text)
-        codes.append(code)
-        if code is None and not is_missing(text):
+def _codes(found: TableRows, labels: LabelSpace) -> dict[str, str | None]:
+    """The code of each spelling in the label column, None where the cell says that none is known.
+
+    All problems of the table are refused together: unknown spellings and lines that are no rows.
+    """
+    # A class may be called "unknown" or "none", so the label space is asked first.
+    codes = {text: labels.resolve(text) for text in found.table["label"].unique()}
+    unknown = {text for text, code in codes.items() if code is None and not is_missing(text)}
+    told = [(problem.row, problem.message) for problem in found.problems]
+    for line, text in zip(found.table["row"], found.table["label"], strict=True):
+        if text in unknown:
             close = labels.nearest(text)
-            hint = f" (nearest: {', '.join(close)})" if close else ""
-            problems.append(f"line {line}: {text!r}{hint}")
-    _refuse(
-        problems,
-        f"The column {column!r} of {path} must hold labels of {labels.name} "
-        f"({', '.join(labels.codes)}) or nothing",
-        "Correct them, or empty these cells to predict the images without scoring them.",
-    )
+            told.append((line, f"{text!r}" + (f" (nearest: {', '.join(close)})" if close else "")))
+    if told:
+        shown = "\n".join(f"  line {line}: {what}" for line, what in sorted(told)[:SHOWN_PROBLEMS])
+        more = len(told) - SHOWN_PROBLEMS
+        raise UserError(
+            f"Expected in each line of {found.source.path} as many fields as in its header, and as "
+            f"label one of {labels.name} ({', '.join(labels.codes)}) or nothing. Received "
+            f"{len(told)} other(s):\n{shown}{f'{chr(10)}  and {more} more' if more > 0 else ''}\n"
+            "Correct them. To predict images without scoring them, empty their labels or rename "
+            "the column."
+        )
     return codes
-
-
-def _one_hot_labels(
-    table: pd.DataFrame, columns: dict[str, str], labels: LabelSpace, path: Path
-) -> list[str | None]:
-    """Labels from one column a class, as in the ISIC challenges; all None without such columns."""
-    if any(code.lower() not in columns for code in labels.codes):
-        return [None] * len(table)
-    codes, problems = [], []
-    for line, record in zip(table.index, table.to_dict("records"), strict=True):
-        cells = [record[columns[code.lower()]] for code in labels.codes]
-        ones = [code for code, cell in zip(labels.codes, cells, strict=True) if _is_one(cell)]
-        codes.append(ones[0] if len(ones) == 1 else None)
-        if len(ones) > 1:
-            problems.append(f"line {line}: {' and '.join(ones)}")
-    _refuse(
-        problems, f"A row of the one-hot columns of {path} must have one 1 at most", "Correct them."
-    )
-    return codes
-
-
-def _is_one(cell: str) -> bool:
-    try:
-        return math.isclose(float(cell), 1.0)
-    except ValueError:
-        return False
-
-
-def _refuse(problems: list[str], expected: str, do: str) -> None:
-    if not problems:
-        return
-    shown = "\n".join(f"  {problem}" for problem in problems[:SHOWN_PROBLEMS])
-    more = len(problems) - SHOWN_PROBLEMS
-    rest = f"\n  and {more} more" if more > 0 else ""
-    raise UserError(f"{expected}. Received {len(problems)} other(s):\n{shown}{rest}\n{do}")

@@ -13,13 +13,16 @@ from pathlib import Path
 
 import pandas as pd
 
+from kderm.data.datasets.columns import FACTS
+from kderm.data.datasets.image_index import is_hidden, is_image_name
 from kderm.data.images import IMAGE_SUFFIXES
-from kderm.ensemble.image_files import image_files, is_hidden, is_image_name
-from kderm.ensemble.input_table import PASSED_ON, InputRow, read_input_table
+from kderm.ensemble.image_files import image_files
+from kderm.ensemble.input_table import InputRow, read_input_table
 from kderm.errors import UserError
 from kderm.labels import LabelSpace
 
-COLUMNS = ("image_id", "path", "problem", "label", *PASSED_ON)
+COLUMNS = ("image_id", "path", "problem", "label", *FACTS)
+TABLE_SUFFIXES = (".csv", ".tsv", ".tab")
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ def find_inputs(sources: Sequence[str], labels: LabelSpace) -> Inputs:
     rows: list[InputRow] = []
     skipped = 0
     for source in (path for text in sources for path in _expand(str(text))):
-        is_table = source.is_file() and source.suffix.lower() == ".csv"
+        is_table = source.is_file() and source.suffix.lower() in TABLE_SUFFIXES
         if is_table:
             more = read_input_table(source, labels)
         else:
@@ -73,7 +76,7 @@ def find_inputs(sources: Sequence[str], labels: LabelSpace) -> Inputs:
     if not rows:
         raise UserError(
             f"There is no image to predict in {', '.join(map(str, sources)) or 'no source'}. "
-            f"Expected files with the suffixes {', '.join(sorted(IMAGE_SUFFIXES))}, or a CSV that "
+            f"Expected files with the suffixes {', '.join(IMAGE_SUFFIXES)}, or a CSV that "
             f"names them. Received {skipped} other file(s)."
         )
     rows = _trust_class_folders(rows, from_tables)
@@ -152,7 +155,7 @@ def _table(rows: list[InputRow]) -> pd.DataFrame:
             "path": str(row.path),
             "problem": row.problem,
             "label": row.label or "",
-            **{fact: row.facts.get(fact, "") for fact in PASSED_ON},
+            **{fact: row.facts.get(fact, "") for fact in FACTS},
         }
         for row, name in zip(rows, _unique_names(rows), strict=True)
     ]

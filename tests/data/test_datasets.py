@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 
 from kderm.data.datasets import DATASETS, read_dataset
+from kderm.data.images import IMAGE_SUFFIXES
 from kderm.data.manifest import MANIFEST_COLUMNS, build_manifest
+from kderm.ensemble.inputs import find_inputs
 from kderm.errors import UserError
 from kderm.labels import BINARY, HAM10000
 
@@ -135,6 +137,20 @@ def test_class_folders_are_found_below_split_folders_too(tmp_path):
     assert "leakage between folds cannot be ruled out" in manifest.notes[0]
 
 
+def test_every_image_format_that_is_predicted_is_trained_on(tmp_path):
+    touch(tmp_path, *(f"nv/{i}{suffix}" for i, suffix in enumerate(IMAGE_SUFFIXES)), "mel/x.JFIF")
+    trained = manifest_of("class_folders", tmp_path).table["path"]
+    predicted = find_inputs([str(tmp_path)], HAM10000).table["path"]
+    assert len(trained) == len(IMAGE_SUFFIXES) + 1
+    assert set(trained) == set(predicted)
+
+
+def test_a_link_that_leads_back_up_counts_no_image_twice(tmp_path):
+    touch(tmp_path, "nv/a.jpg", "mel/b.jpg")
+    (tmp_path / "nv" / "up").symlink_to(tmp_path)
+    assert len(manifest_of("class_folders", tmp_path)) == 2
+
+
 def test_equal_file_names_in_two_class_folders_give_two_ids(tmp_path):
     touch(tmp_path, "mel/1.jpg", "nv/1.jpg", "nv/2.jpg")
     assert manifest_of("class_folders", tmp_path).table["image_id"].tolist() == [
@@ -226,6 +242,21 @@ def test_two_columns_of_one_name_are_refused(tmp_path):
     write(tmp_path / "t.csv", "image_id,dx,DX", "a,nv,mel")
     with pytest.raises(UserError, match=r"more than one column named 'dx'"):
         read_dataset("table", tmp_path, HAM10000)
+
+
+def test_lines_of_comment_above_the_header_are_passed_over(tmp_path):
+    write(tmp_path / "t.csv", "# made by hand", "#", "image_id,dx", "a,nv", "b,mel,extra")
+    touch(tmp_path, "a.jpg", "b.jpg")
+    raw = read_dataset("table", tmp_path, HAM10000)
+    assert raw.table["row"].tolist() == [4]
+    assert raw.problems[0].row == 5
+
+
+def test_one_hot_columns_of_the_isic_challenges_are_labels(tmp_path):
+    lines = ["image,MEL,NV,BCC,AKIEC,BKL,DF,VASC", "a,0.0,1.0,0,0,0,0,0", "b,0,0,0,0,0,0,1"]
+    write(tmp_path / "t.csv", *lines)
+    touch(tmp_path, "a.jpg", "b.jpg")
+    assert manifest_of("table", tmp_path).table["label"].tolist() == ["nv", "vasc"]
 
 
 def test_an_empty_table_is_refused(tmp_path):

@@ -2,9 +2,11 @@ import os
 
 import pytest
 
+from kderm.data.datasets import read_dataset
+from kderm.data.datasets.columns import ALIASES
 from kderm.ensemble.inputs import find_inputs
 from kderm.errors import UserError
-from kderm.labels import HAM10000
+from kderm.labels import HAM10000, label_space
 
 
 def ids(inputs):
@@ -164,6 +166,67 @@ def test_unknown_labels_are_all_told_with_their_lines_and_the_nearest_known(tmp_
     assert "Received 2 other(s)" in str(caught.value)
 
 
+@pytest.mark.parametrize("image", ALIASES["image_id"])
+@pytest.mark.parametrize("label", ALIASES["label"])
+def test_a_table_predicts_under_every_name_of_a_column_that_it_trains_under(
+    image, label, tmp_path, picture
+):
+    picture(tmp_path / "imgs_part_1" / "PAT_1_2_3.png", 1)
+    table = tmp_path / "metadata.csv"
+    table.write_text(f"{image},{label},gender,region\nPAT_1_2_3.png,mel,FEMALE,ARM\n")
+    inputs = find_inputs([str(table)], HAM10000)
+    trained = read_dataset("table", tmp_path, HAM10000).table
+    assert ids(inputs) == trained["image_id"].tolist() == ["PAT_1_2_3"]
+    assert labels(inputs) == trained["label"].tolist() == ["mel"]
+    for fact in ("sex", "site"):
+        assert inputs.table[fact].tolist() == trained[fact].tolist() != [""]
+
+
+@pytest.mark.parametrize(("encoding", "delimiter"), [("utf-16", "\t"), ("utf-8", "|")])
+def test_a_table_predicts_in_every_form_that_it_trains_in(tmp_path, picture, encoding, delimiter):
+    picture(tmp_path / "1.jpg", 1)
+    table = tmp_path / "list.tsv"
+    table.write_text(f"image{delimiter}dx\n1{delimiter}nv\n", encoding=encoding)
+    assert labels(find_inputs([str(table)], HAM10000)) == ["nv"]
+
+
+@pytest.mark.parametrize("word", ["?", "-", "n/a", "Unknown", "null", ""])
+def test_words_for_not_known_leave_label_and_facts_empty(tmp_path, picture, word):
+    picture(tmp_path / "1.jpg", 1)
+    table = tmp_path / "list.csv"
+    table.write_text(f"image,dx,lesion_id,age\n1,{word},{word},{word}\n")
+    inputs = find_inputs([str(table)], HAM10000)
+    assert inputs.table[["label", "lesion_id", "age"]].to_numpy().tolist() == [["", "", ""]]
+
+
+def test_a_class_that_is_called_unknown_is_a_label(tmp_path, picture):
+    picture(tmp_path / "1.jpg", 1)
+    table = tmp_path / "list.csv"
+    table.write_text("image,dx\n1,unknown\n")
+    space = label_space("custom", ["nevus", "unknown"])
+    assert labels(find_inputs([str(table)], space)) == ["unknown"]
+
+
+def test_lines_with_a_wrong_number_of_fields_are_told_together_with_unknown_labels(
+    tmp_path, picture
+):
+    picture(tmp_path / "1.jpg", 1)
+    table = tmp_path / "list.csv"
+    table.write_text("# from the clinic\nimage,dx\n1,nv\n1,zzz\n1\n")
+    with pytest.raises(UserError) as caught:
+        find_inputs([str(table)], HAM10000)
+    assert "line 4: 'zzz'" in str(caught.value)
+    assert "line 5: 1 fields instead of 2" in str(caught.value)
+
+
+def test_a_one_hot_row_with_two_classes_is_refused(tmp_path, picture):
+    picture(tmp_path / "1.jpg", 1)
+    table = tmp_path / "truth.csv"
+    table.write_text("image,MEL,NV,BCC,AKIEC,BKL,DF,VASC\n1,1.0,1.0,0,0,0,0,0\n")
+    with pytest.raises(UserError, match="line 2: 'mel and nv'"):
+        find_inputs([str(table)], HAM10000)
+
+
 def test_a_csv_adds_labels_to_a_folder(tmp_path, picture):
     picture(tmp_path / "1.jpg", 1)
     picture(tmp_path / "2.jpg", 1)
@@ -188,11 +251,14 @@ def test_a_csv_without_a_column_of_images_says_which_columns_it_has(tmp_path):
         find_inputs([str(table)], HAM10000)
 
 
-@pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00\x01,\x81"])
-def test_a_file_that_is_no_csv_is_refused(tmp_path, content):
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [(b"", "header line"), (b"image_id\nr\xfccken\n", "Expected UTF-8"), (b"\x00\n", "image")],
+)
+def test_a_file_that_is_no_csv_is_refused(tmp_path, content, told):
     table = tmp_path / "list.csv"
     table.write_bytes(content)
-    with pytest.raises(UserError, match="cannot be read as a CSV"):
+    with pytest.raises(UserError, match=told):
         find_inputs([str(table)], HAM10000)
 
 

@@ -10,13 +10,12 @@ from pathlib import Path
 
 from kderm.data.datasets.class_folders import read_class_folders
 from kderm.data.datasets.ham10000 import read_demo, read_ham10000
-from kderm.data.datasets.image_index import IMAGE_SUFFIXES
 from kderm.data.datasets.table import read_table
 from kderm.data.manifest import RawRows
 from kderm.errors import UserError, unknown_name
 from kderm.labels import LabelSpace
 
-__all__ = ["DATASETS", "IMAGE_SUFFIXES", "DatasetAdapter", "RawRows", "read_dataset"]
+__all__ = ["DATASETS", "DatasetAdapter", "RawRows", "read_dataset"]
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Reading a metadata CSV as people have it: any common delimiter, BOM or none, with line numbers.
 
-Serves the adapters of this folder. Everything is text here; meaning comes later, in the manifest.
+Serves the adapters of this folder and the tables that prediction is given. Everything is text here;
+meaning comes later.
 """
 
 import codecs
@@ -26,12 +27,14 @@ class CsvFile:
         columns: header names, lower case, spaces as underscores.
         delimiter: one of comma, semicolon, tab, bar.
         encoding: utf-8-sig or utf-16.
+        above: comment lines above the header, which begin with '#'.
     """
 
     path: Path
     columns: tuple[str, ...]
     delimiter: str
     encoding: str
+    above: int = 0
 
     def first_of(self, names: Sequence[str]) -> str | None:
         """The first of `names` that is a column, or None."""
@@ -62,13 +65,15 @@ class CsvFile:
         rows: list[int] = []
         problems: list[Problem] = []
         with open(self.path, encoding=self.encoding, newline="") as handle:
+            for _ in range(self.above):
+                handle.readline()
             reader = csv.reader(handle, delimiter=self.delimiter)
             next(reader)
-            before = reader.line_num
+            before = self.above + reader.line_num
             try:
                 for cells in reader:
                     # A quoted line break makes a row end further down than it starts.
-                    line, before = before + 1, reader.line_num
+                    line, before = before + 1, self.above + reader.line_num
                     if not any(cells):
                         continue
                     if len(cells) != width:
@@ -91,6 +96,9 @@ class CsvFile:
 def open_csv(path: Path) -> CsvFile:
     """Read the header of the CSV at `path` and find out its delimiter and encoding.
 
+    Any common delimiter will do, UTF-8 with a byte order mark or without, UTF-16, and lines of
+    comment above the header that begin with '#'.
+
     Raises:
         UserError: no such file, empty, not text, or two columns of one name.
     """
@@ -100,7 +108,9 @@ def open_csv(path: Path) -> CsvFile:
         utf16 = start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
         encoding = "utf-16" if utf16 else "utf-8-sig"
         with open(path, encoding=encoding, newline="") as handle:
-            header = handle.readline()
+            header, above = handle.readline(), 0
+            while header.startswith("#"):
+                header, above = handle.readline(), above + 1
     except OSError as error:
         raise UserError(f"Expected a CSV file at {path}. Received: {error.strerror}.") from None
     except UnicodeDecodeError as error:
@@ -116,7 +126,7 @@ def open_csv(path: Path) -> CsvFile:
             f"{path} has more than one column named {', '.join(map(repr, repeated))} "
             "(upper and lower case count as the same). Rename or remove all but one."
         )
-    return CsvFile(Path(path), columns, delimiter, encoding)
+    return CsvFile(Path(path), columns, delimiter, encoding, above)
 
 
 def _not_utf8(path: Path, error: UnicodeDecodeError) -> UserError:

@@ -1,14 +1,16 @@
-"""An index of the image files below a folder, made in one walk, asked by id or by path.
+"""The image files below a folder, by name only: one walk for training and prediction alike.
 
-Serves the adapters of this folder; a table of 400,000 rows must not cost 400,000 looks at the disk.
+`walk_files` finds them; `ImageIndex` is asked by id or by path, because a table of 400,000 rows
+must not cost 400,000 looks at the disk. Nothing is opened.
 """
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-# Earlier suffixes win where one folder holds an image in two formats.
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+from kderm.data.images import IMAGE_SUFFIXES
+from kderm.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -40,17 +42,12 @@ class ImageIndex:
 
 
 def index_images(root: Path) -> ImageIndex:
-    """Walk `root` once, passing over hidden files and folders and macOS archives' `__MACOSX`."""
+    """Index the images that `walk_files` finds below `root`."""
     found: list[str] = []
-    for folder, folders, files in os.walk(root, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith((".", "__MACOSX")))
+    for folder, files in walk_files(root):
         below = Path(folder).relative_to(root).as_posix()
         prefix = "" if below == "." else f"{below}/"
-        found += [
-            prefix + name
-            for name in files
-            if not name.startswith(".") and name.lower().endswith(IMAGE_SUFFIXES)
-        ]
+        found += [prefix + name for name in files if is_image_name(name)]
     found.sort()
     by_stem: dict[str, list[str]] = {}
     for path in found:
@@ -61,6 +58,37 @@ def index_images(root: Path) -> ImageIndex:
     return ImageIndex(Path(root), tuple(found), by_stem, frozenset(found))
 
 
+def walk_files(root: Path) -> Iterator[tuple[str, list[str]]]:
+    """Each folder at and below `root` with the names of its files.
+
+    Hidden files and folders and macOS archives' `__MACOSX` are passed over. Links are followed,
+    each real folder once.
+
+    Raises:
+        UserError: a folder cannot be listed.
+    """
+    seen: set[str] = set()
+    for folder, folders, files in os.walk(root, onerror=_refuse, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        # Sorted so that of two ways to one real folder the same one is taken everywhere.
+        folders[:] = sorted(name for name in folders if not is_hidden(name) and name != "__MACOSX")
+        yield folder, [name for name in files if not is_hidden(name)]
+
+
+def is_hidden(path: str | os.PathLike) -> bool:
+    """Whether a file or folder is hidden (.DS_Store, ._x.jpg, .parts)."""
+    return os.path.basename(path).startswith(".")
+
+
+def is_image_name(path: str | os.PathLike) -> bool:
+    """Whether the suffix is one of an image format that kderm reads."""
+    return suffix(os.fspath(path)) in IMAGE_SUFFIXES
+
+
 def suffix(path: str) -> str:
     """The lower-case suffix of `path`, with its dot."""
     return os.path.splitext(path)[1].lower()
@@ -69,7 +97,7 @@ def suffix(path: str) -> str:
 def stem(path: str) -> str:
     """The file name without folder and without an image suffix."""
     name = path.replace("\\", "/").rsplit("/", 1)[-1]
-    return name[: -len(suffix(name))] if suffix(name) in IMAGE_SUFFIXES else name
+    return name[: -len(suffix(name))] if is_image_name(name) else name
 
 
 def ids_of(paths: list[str]) -> list[str]:
@@ -80,6 +108,11 @@ def ids_of(paths: list[str]) -> list[str]:
     stems = [stem(path) for path in paths]
     if len(set(stems)) == len(set(paths)):
         return stems
-    return [
-        path[: -len(suffix(path))] if suffix(path) in IMAGE_SUFFIXES else path for path in paths
-    ]
+    return [path[: -len(suffix(path))] if is_image_name(path) else path for path in paths]
+
+
+def _refuse(error: OSError) -> None:
+    raise UserError(
+        f"The folder {error.filename} cannot be listed ({error.strerror}). "
+        "Check its permissions, or name the images another way."
+    )

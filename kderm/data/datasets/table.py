@@ -1,51 +1,22 @@
 """A plain CSV with one row an image, whatever its columns are called within reason."""
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
-from kderm.data.datasets.csv_file import CsvFile, open_csv
+from kderm.data.datasets.columns import ALIASES, FACTS, read_rows
+from kderm.data.datasets.csv_file import CsvFile
 from kderm.data.datasets.image_index import (
-    IMAGE_SUFFIXES,
     ImageIndex,
     ids_of,
     index_images,
+    is_image_name,
     stem,
-    suffix,
 )
 from kderm.data.manifest import Problem, RawRows
 from kderm.errors import UserError
 from kderm.labels import LabelSpace
-
-ID_COLUMNS = ("image_id", "isic_id", "image", "image_name", "img_id", "img", "id")
-PATH_COLUMNS = ("path", "image_path", "filepath", "file_path", "filename", "file_name", "file")
-LABEL_COLUMNS = (
-    "label",
-    "dx",
-    "diagnosis",
-    "diagnostic",
-    "class",
-    "class_name",
-    "target",
-    "benign_malignant",
-)
-OPTIONAL_COLUMNS = {
-    "lesion_id": ("lesion_id", "lesion"),
-    "patient_id": ("patient_id", "patient"),
-    "age": ("age", "age_approx"),
-    "sex": ("sex", "gender"),
-    "site": (
-        "site",
-        "localization",
-        "localisation",
-        "anatom_site_general_challenge",
-        "anatom_site_general",
-        "region",
-    ),
-    "source": ("source", "dataset"),
-}
 
 
 def read_table(root: Path, labels: LabelSpace, table: Path | None = None) -> RawRows:
@@ -53,34 +24,25 @@ def read_table(root: Path, labels: LabelSpace, table: Path | None = None) -> Raw
 
     Args:
         root: the folder that holds the images.
-        labels: picks the label column where several are there: the one whose values it knows best.
+        labels: tells which column holds the labels; see `read_rows`.
         table: the CSV; found by itself when it is the only one in `root`.
     """
-    source = open_csv(table or _only_csv(root))
-    id_column, path_column = source.first_of(ID_COLUMNS), source.first_of(PATH_COLUMNS)
-    if id_column is None and path_column is None:
-        source.require((*ID_COLUMNS, *PATH_COLUMNS), "image")
-    source.require(LABEL_COLUMNS, "label")
-    label_columns = [name for name in LABEL_COLUMNS if name in source.columns]
-    chosen = {name: source.first_of(names) for name, names in OPTIONAL_COLUMNS.items()}
-    images = [name for name in (id_column, path_column) if name]
-    used = [name for name in chosen.values() if name]
-    read, problems = source.read([*images, *label_columns, *used])
-    label_column, notes = _label_column(read, label_columns, labels)
-    rows = pd.DataFrame({"row": read["row"], "label": read[label_column]})
-    for name, column in chosen.items():
-        rows[name] = read[column] if column else None
-    named = read[path_column or id_column].tolist()
-    rows["image_id"] = [stem(name) for name in read[id_column]] if id_column else ids_of(named)
-    if id_column and rows["image_id"].nunique() < read[id_column].nunique():
-        rows["image_id"] = ids_of(read[id_column].tolist())
-    rows["path"], ambiguous = _find(named, rows["row"], index_images(root), source)
-    if not chosen["lesion_id"] and not chosen["patient_id"]:
-        notes.append(
-            f"{source.path.name} has no lesion or patient ids: leakage between folds cannot be "
-            "ruled out."
-        )
-    return RawRows(rows, [*problems, *ambiguous], notes)
+    found = read_rows(table or _only_csv(root), labels)
+    if "label" not in found.present:
+        found.source.require(ALIASES["label"], "label")
+    rows = found.table[["row", "label", *FACTS]].copy()
+    ids = found.table["image_id"].tolist()
+    named = found.table["path"].where(found.table["path"] != "", found.table["image_id"]).tolist()
+    rows["image_id"] = ids_of(ids if "image_id" in found.present else named)
+    rows["path"], ambiguous = _find(named, rows["row"], index_images(root), found.source)
+    notes = found.notes
+    if found.present.isdisjoint(("lesion_id", "patient_id")):
+        notes = [
+            *notes,
+            f"{found.source.path.name} has no lesion or patient ids: leakage between folds cannot "
+            "be ruled out.",
+        ]
+    return RawRows(rows, [*found.problems, *ambiguous], notes)
 
 
 def _only_csv(root: Path) -> Path:
@@ -92,21 +54,6 @@ def _only_csv(root: Path) -> Path:
         f"data.dataset=table needs data.table, the CSV to read. Received none, and {root} holds "
         f"{f'{len(tables)} of them: {names}' if tables else 'no CSV'}."
     )
-
-
-def _label_column(
-    rows: pd.DataFrame, columns: Sequence[str], labels: LabelSpace
-) -> tuple[str, list[str]]:
-    if len(columns) == 1:
-        return columns[0], []
-
-    def known(column: str) -> int:
-        counts = rows[column].value_counts()
-        return sum(count for text, count in counts.items() if labels.resolve(text) is not None)
-
-    best = max(columns, key=known)
-    others = ", ".join(column for column in columns if column != best)
-    return best, [f"Labels are read from the column {best!r} (not from: {others})."]
 
 
 def _find(
@@ -138,4 +85,4 @@ def _find(
 
 
 def _is_path(name: str) -> bool:
-    return "/" in name or "\\" in name or suffix(name) in IMAGE_SUFFIXES
+    return "/" in name or "\\" in name or is_image_name(name)

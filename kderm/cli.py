@@ -1,6 +1,7 @@
 """The command line: parse, call one function, print. Heavy imports stay inside the commands."""
 
 import functools
+import shlex
 import sys
 from collections.abc import Callable
 
@@ -24,8 +25,19 @@ def plainly(command: Callable) -> Callable:
         except UserError as error:
             click.echo(f"error: {error}", err=True)
             sys.exit(2)
+        except OSError as error:
+            place = f": {error.filename}" if error.filename else ""
+            click.echo(
+                f"error: The system refused a file operation ({error.strerror or error}{place}). "
+                "Expected enough room and the right to read and write there. What was finished "
+                "before is kept: mend it and repeat the command.",
+                err=True,
+            )
+            sys.exit(2)
         except KeyboardInterrupt:
-            again = " ".join(["python run.py", *sys.argv[1:]])
+            from kderm.console import program
+
+            again = f"{program()} {shlex.join(sys.argv[1:])}"
             click.echo(f"\ninterrupted; nothing is lost. Go on with: {again}", err=True)
             sys.exit(130)
 

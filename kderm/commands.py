@@ -1,7 +1,9 @@
 """What each verb of the command line does: call the rooms in order and tell what came of it."""
 
 import contextlib
+import json
 import os
+import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -18,9 +20,12 @@ def prepare(config_path: str | None, run_name: str | None, overrides: Sequence[s
     """`prepare`: manifest, image store, folds; print the class table and the leakage."""
     config, run = load_config(config_path, overrides), named_run(config_path, run_name)
     from kderm.data.prepare import prepare as prepare_data
+    from kderm.training.crossval import refuse_other_config
 
+    check_backend()
     with exclusive(run):
-        describe(config, prepare_data(config))
+        refuse_other_config(config, run)
+        describe(prepare_data(config, run))
     console.say(f"\nNext: {command_line('cv', config_path, run_name, overrides)}")
 
 
@@ -35,10 +40,11 @@ def cross_validate(
     from kderm.training.crossval import cross_validate as train_all
 
     with exclusive(run):
-        train_all(config, run, show=lambda data: describe(config, data))
+        train_all(config, run, show=describe)
         conclude(run)
-    images = unseen_demo(config) if config.data.dataset == "demo" else "YOUR_IMAGES/"
-    console.say(f"\nNext: python run.py ensemble-predict {images} --run {run.name}")
+    images = unseen_demo(config) if is_demo(config) else "YOUR_IMAGES/"
+    again = shlex.join(["ensemble-predict", str(images), "--run", run.name])
+    console.say(f"\nNext: {console.program()} {again}")
 
 
 def train(
@@ -50,13 +56,13 @@ def train(
     from kderm.training.crossval import cross_validate as train_some
 
     with exclusive(run):
-        train_some(config, run, folds=[fold], show=lambda data: describe(config, data))
+        train_some(config, run, folds=[fold], show=describe)
     left = [number for number in range(config.folds.k) if not run.fold(number).is_done]
     if left:
         options = command_line(f"train --fold {left[0]}", config_path, run_name, overrides)
         console.say(f"\nFolds left: {', '.join(map(str, left))}. Next: {options}")
     else:
-        console.say(f"\nAll folds are finished. Next: python run.py evaluate {run.name}")
+        console.say(f"\nAll folds are finished. Next: {console.program()} evaluate {run.name}")
 
 
 def evaluate(run_name: str | None) -> None:
@@ -154,10 +160,10 @@ def command_line(
     verb: str, config_path: str | None, run_name: str | None, overrides: Sequence[str]
 ) -> str:
     """The command that does `verb` with the same options."""
-    parts = ["python run.py", verb]
-    parts += [f"--config {config_path}"] if config_path else []
-    parts += [f"--run {run_name}"] if run_name else []
-    return " ".join([*parts, *overrides])
+    words = [*verb.split()]
+    words += ["--config", config_path] if config_path else []
+    words += ["--run", run_name] if run_name else []
+    return f"{console.program()} {shlex.join([*words, *overrides])}"
 
 
 @contextlib.contextmanager
@@ -180,7 +186,7 @@ def exclusive(run: RunDir) -> Iterator[None]:
 def announce(config: Config, run: RunDir) -> None:
     """Say what begins, loudly so where the data are not real."""
     backend = check_backend()
-    if config.data.dataset == "demo":
+    if is_demo(config):
         console.say(f"*** {SYNTHETIC} ***")
     console.say(
         f"run {run.name} in {run.path}/ on {backend}: {config.model.preset} at {config.image.size} "
@@ -188,7 +194,7 @@ def announce(config: Config, run: RunDir) -> None:
     )
 
 
-def describe(config: Config, data) -> None:
+def describe(data) -> None:
     """Print what is in the data set, the class table per fold, and the leakage it avoids."""
     from kderm.data.folds import class_table, leaked_images
 
@@ -221,21 +227,21 @@ def describe(config: Config, data) -> None:
 
 
 def conclude(run: RunDir) -> None:
-    """Join the out-of-fold tables, write the bundle and the report, print the headline."""
+    """Join the out-of-fold tables, write the report and the bundle, print the headline."""
     from kderm.ensemble.bundle import join_oof, write_bundle
     from kderm.evaluation.report import write_report
 
     predictions = join_oof(run)
-    write_bundle(run)
-    facts, histories, config = run_facts(run)
+    config = load_config(run.config)
+    stopped = config.train.checkpoint == "last" and config.train.patience is not None
     with console.progress("resampling groups for the intervals") as report:
         metrics = write_report(
             predictions,
             run.path,
             title=f"Out-of-fold report of {run.name}",
-            histories=histories,
-            facts=facts,
-            checkpoint=config.train.checkpoint,
+            histories=read_histories(run, config),
+            facts=run_facts(run, config),
+            checkpoint="stopped" if stopped else config.train.checkpoint,
             monitor=config.train.monitor,
             progress=report,
         )
@@ -247,6 +253,11 @@ def conclude(run: RunDir) -> None:
         rows.append([name, number(pooled["value"]), interval, folds])
     console.say("\n" + console.table(rows, ["out-of-fold", "pooled", "95 % interval", "folds"]))
     console.say(f"\nReport: {run.report}")
+    gone = [fold for fold in range(config.folds.k) if not run.fold(fold).model.exists()]
+    if gone:
+        console.warn(f"no ensemble is written: folds {gone} have no model.keras here")
+    else:
+        write_bundle(run)
 
 
 def number(value: float | None) -> str:
@@ -254,19 +265,16 @@ def number(value: float | None) -> str:
     return "n/a" if value is None else f"{value:.3f}"
 
 
-def run_facts(run: RunDir) -> tuple[dict[str, object], dict[int, object], Config]:
-    """The facts table of the report, the histories by fold, and the config of a run."""
-    import json
+def run_facts(run: RunDir, config: Config) -> dict[str, object]:
+    """The facts table of the report."""
+    environment = read_json(run.environment)
+    done = [read_json(run.fold(fold).done) for fold in range(config.folds.k)]
 
-    import pandas as pd
+    def over_folds(key: str) -> str:
+        return " / ".join(sorted({str(fold[key]) for fold in done}))
 
-    config = load_config(run.config)
-    environment = json.loads(run.environment.read_text())
-    done = [json.loads(run.fold(fold).done.read_text()) for fold in range(config.folds.k)]
-    facts: dict[str, object] = (
-        {"synthetic data": SYNTHETIC} if config.data.dataset == "demo" else {}
-    )
-    facts |= {
+    facts: dict[str, object] = {"synthetic data": SYNTHETIC} if is_demo(config) else {}
+    return facts | {
         "data set": config.data.dataset,
         "backbone": config.model.preset,
         "weights": config.model.weights,
@@ -275,15 +283,37 @@ def run_facts(run: RunDir) -> tuple[dict[str, object], dict[int, object], Config
         "loss": f"{config.loss.name}, class weights {config.loss.class_weights}",
         "epochs": f"{config.train.epochs} ({config.train.frozen_epochs} with a frozen backbone)",
         "views": config.predict.views,
-        "device": " / ".join(sorted({fold["device"] for fold in done})),
-        "backend": " / ".join(sorted({fold["backend"] for fold in done})),
-        "precision": " / ".join(sorted({fold["precision"] for fold in done})),
+        "device": over_folds("device"),
+        "backend": over_folds("backend"),
+        "precision": over_folds("precision"),
         "training time": f"{sum(fold['seconds'] for fold in done) / 60:.1f} min",
         "versions": f"kderm {environment['kderm']}, keras {environment['keras']}",
         "config digest": config.digest[:12],
     }
-    histories = {fold: pd.read_csv(run.fold(fold).history) for fold in range(config.folds.k)}
-    return facts, histories, config
+
+
+def read_json(path: Path) -> dict:
+    """A JSON file that a run must have."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"Expected a JSON file of a finished run at {path}. Received: {error}. Copy the whole "
+            "folder of the run (only model.keras may be left out), or train the fold anew."
+        ) from None
+
+
+def read_histories(run: RunDir, config: Config) -> dict:
+    """Fold to history table, of the folds that have one."""
+    import pandas as pd
+
+    paths = {fold: run.fold(fold).history for fold in range(config.folds.k)}
+    return {fold: pd.read_csv(path) for fold, path in paths.items() if path.exists()}
+
+
+def is_demo(config: Config) -> bool:
+    """Whether the images were drawn by a program."""
+    return config.data.dataset == "demo"
 
 
 def unseen_demo(config: Config) -> Path:

@@ -53,9 +53,9 @@ class FoldsConfig(_Section):
 class ImageConfig(_Section):
     """Pixels: what is stored once, and what the model sees."""
 
-    size: int = Field(224, ge=16, le=1024, description="Model input, pixels a side.")
+    size: int = Field(224, ge=32, le=1024, description="Model input, pixels a side.")
     stored_height: int | None = Field(
-        None, ge=16, le=2048, description="Height of a stored image; default size * 8/7."
+        None, ge=32, le=2048, description="Height of a stored image; default size * 8/7."
     )
     stored_aspect: float = Field(
         1.0, ge=0.5, le=2.0, description="Stored width / height; images are cropped to it."
@@ -134,7 +134,7 @@ class TrainConfig(_Section):
         "best", description="best has seen the held-out fold; last has not. The report says which."
     )
     patience: int | None = Field(
-        None, ge=1, description="Stop after this many epochs without a better monitor."
+        None, ge=1, description="Stop after so many epochs of fine-tuning with no better monitor."
     )
     fused: bool = Field(True, description="Fast layers on the torch backend.")
 
@@ -244,7 +244,9 @@ def _apply_override(values: dict, override: str) -> None:
         )
     *sections, leaf = key.split(".")
     for section in sections:
-        values = values.setdefault(section, {})
+        if values.get(section) is None:
+            values[section] = {}
+        values = values[section]
         if not isinstance(values, dict):
             raise UserError(f"{section!r} in {override!r} is a value, not a section.")
     try:

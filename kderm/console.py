@@ -4,26 +4,48 @@ import contextlib
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bars
 
 Progress = Callable[[int, int], None]  # (done, total)
+
+_bars: "Bars | None" = None  # the one live display; inner bars become lines of it
 
 
 def say(text: str = "") -> None:
     """Print one line (or a block) to standard output at once."""
-    print(text, flush=True)
+    if _bars is not None and sys.stdout.isatty():
+        _bars.console.print(text, markup=False, highlight=False)
+    else:
+        print(text, flush=True)
 
 
 def warn(text: str) -> None:
     """Print a warning to standard error."""
-    print(f"warning: {text}", file=sys.stderr, flush=True)
+    if _bars is not None:
+        _bars.console.print(f"warning: {text}", markup=False, highlight=False)
+    else:
+        print(f"warning: {text}", file=sys.stderr, flush=True)
+
+
+def program() -> str:
+    """How this program was called: "kderm", or "python run.py"."""
+    return "kderm" if Path(sys.argv[0]).stem == "kderm" else "python run.py"
 
 
 @contextlib.contextmanager
 def progress(description: str, every: float = 15.0) -> Iterator[Progress]:
     """Yield `report(done, total)`; a bar on a terminal, a line each `every` seconds elsewhere."""
     if sys.stderr.isatty():
-        with _bar(description) as report:
-            yield report
+        with _live() as bars:
+            task = bars.add_task(description, total=None)
+            try:
+                yield lambda done, total: bars.update(task, completed=done, total=total)
+            finally:
+                bars.remove_task(task)
         return
     last = time.monotonic()
 
@@ -38,10 +60,15 @@ def progress(description: str, every: float = 15.0) -> Iterator[Progress]:
 
 
 @contextlib.contextmanager
-def _bar(description: str) -> Iterator[Progress]:
+def _live() -> Iterator["Bars"]:
+    """The live display, opened by the outermost bar."""
+    global _bars
+    if _bars is not None:
+        yield _bars
+        return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
+    from rich.progress import Progress as Bars
 
     columns = (
         TextColumn("{task.description}"),
@@ -49,17 +76,17 @@ def _bar(description: str) -> Iterator[Progress]:
         MofNCompleteColumn(),
         TimeRemainingColumn(),
     )
-    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(description, total=None)
-
-        def report(done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total)
-
-        yield report
+    # Standard output may be a file while the bars are on the terminal: leave it alone.
+    screen = Console(stderr=True)
+    with Bars(*columns, console=screen, transient=True, redirect_stdout=False) as _bars:
+        try:
+            yield _bars
+        finally:
+            _bars = None
 
 
 def table(rows: list[list[object]], header: list[str]) -> str:
-    """A plain aligned text table; numbers to the right."""
+    """A plain aligned text table: the first column to the left, the others to the right."""
     cells = [[str(cell) for cell in row] for row in [header, *rows]]
     widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
     lines = []

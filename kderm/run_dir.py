@@ -9,6 +9,7 @@ runs/
     environment.json            versions and devices
     manifest.csv                one row an image
     folds.csv                   the fold table this run uses (a copy, checked at every load)
+    store.json                  digest of the decoded images that the run began with
     fold_<k>/                   state.npz, chosen.npz (while training), then:
       model.keras history.csv oof.csv done.json
     oof.csv ensemble.json metrics.json report.md figures/
@@ -64,6 +65,19 @@ class FoldDir:
         """Whether the fold is finished."""
         return self.done.exists()
 
+    @property
+    def is_started(self) -> bool:
+        """Whether anything was trained here."""
+        return self.is_done or self.state.exists()
+
+    def sweep(self) -> None:
+        """Remove what a killed process left: temporary files, and a finished fold's state."""
+        for stray in self.path.glob(".*.tmp*"):
+            stray.unlink(missing_ok=True)
+        if self.is_done:
+            self.state.unlink(missing_ok=True)
+            self.chosen.unlink(missing_ok=True)
+
 
 @dataclass(frozen=True)
 class RunDir:
@@ -95,6 +109,11 @@ class RunDir:
     def folds(self) -> Path:
         """The fold table this run uses."""
         return self.path / "folds.csv"
+
+    @property
+    def store(self) -> Path:
+        """Digest of the image store that the run began with."""
+        return self.path / "store.json"
 
     @property
     def oof(self) -> Path:
@@ -131,10 +150,9 @@ class RunDir:
         return FoldDir(self.path / f"fold_{fold}")
 
     @property
-    def fold_numbers(self) -> list[int]:
-        """Folds that have a folder, ascending."""
-        found = (path.name.removeprefix("fold_") for path in self.path.glob("fold_*"))
-        return sorted(int(number) for number in found if number.isdigit())
+    def is_started(self) -> bool:
+        """Whether any fold has begun: from then on config, images and folds are fixed."""
+        return any(FoldDir(path).is_started for path in self.path.glob("fold_*"))
 
 
 def runs_root() -> Path:

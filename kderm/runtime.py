@@ -175,16 +175,16 @@ def is_out_of_memory(error: BaseException) -> bool:
         name in ("OutOfMemoryError", "ResourceExhaustedError")
         or "RESOURCE_EXHAUSTED" in text
         or "CUDA out of memory" in text
+        or "MPS backend out of memory" in text
     )
 
 
 def release_memory() -> None:
-    """Forget Keras' global state and give cached device memory back."""
+    """Give the device memory of things that are gone back."""
     import gc
 
     import keras
 
-    keras.utils.clear_session(free_memory=False)
     gc.collect()
     if keras.backend.backend() == "torch":
         import torch

@@ -1,4 +1,5 @@
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -70,7 +71,35 @@ def test_the_printed_next_command_works_and_reports_on_unseen_images(finished):
     assert len(table) == 105
     assert table["error"].isna().all()
     assert (written[0].parent / "report.md").exists()
-    assert "seen" not in done.stdout.lower()
+    assert "warning" not in done.stdout.lower()
+    assert "NOT A TEST" not in (written[0].parent / "report.md").read_text()
+
+
+def test_a_run_without_its_models_still_gives_its_report(finished, tmp_path, monkeypatch):
+    workplace, _ = finished
+    shutil.copytree(workplace / "runs" / "demo", tmp_path / "runs" / "copied")
+    for path in (tmp_path / "runs" / "copied").glob("fold_*/model.keras"):
+        path.unlink()
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "copied" / "report.md").unlink()
+    result = invoke("evaluate", "copied")
+    assert result.exit_code == 0, result.output
+    assert "have no model.keras" in result.output
+    assert (tmp_path / "runs" / "copied" / "report.md").exists()
+
+
+def test_the_report_admits_that_early_stopping_saw_the_held_out_fold(
+    finished, tmp_path, monkeypatch
+):
+    workplace, _ = finished
+    shutil.copytree(workplace / "runs" / "demo", tmp_path / "runs" / "stopped")
+    run = RunDir(tmp_path / "runs" / "stopped")
+    text = run.config.read_text().replace("checkpoint: best", "checkpoint: last")
+    run.config.write_text(text.replace("patience: null", "patience: 2"))
+    monkeypatch.chdir(tmp_path)
+    assert invoke("evaluate", "stopped").exit_code == 0
+    assert json.loads(run.metrics.read_text())["checkpoint_saw_scored_fold"] is True
+    assert "early stopping by" in run.report.read_text()
 
 
 def test_cv_again_trains_nothing_and_evaluate_rebuilds_the_same_numbers(finished, monkeypatch):
@@ -92,6 +121,7 @@ def test_cv_again_trains_nothing_and_evaluate_rebuilds_the_same_numbers(finished
         (["cv", "--config", "missing.yaml"], "missing.yaml"),
         (["cv", "train.epoch=3"], "train.epochs"),
         (["cv", "--folds", "1"], "folds.k"),
+        (["cv", "model.preset=keras_cv/efficientnetv2_tinyy"], "efficientnetv2_tiny"),
         (["cv", "data.dataset=hamm10000", "data.root=."], "ham10000"),
         (["cv", "data.dataset=ham10000"], "data.root"),
         (["cv", "data.dataset=ham10000", "data.root=nowhere"], "nowhere"),
@@ -137,6 +167,13 @@ def test_prepare_prints_the_class_table_and_the_leakage(workplace):
     assert "fold 2" in result.output
     assert "image-level split would have put" in result.output
     assert list((workplace / "cv_folds").glob("demo105*_k3_seed42.csv"))
+
+
+def test_a_place_that_cannot_be_written_is_told_in_one_paragraph(workplace, monkeypatch):
+    monkeypatch.setenv("KDERM_RUNS", "/proc/nowhere")
+    result = invoke("prepare")
+    assert result.exit_code == 2
+    assert "refused a file operation" in result.output
 
 
 def test_doctor_names_the_backend_and_the_device(workplace):

@@ -218,7 +218,10 @@ def read_folds(
             fold, other labels, or a group (the file's, or found anew in the manifest) in two folds.
     """
     header, table = _parse(Path(path))
-    remake = f"Make the folds anew, or use the data set that {path} was made for."
+    remake = (
+        f"If the data set has changed, delete {path} or name another table with folds.file=PATH, "
+        "and the command prepare makes new folds; otherwise use the data set it was made for."
+    )
     if header["classes"] != list(labels.codes):
         raise UserError(
             f"Expected folds for the classes {', '.join(labels.codes)}. Received: {path} is for "

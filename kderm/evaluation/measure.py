@@ -36,7 +36,7 @@ def measure(
 
     Args:
         predictions: labelled predictions, out-of-fold or external.
-        checkpoint: "best" or "last", how each fold's checkpoint was chosen; None if unknown.
+        checkpoint: "best", "last" or "stopped", how each fold's checkpoint was chosen; or None.
         resamples: bootstrap resamples of whole groups.
         progress: called with (resamples done, resamples).
 
@@ -209,4 +209,4 @@ def _groups_in_several_folds(predictions: Predictions) -> int | None:
 def _saw_scored_fold(predictions: Predictions, checkpoint: str | None) -> bool | None:
     if checkpoint is None or not predictions.has_folds:
         return None
-    return checkpoint == "best"
+    return checkpoint in ("best", "stopped")

@@ -67,7 +67,8 @@ def write_report(
         histories: fold to history table, for the training curves; None or empty without.
         facts: printed as a small table (config, preset, views, device, seconds, versions, ...);
             the entry "synthetic data", if there and true, becomes a warning at the top.
-        checkpoint: "best" or "last", how each fold's checkpoint was chosen; None if unknown.
+        checkpoint: how each fold's checkpoint was chosen: "best", "last", "stopped" (the last one
+            before early stopping on the held-out fold), or None if unknown.
         monitor: the metric that chose the checkpoint; also the one drawn by epoch.
         resamples: bootstrap resamples.
         progress: called with (resamples done, resamples).
@@ -218,6 +219,12 @@ def _checkpoint_words(checkpoint: str | None, monitor: str | None) -> str:
         return (
             f"**Checkpoint choice: optimistic.** Each fold's checkpoint was chosen by {name} on "
             "the same held-out fold that is scored here."
+        )
+    if checkpoint == "stopped":
+        return (
+            "**Checkpoint choice: optimistic.** Each fold kept its last epoch, but early stopping "
+            f"by {FOLD_COLUMNS.get(monitor, 'its metrics')} on the held-out fold that is scored "
+            "here decided which epoch that was."
         )
     if checkpoint == "last":
         return (

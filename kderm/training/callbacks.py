@@ -3,18 +3,27 @@
 import math
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import keras
 import numpy as np
 
 from kderm.data.batches import TrainBatches
 from kderm.errors import UserError
+from kderm.run_dir import FoldDir
 from kderm.training.optimizer import inner_optimizer
 from kderm.training.state import FoldState, save_state, save_weights
 
 # Scores the held-out fold with the current weights: history columns, the monitor among them.
 Scorer = Callable[[], dict[str, float]]
+
+
+def diverged(what: str) -> UserError:
+    """The clear word on numbers that are none: what happened, and what to change."""
+    return UserError(
+        f"{what}. Expected finite numbers. Start a new run (--run NAME) with a lower "
+        "train.learning_rate, with train.clip_norm, or with train.precision=float32: repeating "
+        "this one would repeat its draws."
+    )
 
 
 class StopOnNan(keras.callbacks.Callback):
@@ -23,11 +32,7 @@ class StopOnNan(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         loss = float((logs or {}).get("loss", 0.0))
         if not math.isfinite(loss):
-            raise UserError(
-                f"The training loss became {loss} at step {batch + 1}. Expected a finite number. "
-                "Lower train.learning_rate, keep train.clip_norm, or set train.precision=float32; "
-                "the run continues from its last whole epoch when started again."
-            )
+            raise diverged(f"The training loss became {loss} at step {batch + 1}")
 
 
 class StepProgress(keras.callbacks.Callback):
@@ -85,8 +90,7 @@ class EpochEnd(keras.callbacks.Callback):
         monitor: str,
         checkpoint: str,
         patience: int | None,
-        state_path: Path,
-        chosen_path: Path,
+        place: FoldDir,
         say: Callable[[dict], None],
     ) -> None:
         """Args:
@@ -96,9 +100,8 @@ class EpochEnd(keras.callbacks.Callback):
         score: scores the held-out fold with the current weights.
         monitor: the history column (without "val_") that picks the best epoch.
         checkpoint: "best" keeps the weights of the best epoch, "last" those of the last one.
-        patience: epochs without a better monitor before stopping; None never stops.
-        state_path: where the state goes.
-        chosen_path: where the weights of the chosen epoch go.
+        patience: epochs of fine-tuning without a better monitor before stopping; None never.
+        place: where the state and the weights of the chosen epoch go.
         say: told each new history row.
         """
         super().__init__()
@@ -109,8 +112,7 @@ class EpochEnd(keras.callbacks.Callback):
         self.monitor = f"val_{monitor}"
         self.checkpoint = checkpoint
         self.patience = patience
-        self.state_path = state_path
-        self.chosen_path = chosen_path
+        self.place = place
         self.say = say
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
@@ -130,11 +132,10 @@ class EpochEnd(keras.callbacks.Callback):
         value = -math.inf if math.isnan(value) else value  # a class is absent from the fold
         better = state.best is None or value > state.best
         if better:
-            state.best, state.best_epoch, state.waited = value, epoch + 1, 0
-        else:
-            state.waited += 1
+            state.best, state.best_epoch = value, epoch + 1
+        state.waited = 0 if better or self.phase == "frozen" else state.waited + 1
         if better or self.checkpoint == "last":
-            save_weights(self.chosen_path, self.variables)
+            save_weights(self.place.chosen, self.variables)
         swap_back(self.model.trainable_variables, raw)
 
         row["seconds"] = round(time.monotonic() - self.started, 2)
@@ -143,7 +144,7 @@ class EpochEnd(keras.callbacks.Callback):
         state.history.append(row)
         if self.patience is not None and state.waited >= self.patience:
             state.stopped = self.model.stop_training = True
-        save_state(self.state_path, state, self.variables, optimizer.variables)
+        save_state(self.place.state, state, self.variables, optimizer.variables)
         self.say(row)
 
 

@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Sequence
 
-from kderm import console
 from kderm.atomic import write_json, write_text
 from kderm.config import Config, config_difference, load_config
 from kderm.data.prepare import Prepared, prepare
 from kderm.errors import UserError
+from kderm.models.weights import check_preset
 from kderm.run_dir import RunDir
 from kderm.runtime import environment_record, keep_freed_memory
 
@@ -37,21 +37,23 @@ def cross_validate(
             f"Received: {', '.join(map(str, outside))}."
         )
     refuse_other_config(config, run)
-    data = prepare(config, run)
-    freeze(config, run)
+    check_preset(config.model.preset, config.image.size, config.model.weights)
+    data = prepare(config, run, make_folds_file=False)
+    if not run.is_started:
+        write_json(run.environment, environment_record())
+        write_text(run.config, config.to_yaml())
     if show is not None:
         show(data)
     from kderm.training.fold import train_fold
 
     keep_freed_memory()
-
     for fold in wanted:
         train_fold(config, data, run, fold)
 
 
 def refuse_other_config(config: Config, run: RunDir) -> None:
     """Refuse to continue a run with a config that differs from the one it was started with."""
-    if not run.config.exists():
+    if not run.is_started:
         return
     difference = config_difference(load_config(run.config), config)
     if difference:
@@ -61,13 +63,3 @@ def refuse_other_config(config: Config, run: RunDir) -> None:
             f"{changes}\nGive the new experiment a name of its own with --run NAME, or repeat the "
             f"command with the old values to continue {run.name!r}."
         )
-
-
-def freeze(config: Config, run: RunDir) -> None:
-    """Write the config and the environment once, when the run starts."""
-    if not run.config.exists():
-        write_json(run.environment, environment_record())
-        write_text(run.config, config.to_yaml())
-    unfinished = [fold for fold in range(config.folds.k) if not run.fold(fold).is_done]
-    if len(unfinished) < config.folds.k:
-        console.say(f"run {run.name}: folds {unfinished or 'none'} left to train")

@@ -1,7 +1,9 @@
-"""One fold: build a member, train it in two phases, and write its model and held-out predictions.
+"""One fold: build a member, train its head, then all of it, and hand the chosen epoch to `member`.
 
 Reads a `Prepared` data set, writes `runs/<run>/fold_<k>/`. `done.json` comes last.
 """
+
+from dataclasses import dataclass
 
 import keras
 import numpy as np
@@ -12,11 +14,9 @@ from kderm.data.balance import class_weights
 from kderm.data.batches import RowsOf, TrainBatches
 from kderm.data.prepare import Prepared
 from kderm.data.views import view_transforms
+from kderm.errors import UserError
 from kderm.evaluation.metrics import epoch_metrics
-from kderm.models.classifier import (
-    build_classifier,
-    set_backbone_trainable,
-)
+from kderm.models.classifier import build_classifier, set_backbone_trainable
 from kderm.models.forward import Forward, warped
 from kderm.models.losses import build_loss
 from kderm.run_dir import FoldDir, RunDir
@@ -27,54 +27,85 @@ from kderm.runtime import (
     release_memory,
     seed_for,
 )
-from kderm.training.callbacks import EpochEnd, SeedEpoch, StepProgress, StopOnNan
+from kderm.training.callbacks import EpochEnd, SeedEpoch, StepProgress, StopOnNan, diverged
 from kderm.training.member import finish
 from kderm.training.optimizer import build_optimizer, set_iterations
 from kderm.training.split import FoldData, split
-from kderm.training.state import (
-    FoldState,
-    load_optimizer,
-    load_state,
-    save_state,
-)
+from kderm.training.state import FoldState, load_optimizer, load_state, save_state
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Epochs `first` (0-based) up to but not including `end`, with or without the backbone."""
+
+    name: str
+    first: int
+    end: int
+
+
+@dataclass(frozen=True)
+class Task:
+    """What stays the same while one fold trains."""
+
+    config: Config
+    number: int
+    place: FoldDir
+    frames: np.ndarray
+    images: FoldData
+    class_weights: np.ndarray
+    loss: keras.Loss
+    classifier: keras.Model
+    forward: Forward
 
 
 def train_fold(config: Config, data: Prepared, run: RunDir, fold: int) -> None:
     """Train the member that leaves out `fold`, from its last whole epoch if it was interrupted."""
     place = run.fold(fold)
+    place.sweep()
     if place.is_done:
         console.say(f"fold {fold}: finished before, kept")
         return
+    keras.utils.clear_session(free_memory=False)  # layer names as in a fold trained alone
     release_memory()
-    keras.utils.set_random_seed(seed_for(config.seed, fold, "weights"))
     precision = choose_precision(config.train.precision)
-    images = split(data, fold)
-    classifier = new_classifier(config, len(data.labels), precision)
-    state = begin(place, classifier, config.train.batch_size)
+    task = new_task(config, data, place, fold, precision)
+    state = begin(task)
     if state.epoch:
         console.say(f"fold {fold}: continuing after epoch {state.epoch}")
-    forward = Forward(
-        classifier, config.image.stored_shape, config.predict.batch_size, fused=config.train.fused
+    for phase in phases(config):
+        while state.epoch < phase.end and not state.stopped:
+            state = run_phase(task, state, phase)
+    finish(config, data, task.images, place, fold, task.classifier, state, precision)
+
+
+def new_task(config: Config, data: Prepared, place: FoldDir, fold: int, precision: str) -> Task:
+    """The fold's images, loss and network, the network with its starting weights."""
+    images = split(data, fold)
+    keras.utils.set_random_seed(seed_for(config.seed, fold, "weights"))
+    classifier = new_classifier(config, len(data.labels), precision)
+    return Task(
+        config=config,
+        number=fold,
+        place=place,
+        frames=data.store.images,
+        images=images,
+        class_weights=class_weights(
+            images.train_labels,
+            len(data.labels),
+            config.loss.class_weights,
+            effective_beta=config.loss.effective_beta,
+        ),
+        loss=build_loss(
+            config.loss.name, gamma=config.loss.gamma, label_smoothing=config.loss.label_smoothing
+        ),
+        classifier=classifier,
+        forward=Forward(
+            classifier,
+            config.image.stored_shape,
+            config.predict.batch_size,
+            fused=config.train.fused,
+        ),
     )
-    for phase, end in phases(config):
-        while state.epoch < end and not state.stopped:
-            try:
-                run_phase(config, data, images, place, fold, classifier, forward, state, phase, end)
-            except Exception as error:
-                if not is_out_of_memory(error) or state.micro_batch < 2:
-                    raise
-                smaller = state.micro_batch // 2
-                state = load_state(place.state, classifier.variables)
-                state.micro_batch = smaller
-            else:
-                continue
-            # Outside of the handler: its traceback would keep the failed step's tensors alive.
-            console.warn(
-                f"fold {fold}: the device's memory is full; going on with {smaller} images a step, "
-                f"accumulating gradients to keep the batch of {config.train.batch_size}"
-            )
-            release_memory()
-    finish(config, data, images, place, fold, classifier, state, precision)
 
 
 def new_classifier(config: Config, classes: int, precision: str) -> keras.Model:
@@ -94,125 +125,162 @@ def new_classifier(config: Config, classes: int, precision: str) -> keras.Model:
         keras.config.set_dtype_policy(previous)
 
 
-def begin(place: FoldDir, classifier: keras.Model, batch_size: int) -> FoldState:
+def begin(task: Task) -> FoldState:
     """The state after the last whole epoch, loaded into the classifier; a new one at the start."""
-    if place.state.exists():
-        return load_state(place.state, classifier.variables)
-    state = FoldState(micro_batch=batch_size)
-    save_state(place.state, state, classifier.variables)
+    if task.place.state.exists():
+        return load_state(task.place.state, task.classifier.variables)
+    state = FoldState(micro_batch=min(task.config.train.batch_size, len(task.images.train)))
+    save_state(task.place.state, state, task.classifier.variables)
     return state
 
 
-def phases(config: Config) -> list[tuple[str, int]]:
-    """(name, last epoch) of each phase: the head alone first, then everything."""
-    frozen = min(config.train.frozen_epochs, config.train.epochs)
-    return [("frozen", frozen), ("fine_tune", config.train.epochs)]
+def phases(config: Config) -> list[Phase]:
+    """The head alone first, then everything."""
+    epochs = config.train.epochs
+    frozen = min(config.train.frozen_epochs, epochs)
+    return [Phase("frozen", 0, frozen), Phase("fine_tune", frozen, epochs)]
 
 
-def run_phase(
-    config: Config,
-    data: Prepared,
-    images: FoldData,
-    place: FoldDir,
-    fold: int,
-    classifier: keras.Model,
-    forward: Forward,
-    state: FoldState,
-    phase: str,
-    end: int,
-) -> None:
-    """Train from `state` to epoch `end`, changing `state` and the classifier in place."""
-    train = config.train
-    weights = class_weights(
-        images.train_labels,
-        len(data.labels),
-        config.loss.class_weights,
-        effective_beta=config.loss.effective_beta,
-    )
-    loss = build_loss(
-        config.loss.name, gamma=config.loss.gamma, label_smoothing=config.loss.label_smoothing
-    )
+def run_phase(task: Task, state: FoldState, phase: Phase) -> FoldState:
+    """Train to the end of `phase`, or until the device's memory is full.
+
+    Returns:
+        The state to go on with: after a full memory that of the last whole epoch, with half the
+        images a step.
+    """
+    model, batches = compile_phase(task, state, phase)
+    try:
+        with console.progress(f"fold {task.number} {phase.name}") as report:
+            model.fit(
+                batches,
+                initial_epoch=state.epoch,
+                epochs=phase.end,
+                shuffle=False,
+                verbose=0,
+                callbacks=phase_callbacks(task, state, phase, batches, report),
+            )
+        return state
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+    # Outside of the handler: its traceback would keep the failed step's tensors alive.
+    return with_smaller_batch(task, state)
+
+
+def compile_phase(task: Task, state: FoldState, phase: Phase) -> tuple[keras.Model, TrainBatches]:
+    """The network with its optimizer as it stood after the last epoch, and its batches."""
+    train = task.config.train
     batches = TrainBatches(
-        data.store.images,
-        images.train,
-        images.train_labels,
-        weights[images.train_labels],
+        task.frames,
+        task.images.train,
+        task.images.train_labels,
+        task.class_weights[task.images.train_labels],
         batch_size=state.micro_batch,
-        augment=config.augment.model_dump(),
-        seed=config.seed,
-        fold=fold,
+        augment=task.config.augment.model_dump(),
+        seed=task.config.seed,
+        fold=task.number,
     )
-    set_backbone_trainable(classifier, phase == "fine_tune")
-    first = 0 if phase == "frozen" else min(train.frozen_epochs, train.epochs)
-    optimizer = build_optimizer(
-        peak=train.frozen_learning_rate if phase == "frozen" else train.learning_rate,
-        steps=len(batches) * (end - first),
-        warmup=train.warmup,
-        weight_decay=train.weight_decay,
-        clip_norm=train.clip_norm,
-        ema=train.ema,
-        accumulate=-(-train.batch_size // state.micro_batch),
+    set_backbone_trainable(task.classifier, phase.name == "fine_tune")
+    model = warped(task.classifier, task.config.image.stored_shape)
+    model.compile(
+        optimizer=build_optimizer(
+            peak=train.frozen_learning_rate if phase.name == "frozen" else train.learning_rate,
+            steps=len(batches) * (phase.end - phase.first),
+            warmup=train.warmup,
+            weight_decay=train.weight_decay,
+            clip_norm=train.clip_norm,
+            ema=train.ema,
+            accumulate=accumulated_steps(train.batch_size, state.micro_batch),
+        ),
+        loss=task.loss,
     )
-    model = warped(classifier, config.image.stored_shape)
-    model.compile(optimizer=optimizer, loss=loss, jit_compile="auto")
     model.optimizer.build(model.trainable_variables)
-    if state.phase == phase:
-        load_optimizer(place.state, model.optimizer.variables)
-        set_iterations(model.optimizer, (state.epoch - first) * len(batches))
+    if state.phase == phase.name:
+        saved = load_optimizer(task.place.state, model.optimizer.variables)
+        if saved != state.micro_batch:
+            set_iterations(model.optimizer, (state.epoch - phase.first) * len(batches))
+    return model, batches
 
-    def score() -> dict[str, float]:
-        return held_out_scores(forward, data, images, loss, weights)
+
+def accumulated_steps(batch_size: int, micro_batch: int) -> int:
+    """Steps whose gradients make one update, so that an update sees about `batch_size` images."""
+    return max(1, round(batch_size / micro_batch))
+
+
+def phase_callbacks(
+    task: Task, state: FoldState, phase: Phase, batches: TrainBatches, report: console.Progress
+) -> list[keras.callbacks.Callback]:
+    """What happens around each step and epoch, in order."""
+    train = task.config.train
 
     def say(row: dict) -> None:
         console.say(
-            f"fold {fold} epoch {row['epoch']}/{config.train.epochs} ({phase}): "
+            f"fold {task.number} epoch {row['epoch']}/{train.epochs} ({phase.name}): "
             f"loss {row['loss']:.4f}, held-out AUC {row['val_macro_auc']:.4f}, "
             f"balanced accuracy {row['val_balanced_accuracy']:.4f}, {row['seconds']:.0f} s"
         )
 
-    epoch_end = EpochEnd(
-        state,
-        phase=phase,
-        variables=classifier.variables,
-        score=score,
-        monitor=train.monitor,
-        checkpoint=train.checkpoint,
-        patience=train.patience,
-        state_path=place.state,
-        chosen_path=place.chosen,
-        say=say,
-    )
-    with console.progress(f"fold {fold} {phase}") as report:
-        model.fit(
+    return [
+        StopOnNan(),
+        StepProgress(report, len(batches)),
+        SeedEpoch(
             batches,
-            initial_epoch=state.epoch,
-            epochs=end,
-            shuffle=False,
-            verbose=0,
-            callbacks=[
-                StopOnNan(),
-                StepProgress(report, len(batches)),
-                SeedEpoch(
-                    batches,
-                    classifier.variables,
-                    lambda epoch, layer: seed_for(config.seed, fold, "dropout", epoch, layer),
-                ),
-                epoch_end,
-            ],
+            task.classifier.variables,
+            lambda epoch, part: seed_for(task.config.seed, task.number, "dropout", epoch, part),
+        ),
+        EpochEnd(
+            state,
+            phase=phase.name,
+            variables=task.classifier.variables,
+            score=lambda: held_out_scores(task),
+            monitor=train.monitor,
+            checkpoint=train.checkpoint,
+            patience=train.patience,
+            place=task.place,
+            say=say,
+        ),
+    ]
+
+
+def with_smaller_batch(task: Task, failed: FoldState) -> FoldState:
+    """The last whole epoch's state, to go on with half the images a step.
+
+    Raises:
+        UserError: not even one image fits.
+    """
+    if failed.micro_batch == 1:
+        raise UserError(
+            "The device's memory is full with one image a step. Choose a smaller image.size or a "
+            "smaller model.preset, in a new run (--run NAME)."
         )
+    state = load_state(task.place.state, task.classifier.variables)
+    state.micro_batch = failed.micro_batch // 2
+    effective = state.micro_batch * accumulated_steps(
+        task.config.train.batch_size, state.micro_batch
+    )
+    console.warn(
+        f"fold {task.number}: the device's memory is full; going on with {state.micro_batch} "
+        f"images a step, accumulating gradients so that an update still sees {effective} images"
+    )
+    release_memory()
+    return state
 
 
-def held_out_scores(
-    forward: Forward, data: Prepared, images: FoldData, loss: keras.Loss, weights: np.ndarray
-) -> dict[str, float]:
-    """Loss and metrics of the held-out fold under the plain view, as history columns."""
-    plain = view_transforms("none", forward.frame)
+def held_out_scores(task: Task) -> dict[str, float]:
+    """Loss and metrics of the held-out fold under the plain view, as history columns.
+
+    Raises:
+        UserError: the network's answers are no numbers any more.
+    """
+    labels = task.images.held_out_labels
+    plain = view_transforms("none", task.forward.frame)
     with console.progress("scoring the held-out fold") as report:
-        frames = RowsOf(data.store.images, images.held_out)
-        probabilities = forward(frames, plain, report)[:, 0]
+        probabilities = task.forward(RowsOf(task.frames, task.images.held_out), plain, report)[:, 0]
+    if not np.isfinite(probabilities).all():
+        raise diverged("The network's answers are no numbers any more")
     logits = np.log(np.maximum(probabilities, np.finfo(np.float32).tiny))
-    value = loss(images.held_out_labels, logits, sample_weight=weights[images.held_out_labels])
-    scores = epoch_metrics(images.held_out_labels, probabilities)
+    value = task.loss(labels, logits, sample_weight=task.class_weights[labels])
+    scores = epoch_metrics(labels, probabilities)
     return {
         "val_loss": float(keras.ops.convert_to_numpy(value)),
         **{f"val_{name}": float(score) for name, score in scores.items()},

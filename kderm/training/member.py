@@ -13,6 +13,7 @@ from kderm.data.batches import RowsOf
 from kderm.data.prepare import Prepared
 from kderm.data.views import view_transforms
 from kderm.evaluation.metrics import epoch_metrics
+from kderm.models.averaging import average_views
 from kderm.models.classifier import as_float32, load_classifier, set_backbone_trainable
 from kderm.models.forward import Forward
 from kderm.run_dir import FoldDir
@@ -64,8 +65,7 @@ def finish(
             "config_digest": config.digest,
         },
     )
-    place.state.unlink(missing_ok=True)
-    place.chosen.unlink(missing_ok=True)
+    place.sweep()
 
 
 def save_member(place: FoldDir, classifier: keras.Model) -> None:
@@ -78,14 +78,15 @@ def save_member(place: FoldDir, classifier: keras.Model) -> None:
 def predict_held_out(
     config: Config, data: Prepared, images: FoldData, place: FoldDir
 ) -> np.ndarray:
-    """Probabilities (n, k) of the held-out fold by the member as saved, mean over the views."""
+    """Probabilities (n, k) of the held-out fold by the member as saved, averaged over its views."""
     frame = config.image.stored_shape
     member = Forward(
         load_classifier(place.model), frame, config.predict.batch_size, fused=config.train.fused
     )
     with console.progress("predicting the held-out fold") as report:
         frames = RowsOf(data.store.images, images.held_out)
-        return member(frames, view_transforms(config.predict.views, frame), report).mean(axis=1)
+        answers = member(frames, view_transforms(config.predict.views, frame), report)  # (n, v, k)
+    return average_views(answers, config.predict.combine)
 
 
 def oof_table(

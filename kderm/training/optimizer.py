@@ -44,6 +44,9 @@ def build_optimizer(
         name="adamw",  # a fixed name, so that saved variables are found again by path
     )
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    # Keras would write the averages over the weights at the end of each `fit`, so that a fold
+    # resumed between two phases would start from other weights than an undisturbed one.
+    optimizer.finalize_variable_values = lambda variables: None
     return optimizer
 
 

@@ -24,7 +24,7 @@ class FoldState:
         phase: "frozen" or "fine_tune", the phase of the last finished epoch ("" at the start).
         best: best monitor value so far, None before the first.
         best_epoch: its epoch (1-based).
-        waited: epochs since then.
+        waited: epochs of fine-tuning since then.
         micro_batch: images a step that fit on the device.
         seconds: time spent so far.
         stopped: whether early stopping has ended training.
@@ -57,11 +57,14 @@ def load_state(path: Path, model: Sequence) -> FoldState:
         return FoldState(**json.loads(str(arrays["state"])))
 
 
-def load_optimizer(path: Path, optimizer: Sequence) -> None:
+def load_optimizer(path: Path, optimizer: Sequence) -> int:
     """Put the saved values into the variables of a built optimizer, by path.
 
     Variables that were not saved keep their value: after a full memory the optimizer has gradient
     accumulators that it did not have before.
+
+    Returns:
+        The images a step that the saved step count counts.
     """
     with np.load(path) as arrays:
         saved: dict[str, list[int]] = {}
@@ -70,6 +73,7 @@ def load_optimizer(path: Path, optimizer: Sequence) -> None:
         for variable in optimizer:
             if saved.get(variable.path):
                 variable.assign(arrays[f"optimizer/{saved[variable.path].pop(0)}"])
+        return json.loads(str(arrays["state"]))["micro_batch"]
 
 
 def save_weights(path: Path, model: Sequence) -> None:

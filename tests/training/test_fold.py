@@ -11,10 +11,12 @@ import pandas as pd
 import pytest
 
 from kderm.config import load_config
+from kderm.data.datasets.demo import write_demo
 from kderm.errors import UserError
 from kderm.run_dir import RunDir
 from kderm.training import callbacks
 from kderm.training.crossval import cross_validate
+from kderm.training.optimizer import inner_optimizer
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -65,7 +67,7 @@ def test_fold_two_alone_equals_fold_two_in_a_full_run(workplace, tiny_overrides)
 
 
 @pytest.mark.parametrize("extra", [[], ["train.ema=0.9"], ["train.checkpoint=last"]])
-@pytest.mark.parametrize("epoch", [0, 2])
+@pytest.mark.parametrize("epoch", [0, 1, 2])
 def test_a_fold_interrupted_in_the_middle_of_an_epoch_ends_as_if_nothing_had_happened(
     workplace, tiny_overrides, monkeypatch, extra, epoch
 ):
@@ -147,27 +149,43 @@ def test_a_full_device_memory_halves_the_batch_and_keeps_the_effective_size(
     workplace, tiny_overrides, monkeypatch, capsys
 ):
     original = callbacks.StepProgress.on_train_batch_end
-    fitted = []
+    seen = []
 
     def full(self, number, logs=None):
         original(self, number, logs)
-        if self.steps < 10 and len(fitted) < 3:
-            fitted.append(number)
-            if len(fitted) == 3:
-                raise FakeOutOfMemoryError("CUDA out of memory")
+        optimizer = inner_optimizer(self.model.optimizer)
+        seen.append((self.steps, optimizer.gradient_accumulation_steps))
+        if len(seen) == 7:  # in the second epoch of 4 steps
+            raise FakeOutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(callbacks.StepProgress, "on_train_batch_end", full)
-    run = run_folds(workplace, tiny_overrides, "oom", [0])
+    run = run_folds(workplace, [*tiny_overrides, "train.frozen_epochs=0"], "oom", [0])
     done = json.loads(run.fold(0).done.read_text())
     assert done["batch_size"] == 8
     assert done["epochs"] == 3
-    assert "going on with 8 images a step" in capsys.readouterr().err
+    assert seen[6] == (4, None)
+    assert set(seen[7:]) == {(8, 2)}
+    assert len(seen[7:]) == 2 * 8
+    said = capsys.readouterr().err
+    assert "going on with 8 images a step" in said
+    assert "still sees 16 images" in said
+
+
+def test_memory_full_with_one_image_is_told_as_a_users_matter(
+    workplace, tiny_overrides, monkeypatch
+):
+    def full(self, number, logs=None):
+        raise FakeOutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(callbacks.StepProgress, "on_train_batch_end", full)
+    with pytest.raises(UserError, match=r"one image a step.*image.size"):
+        run_folds(workplace, [*tiny_overrides, "train.batch_size=2"], "oom", [0])
 
 
 def test_a_loss_that_is_not_a_number_stops_with_a_clear_word(workplace, tiny_overrides):
     overrides = [*tiny_overrides, "train.learning_rate=1e30", "train.warmup=0"]
     overrides += ["train.frozen_learning_rate=1e38", "train.clip_norm=null"]
-    with pytest.raises(UserError, match=r"training loss became .*learning_rate"):
+    with pytest.raises(UserError, match=r"(loss became|answers are no).*learning_rate"):
         run_folds(workplace, overrides, "nan", [0])
 
 
@@ -205,3 +223,54 @@ def test_a_finished_fold_is_not_trained_again(workplace, tiny_overrides):
     written = run.fold(0).model.stat().st_mtime_ns
     run_folds(workplace, tiny_overrides, "once", [0])
     assert run.fold(0).model.stat().st_mtime_ns == written
+
+
+def test_a_first_start_that_failed_binds_nothing(workplace, tiny_overrides):
+    with pytest.raises(UserError, match="nothing-here"):
+        run_folds(workplace, [*tiny_overrides, "model.weights=nothing-here.h5"], "first", [0])
+    run = run_folds(workplace, tiny_overrides, "first", [0])
+    assert run.fold(0).is_done
+
+
+def test_a_run_whose_images_went_missing_is_refused_with_their_ids(workplace, tiny_overrides):
+    write_demo(workplace / "raw", 105, height=40)
+    overrides = [*tiny_overrides, "data.dataset=ham10000", f"data.root={workplace / 'raw'}"]
+    run = run_folds(workplace, overrides, "shrunk", [0])
+    folds = run.folds.read_text()
+    gone = sorted((workplace / "raw").rglob("*.jpg"))[3]
+    gone.rename(workplace / "elsewhere.jpg")
+    with pytest.raises(UserError, match=rf"began with 105 images.*{gone.stem}"):
+        run_folds(workplace, overrides, "shrunk", [1])
+    assert run.folds.read_text() == folds
+    (workplace / "elsewhere.jpg").rename(gone)
+    assert run_folds(workplace, overrides, "shrunk", [1]).fold(1).is_done
+
+
+def test_a_fold_file_that_is_named_but_missing_is_not_made_by_training(workplace, tiny_overrides):
+    with pytest.raises(UserError, match=r"typo.csv, which is not there"):
+        run_folds(workplace, [*tiny_overrides, "folds.file=typo.csv"], "typo", [0])
+    assert not (workplace / "typo.csv").exists()
+
+
+def test_patience_counts_only_epochs_of_fine_tuning(workplace, tiny_overrides, monkeypatch):
+    monkeypatch.setattr(
+        "kderm.training.fold.epoch_metrics",
+        lambda y, p: {"macro_auc": 0.5, "balanced_accuracy": 0.5, "macro_f1": 0.5},
+    )
+    overrides = [*tiny_overrides, "train.patience=1", "train.epochs=6", "train.frozen_epochs=3"]
+    run = run_folds(workplace, overrides, "patient", [0])
+    assert json.loads(run.fold(0).done.read_text())["epochs"] == 4
+
+
+def test_what_a_killed_process_left_is_swept_away(workplace, tiny_overrides):
+    run = run_folds(workplace, tiny_overrides, "swept", [0])
+    place = run.fold(0)
+    place.state.write_bytes(b"left by a kill after done.json")
+    (place.path / ".state.1-ab.tmp.npz").write_bytes(b"half")
+    run_folds(workplace, tiny_overrides, "swept", [0])
+    assert {path.name for path in place.path.iterdir()} == {
+        "model.keras",
+        "history.csv",
+        "oof.csv",
+        "done.json",
+    }

@@ -1,8 +1,7 @@
 """The bundle: `ensemble.json` beside its members, all that predicting needs.
 
 Written when every fold of a run is finished, from the folds' `done.json` and out-of-fold tables;
-read by `ensemble-predict`, `explain` and `export`, none of which needs the run's config again.
-Opens no model and no image.
+read by `ensemble-predict`, which never needs the run's config again. Opens no model and no image.
 """
 
 import hashlib
@@ -18,7 +17,7 @@ import kderm
 from kderm.atomic import write_json
 from kderm.config import Config, load_config
 from kderm.data.images import DECODER_VERSION, ImageSpec
-from kderm.ensemble.combine import How, member_weights
+from kderm.ensemble.combine import member_weights
 from kderm.errors import UserError
 from kderm.evaluation.operating_points import malignant_operating_point
 from kderm.evaluation.predictions import (
@@ -28,6 +27,7 @@ from kderm.evaluation.predictions import (
     write_predictions,
 )
 from kderm.labels import LabelSpace, label_space
+from kderm.models.averaging import How
 from kderm.run_dir import RunDir
 
 FORMAT = 1

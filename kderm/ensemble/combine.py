@@ -1,20 +1,15 @@
-"""Many answers to one: average over test-time views, then over members. Numpy only.
+"""Members' answers to one: their average, and how far they disagree. Numpy only.
 
-Reads the probabilities that `kderm.ensemble.predictor` collects and returns plain arrays. Each
-row is computed from itself alone, so an image's answer cannot depend on its neighbours.
+Reads the probabilities that `kderm.ensemble.predictor` collects, averaged over views already
+(`kderm.models.averaging`), and returns plain arrays. Each row is computed from itself alone, so an
+image's answer cannot depend on its neighbours.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, get_args
 
 import numpy as np
 
-from kderm.errors import unknown_name
-
-How = Literal["probability", "logit", "oof"]
-
-# Keeps the logarithm finite where float32 softmax has underflowed to zero.
-SMALLEST_PROBABILITY = 1e-7
+from kderm.models.averaging import How, check_how, geometric_mean
 
 
 def member_weights(scores: Sequence[Mapping[str, float]]) -> np.ndarray:
@@ -36,21 +31,6 @@ def member_weights(scores: Sequence[Mapping[str, float]]) -> np.ndarray:
     return excess / excess.sum()
 
 
-def average_views(probabilities: np.ndarray, how: How) -> np.ndarray:
-    """Each member's own answer, averaged over its views.
-
-    Args:
-        probabilities: float array (n, m, v, k), rows over k sum to 1.
-        how: "logit" takes the normalised geometric mean, the others the arithmetic mean.
-
-    Returns:
-        float64 array (n, m, k), rows sum to 1.
-    """
-    check_how(how)
-    probabilities = np.asarray(probabilities, dtype=np.float64)
-    return _geometric_mean(probabilities, axis=2) if how == "logit" else probabilities.mean(axis=2)
-
-
 def average_members(members: np.ndarray, how: How, weights: np.ndarray | None = None) -> np.ndarray:
     """The ensemble's answer from its members' answers.
 
@@ -70,7 +50,7 @@ def average_members(members: np.ndarray, how: How, weights: np.ndarray | None = 
         )
     members = np.asarray(members, dtype=np.float64)
     if how == "logit":
-        return _geometric_mean(members, axis=1)
+        return geometric_mean(members, axis=1)
     if how == "probability":
         return members.mean(axis=1)
     weights = np.asarray(weights, dtype=np.float64)
@@ -79,20 +59,6 @@ def average_members(members: np.ndarray, how: How, weights: np.ndarray | None = 
             f"Expected {members.shape[1]} weights, not negative, one above 0. Received: {weights}"
         )
     return np.einsum("nmk,m->nk", members, weights / weights.sum())
-
-
-def combine(probabilities: np.ndarray, how: How, weights: np.ndarray | None = None) -> np.ndarray:
-    """The ensemble's answer from every member's answer to every view.
-
-    Args:
-        probabilities: float array (n, m, v, k), rows over k sum to 1.
-        how: see `average_members`.
-        weights: float array (m,), for "oof" only.
-
-    Returns:
-        float64 array (n, k), rows sum to 1.
-    """
-    return average_members(average_views(probabilities, how), how, weights)
 
 
 def fold_sd(members: np.ndarray, classes: np.ndarray) -> np.ndarray:
@@ -130,15 +96,3 @@ def normalised_entropy(probabilities: np.ndarray) -> np.ndarray:
     safe = np.where(probabilities > 0, probabilities, 1.0)
     entropy = -(probabilities * np.log(safe)).sum(axis=1) / np.log(probabilities.shape[1])
     return np.clip(entropy, 0.0, 1.0)
-
-
-def check_how(how: str) -> None:
-    """Refuse an unknown way of combining, naming the nearest known one."""
-    if how not in get_args(How):
-        raise unknown_name("way of combining", how, get_args(How))
-
-
-def _geometric_mean(probabilities: np.ndarray, axis: int) -> np.ndarray:
-    logs = np.log(np.maximum(probabilities, SMALLEST_PROBABILITY)).mean(axis=axis)
-    powers = np.exp(logs - logs.max(axis=-1, keepdims=True))
-    return powers / powers.sum(axis=-1, keepdims=True)

@@ -16,13 +16,7 @@ import numpy as np
 import kderm
 from kderm.data.views import view_transforms
 from kderm.ensemble.bundle import Bundle
-from kderm.ensemble.combine import (
-    average_members,
-    average_views,
-    check_how,
-    fold_sd,
-    normalised_entropy,
-)
+from kderm.ensemble.combine import average_members, fold_sd, normalised_entropy
 from kderm.ensemble.inputs import Inputs
 from kderm.ensemble.parts import Parts
 from kderm.ensemble.read_ahead import Decoded, decoded_chunks
@@ -34,6 +28,7 @@ from kderm.ensemble.result import (
 )
 from kderm.ensemble.rounding import significant
 from kderm.errors import UserError
+from kderm.models.averaging import average_views, check_how
 from kderm.models.classifier import load_classifier
 from kderm.models.forward import Forward
 from kderm.runtime import device_name
@@ -141,7 +136,7 @@ class Ensemble:
             rows = slice(start, start + len(batch))
             for number, forward in enumerate(self._loaded()):
                 answers = forward(batch, self._transforms)  # (b, v, k)
-                members[rows, number] = average_views(answers[:, None], self.how)[:, 0]
+                members[rows, number] = average_views(answers, self.how)
             progress(rows.stop)
         return members
 

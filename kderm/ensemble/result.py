@@ -150,7 +150,10 @@ def write_result(
     table = result_table(bundle, inputs, answers)
     readable = (table["error"] == "").to_numpy()
     seen = count_seen(bundle, inputs, readable)
-    warnings = seen_warnings(seen, int(readable.sum()), bundle)
+    warnings = (
+        *seen_warnings(seen, int(readable.sum()), bundle),
+        *settings_warnings(bundle, views, combine),
+    )
     scored = readable & (inputs.table["label"] != "").to_numpy()
     path = directory / "predictions.csv"
     metrics = None
@@ -257,6 +260,20 @@ def seen_warnings(seen: int | None, images: int, bundle: Bundle) -> tuple[str, .
         f"{share} {images} image(s) have the id of an image of the run, on which {members - 1} of "
         f"{members} members were trained: what is said about them is memory, not a test. The "
         f"run's out-of-fold table is the honest word on them.",
+    )
+
+
+def settings_warnings(bundle: Bundle, views: str, combine: str) -> tuple[str, ...]:
+    """What a reader must know about answers of another kind than those that the run measured."""
+    own = bundle.facts.views, bundle.facts.combine
+    if (views, combine) == own:
+        return ()
+    of_run = "the run's out-of-fold report speaks of views {} and combine {}".format(*own)
+    if bundle.threshold is not None:
+        of_run += ", and its malignant threshold was fitted with them"
+    return (
+        f"these answers were made with views {views} and combine {combine}; {of_run}. How well it "
+        "holds here is not known.",
     )
 
 

@@ -13,7 +13,7 @@ from kderm.ensemble.bundle import write_bundle
 from kderm.labels import HAM10000
 from kderm.run_dir import RunDir
 
-SIZE = 16
+SIZE = 32
 
 
 def tiny_member(seed):
@@ -62,7 +62,7 @@ def write_run(path, seeds):
     run = RunDir(path)
     run.path.mkdir(parents=True)
     config = Config.model_validate(
-        {"image": {"size": SIZE, "stored_height": 20}, "folds": {"k": len(seeds)}}
+        {"image": {"size": SIZE, "stored_height": 40}, "folds": {"k": len(seeds)}}
     )
     run.config.write_text(config.to_yaml())
     for fold, seed in enumerate(seeds):

@@ -23,8 +23,8 @@ def test_the_bundle_holds_all_that_predicting_needs(run):
     run.config.unlink()
     bundle = read_bundle(run.path)
     assert bundle.labels == HAM10000
-    assert bundle.frame == (20, 20)
-    assert bundle.facts.image.size == 16
+    assert bundle.frame == (40, 40)
+    assert bundle.facts.image.size == 32
     assert (bundle.facts.views, bundle.facts.combine) == ("flips", "probability")
     assert [path.name for path in bundle.member_paths] == ["model.keras"] * 3
     # The folds' macro AUC are 0.6, 0.7, 0.8.

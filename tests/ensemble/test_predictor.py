@@ -9,11 +9,12 @@ import kderm.ensemble.predictor as predictor
 from kderm.data.images import read_image
 from kderm.data.views import view_transforms
 from kderm.ensemble.bundle import read_bundle, write_bundle
-from kderm.ensemble.combine import combine
+from kderm.ensemble.combine import average_members
 from kderm.ensemble.inputs import find_inputs
 from kderm.ensemble.predictor import ensemble_predict
 from kderm.errors import UserError
 from kderm.labels import HAM10000
+from kderm.models.averaging import average_views
 from kderm.models.forward import Forward
 
 NUMBERS = [*HAM10000.columns, "p_malignant", "fold_sd", "malignant_sd", "entropy"]
@@ -60,7 +61,7 @@ def test_the_table_holds_the_combined_answers_of_all_members_and_views(
     ]
     answers = np.stack(members, axis=1)  # (n, m, v, k)
     weights = np.array([1, 2, 3]) / 6 if how == "oof" else None
-    expected = combine(answers, how, weights)
+    expected = average_members(average_views(answers, how), how, weights)
     np.testing.assert_allclose(table[HAM10000.columns].to_numpy(), expected, atol=1e-6)
     assert expected.std(axis=0).max() > 0.05  # the pictures differ, so the test can fail
 
@@ -294,6 +295,23 @@ def test_a_bundle_without_its_out_of_fold_table_admits_that_it_does_not_know(run
     assert "unknown whether" in summary.warnings[0]
 
 
+@pytest.mark.parametrize("options", [{"views": "d4"}, {"combine": "logit"}])
+def test_other_views_or_combining_than_the_thresholds_own_are_told(
+    trained, images, tmp_path, options
+):
+    summary, _ = predict(trained, [images], tmp_path / "out", **options)
+    (warning,) = summary.warnings
+    assert f"views {options.get('views', 'flips')} and combine" in warning
+    assert "report speaks of views flips and combine probability" in warning
+    assert "malignant threshold was fitted with them" in warning
+    assert f"WARNING: {warning}" in str(summary)
+
+
+def test_the_bundles_own_views_and_combining_need_no_warning(trained, images, tmp_path):
+    summary, _ = predict(trained, [images], tmp_path / "out", views="flips", combine="probability")
+    assert summary.warnings == ()
+
+
 def test_a_place_that_cannot_be_written_is_told_before_any_work(trained, images, tmp_path, passes):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"Cannot write to .*file/out"):
@@ -341,13 +359,13 @@ def test_an_accelerator_gets_the_same_batch_shape_for_one_image_as_for_many(
 
 
 def test_a_member_that_does_not_fit_its_bundle_is_refused(run, images, tmp_path):
-    run.bundle.write_text(run.bundle.read_text().replace('"size": 16', '"size": 17'))
-    with pytest.raises(UserError, match=r"Expected an input of \(17, 17, 3\)"):
+    run.bundle.write_text(run.bundle.read_text().replace('"size": 32', '"size": 33'))
+    with pytest.raises(UserError, match=r"Expected an input of \(33, 33, 3\)"):
         predict(run, [images], tmp_path / "out")
 
 
 def test_memory_is_bound_by_the_bytes_of_a_chunk(trained, images, tmp_path, monkeypatch, passes):
-    monkeypatch.setattr(predictor, "MAX_CHUNK_BYTES", 2 * 20 * 20 * 3)
+    monkeypatch.setattr(predictor, "MAX_CHUNK_BYTES", 2 * 40 * 40 * 3)
     predict(trained, [images], tmp_path / "out", batch_size=9)
     assert max(passes) == 2
 

@@ -22,7 +22,6 @@ def prepare(config_path: str | None, run_name: str | None, overrides: Sequence[s
     from kderm.data.prepare import prepare as prepare_data
     from kderm.training.crossval import refuse_other_config
 
-    check_backend()
     with exclusive(run):
         refuse_other_config(config, run)
         describe(prepare_data(config, run))

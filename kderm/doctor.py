@@ -37,6 +37,9 @@ def examine() -> list[list[str]]:
     free = shutil.disk_usage(place).free / 2**30
     writable = "writable" if os.access(place, os.W_OK) else "NOT writable"
     rows.append(["runs", f"{runs}/, {writable}, {free:.0f} GiB free"])
+    stores = [path for path in runs.glob("_stores/*/*") if path.is_file()]
+    size = sum(path.stat().st_size for path in stores) / 2**30
+    rows.append(["image stores", f"{size:.1f} GiB in {runs}/_stores (rebuilt when deleted)"])
     return rows
 
 

@@ -32,13 +32,15 @@ class Inputs:
     Attributes:
         table: one row an image, columns `COLUMNS`, all strings, "" where unknown. `image_id` is
             unique; `problem` says why there is no file to read; `label` is a code.
+        sources: what was asked for, as absolute paths and patterns.
         skipped: files that are no images and were passed over.
         repeated: further mentions of files that are in the table already.
     """
 
     table: pd.DataFrame
-    skipped: int = 0
-    repeated: int = 0
+    sources: tuple[str, ...]
+    skipped: int
+    repeated: int
 
     def __len__(self) -> int:
         return len(self.table)
@@ -81,7 +83,8 @@ def find_inputs(sources: Sequence[str], labels: LabelSpace) -> Inputs:
         )
     rows = _trust_class_folders(rows, from_tables)
     unique = _each_file_once(rows)
-    return Inputs(_table(unique), skipped, len(rows) - len(unique))
+    asked = tuple(os.path.abspath(os.path.expanduser(source)) for source in sources)
+    return Inputs(_table(unique), asked, skipped, len(rows) - len(unique))
 
 
 def _expand(source: str) -> list[Path]:

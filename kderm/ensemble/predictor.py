@@ -19,13 +19,9 @@ from kderm.ensemble.bundle import Bundle
 from kderm.ensemble.combine import average_members, fold_sd, normalised_entropy
 from kderm.ensemble.inputs import Inputs
 from kderm.ensemble.parts import Parts
+from kderm.ensemble.place import check_directory, held, refuse_other_sources, told_clearly
 from kderm.ensemble.read_ahead import Decoded, decoded_chunks
-from kderm.ensemble.result import (
-    Summary,
-    check_directory,
-    told_clearly,
-    write_result,
-)
+from kderm.ensemble.result import Summary, write_result
 from kderm.ensemble.rounding import significant
 from kderm.errors import UserError
 from kderm.models.averaging import average_views, check_how
@@ -53,7 +49,8 @@ def ensemble_predict(
     """Predict all `inputs` with all members and write predictions.csv into `directory`.
 
     The same call after an interruption continues after the last finished chunk. After a finished
-    one it predicts anew and replaces the result.
+    one it predicts anew and replaces the result; in the run's own folder of predictions, where
+    names come from the sources, only a result of the same sources is replaced.
 
     Args:
         bundle: the ensemble.
@@ -66,8 +63,9 @@ def ensemble_predict(
         chunk: images that are decoded, predicted and kept together, fewer if frames are large.
 
     Raises:
-        UserError: unknown views or way of combining, a directory that cannot be written, a member
-            that does not fit the bundle.
+        UserError: unknown views or way of combining, a directory that cannot be written, that
+            another call is writing to or that holds the result of other sources, a member that does
+            not fit the bundle.
     """
     directory = Path(directory)
     views = views or bundle.facts.views
@@ -83,14 +81,16 @@ def ensemble_predict(
         # shape, so there one image alone is padded to the shape that a folder has.
         batch_size = min(batch_size, len(inputs))
     ensemble = Ensemble(bundle, transforms, how, batch_size)
-    with told_clearly(directory):
-        parts = Parts(directory, _digest(bundle, views, how, chunk, inputs))
-    resumed = _predict_missing(ensemble, inputs, parts, chunk, directory, progress or _silent)
-    answers = _collect(parts, -(-len(inputs) // chunk))
-    summary = write_result(
-        bundle, inputs, answers, directory, views=views, combine=how, resumed=resumed
-    )
-    parts.remove()
+    with held(directory):
+        refuse_other_sources(directory, bundle, inputs)
+        with told_clearly(directory):
+            parts = Parts(directory, _digest(bundle, views, how, chunk, inputs))
+        resumed = _predict_missing(ensemble, inputs, parts, chunk, directory, progress or _silent)
+        answers = _collect(parts, -(-len(inputs) // chunk))
+        summary = write_result(
+            bundle, inputs, answers, directory, views=views, combine=how, resumed=resumed
+        )
+        parts.remove()
     return summary
 
 

@@ -3,9 +3,7 @@
 The last step of `ensemble-predict`. Sees arrays and tables only, no image and no model.
 """
 
-import contextlib
 import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,13 +15,11 @@ from kderm.atomic import write_csv
 from kderm.data.folds import group_ids
 from kderm.ensemble.bundle import Bundle
 from kderm.ensemble.inputs import Inputs
+from kderm.ensemble.place import FIGURES, PREDICTIONS, record_sources, told_clearly
 from kderm.ensemble.rounding import DIGITS, significant
-from kderm.errors import UserError
 from kderm.evaluation.operating_points import malignant_score
 from kderm.evaluation.predictions import make_predictions
 from kderm.evaluation.report import write_report
-
-FIGURES = "figures"
 
 
 @dataclass(frozen=True)
@@ -92,39 +88,6 @@ class Summary:
         return "\n".join(lines)
 
 
-def check_directory(directory: Path, inputs: Inputs) -> None:
-    """Refuse a result folder that would overwrite a run's own report or hold input images.
-
-    Raises:
-        UserError: it is a run's folder, or its figures/ would overwrite or become input images.
-    """
-    if (directory / "ensemble.json").exists():
-        raise UserError(
-            f"Results would overwrite the report of the run in {directory}. Choose another folder "
-            f"with --out, for example {directory / 'predictions' / 'new'}."
-        )
-    figures = (directory / FIGURES).resolve()
-    inside = [path for path in inputs.table["path"] if Path(path).resolve().parent == figures]
-    if inside:
-        raise UserError(
-            f"The results go to {directory}, and {len(inside)} input image(s) lie in its folder "
-            f"{FIGURES}/, where the report draws: {inside[0]}. Choose another folder with --out."
-        )
-
-
-@contextlib.contextmanager
-def told_clearly(directory: Path) -> Iterator[None]:
-    """Turn a failure to write into a `UserError` that names the folder and the reason."""
-    try:
-        yield
-    except OSError as error:
-        raise UserError(
-            f"Cannot write to {directory}: {error.strerror or error} ({error.filename or ''}). "
-            "Choose another folder with --out, or make room and repeat the command: finished parts "
-            "are kept."
-        ) from error
-
-
 def write_result(
     bundle: Bundle,
     inputs: Inputs,
@@ -155,12 +118,13 @@ def write_result(
         *settings_warnings(bundle, views, combine),
     )
     scored = readable & (inputs.table["label"] != "").to_numpy()
-    path = directory / "predictions.csv"
+    path = directory / PREDICTIONS
     metrics = None
     with told_clearly(directory):
         # An earlier result's report would speak of other images than the new table.
         if path.exists():
             _remove_report(directory)
+        record_sources(directory, inputs)
         write_csv(path, as_text(table))
         if scored.any():
             facts = _facts(bundle, inputs, table, scored, views, combine, seen)

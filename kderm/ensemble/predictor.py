@@ -2,7 +2,8 @@
 
 files -> frames (in threads, a chunk ahead) -> every member on every view -> one answer an image.
 Memory stays flat in the number of images, finished chunks survive an interruption, and an image's
-answer depends on nothing but its file, the bundle, the views and the way of combining.
+answer depends on nothing but its file, the bundle, the views and the way of combining; the batch's
+shape is felt in the rounding alone.
 """
 
 import hashlib
@@ -58,7 +59,7 @@ def ensemble_predict(
         directory: where results go; made if absent.
         views: test-time views; None for the bundle's.
         combine: "probability", "logit" or "oof"; None for the bundle's.
-        batch_size: images a forward pass; changes speed and memory only.
+        batch_size: images a forward pass; changes speed, memory and the rounding.
         progress: called with (images done, images).
         chunk: images that are decoded, predicted and kept together, fewer if frames are large.
 
@@ -77,8 +78,8 @@ def ensemble_predict(
     if batch_size < 1:
         raise UserError(f"A batch needs at least 1 image. Received: a batch size of {batch_size}.")
     if device_name().startswith("cpu"):
-        # A few images need no full batch there. Accelerators choose their arithmetic by the batch's
-        # shape, so there one image alone is padded to the shape that a folder has.
+        # Padding a few images to a full batch costs time there. Accelerators round more coarsely
+        # and by the batch's shape, so one image alone is padded to the shape that a folder has.
         batch_size = min(batch_size, len(inputs))
     ensemble = Ensemble(bundle, transforms, how, batch_size)
     with held(directory):

@@ -128,6 +128,7 @@ def write_result(
         write_csv(path, as_text(table))
         if scored.any():
             facts = _facts(bundle, inputs, table, scored, views, combine, seen)
+            facts["warnings"] = warnings
             metrics = _report(bundle, inputs, table, scored, directory, facts, seen)
     flagged = None
     if bundle.threshold is not None:

@@ -43,6 +43,7 @@ FIGURES = {
 }
 MONITORS = ("macro_auc", "balanced_accuracy", "macro_f1")
 SYNTHETIC = "synthetic data"
+WARNINGS = "warnings"
 UNDEFINED = "–"
 
 
@@ -66,7 +67,8 @@ def write_report(
         title: heading of the report.
         histories: fold to history table, for the training curves; None or empty without.
         facts: printed as a small table (config, preset, views, device, seconds, versions, ...);
-            the entry "synthetic data", if there and true, becomes a warning at the top.
+            the entry "synthetic data", if there and true, becomes a warning at the top, and so
+            does each sentence of the list "warnings".
         checkpoint: how each fold's checkpoint was chosen: "best", "last", "stopped" (the last one
             before early stopping on the held-out fold), or None if unknown.
         monitor: the metric that chose the checkpoint; also the one drawn by epoch.
@@ -156,6 +158,7 @@ def _warnings(predictions: Predictions, found: dict, facts: dict[str, object]) -
             "**Synthetic data.** These images were drawn by a program. The numbers show that the "
             "software works; they say nothing about skin lesions."
         )
+    said += [f"**Warning:** {sentence}" for sentence in facts.get(WARNINGS, ())]
     if found["groups_in_several_folds"]:
         said.append(
             f"**Leak.** {found['groups_in_several_folds']} group(s) have images in more than one "
@@ -327,7 +330,8 @@ def _training(drawn: set[str]) -> str:
 
 
 def _facts(facts: dict[str, object]) -> str:
-    rows = [[name, _fact(value)] for name, value in facts.items() if value is not None]
+    facts = {name: value for name, value in facts.items() if name != WARNINGS and value is not None}
+    rows = [[name, _fact(value)] for name, value in facts.items()]
     return "## Facts\n\n" + _table(["fact", "value"], rows) if rows else ""
 
 

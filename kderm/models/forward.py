@@ -1,7 +1,8 @@
 """Forward passes of one member over stored frames, the same in training's checks and prediction.
 
-frames -> Warp(view) -> classifier -> softmax, in fixed batch shapes, so that an image's answer does
-not depend on its neighbours and compiled backends compile once.
+frames -> Warp(view) -> classifier -> softmax. One `Forward` passes batches of one shape, the last
+padded, so that compiled backends compile once; only a full device memory halves it. In a batch of
+another shape an image's answer is the same up to the rounding of the device's arithmetic.
 """
 
 from collections.abc import Callable

@@ -9,8 +9,11 @@ from PIL import Image
 
 from kderm.atomic import write_csv, write_json
 from kderm.config import Config
-from kderm.ensemble.bundle import write_bundle
+from kderm.ensemble.bundle import read_bundle, write_bundle
+from kderm.ensemble.inputs import find_inputs
+from kderm.ensemble.predictor import ensemble_predict
 from kderm.labels import HAM10000
+from kderm.models.forward import Forward
 from kderm.run_dir import RunDir
 
 SIZE = 32
@@ -112,3 +115,46 @@ def save_picture(path, seed):
 def picture():
     """save_picture(path, seed): writes a small picture."""
     return save_picture
+
+
+@pytest.fixture
+def predict():
+    """predict(run, sources, directory, **options): the summary, and the table by image id."""
+
+    def predicted(run, sources, directory, **options):
+        bundle = read_bundle(run.path)
+        inputs = find_inputs([str(source) for source in sources], bundle.labels)
+        summary = ensemble_predict(bundle, inputs, directory, **{"batch_size": 4} | options)
+        table = pd.read_csv(summary.predictions, keep_default_na=False).set_index("image_id")
+        return summary, table
+
+    return predicted
+
+
+@pytest.fixture
+def interrupt_after(predict):
+    """interrupt_after(run, images, out, count): stop then, the last chunk of 2 not kept yet."""
+
+    def interrupted(run, images, out, count):
+        def interrupt(done, total):
+            if done >= count:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            predict(run, [images], out, chunk=2, progress=interrupt)
+
+    return interrupted
+
+
+@pytest.fixture
+def passes(monkeypatch):
+    """The number of images of every forward pass of every member."""
+    seen = []
+    call = Forward.__call__
+
+    def counted(self, images, transforms, progress=None):
+        seen.append(len(images))
+        return call(self, images, transforms, progress)
+
+    monkeypatch.setattr(Forward, "__call__", counted)
+    return seen

@@ -4,10 +4,11 @@ import contextlib
 import json
 import os
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from kderm import console, run_dir
+from kderm.atomic import locked
 from kderm.config import Config, load_config
 from kderm.errors import UserError
 from kderm.run_dir import RunDir, open_run, runs_root
@@ -165,21 +166,13 @@ def command_line(
     return f"{console.program()} {shlex.join([*words, *overrides])}"
 
 
-@contextlib.contextmanager
-def exclusive(run: RunDir) -> Iterator[None]:
-    """Hold the run's lock: two commands writing one run at a time would mix their files."""
-    import fcntl
-
-    run.path.mkdir(parents=True, exist_ok=True)
-    with open(run.path / ".lock", "w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(
-                f"Another command is writing the run {run.name!r}. Wait for it, or choose another "
-                "name with --run NAME."
-            ) from None
-        yield
+def exclusive(run: RunDir) -> contextlib.AbstractContextManager:
+    """Hold the run's lock."""
+    return locked(
+        run.path,
+        f"Another command is writing the run {run.name!r}. Wait for it, or choose another name "
+        "with --run NAME.",
+    )
 
 
 def announce(config: Config, run: RunDir) -> None:

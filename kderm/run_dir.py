@@ -13,7 +13,7 @@ runs/
     fold_<k>/                   state.npz, chosen.npz (while training), then:
       model.keras history.csv oof.csv done.json
     oof.csv ensemble.json metrics.json report.md figures/
-    predictions/<name>/         ensemble-predict's default output
+    predictions/<name>/         ensemble-predict: predictions.csv, sources.json, the report
 ```
 """
 

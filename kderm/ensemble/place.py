@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from kderm.atomic import write_json
+from kderm.atomic import locked, write_json
 from kderm.ensemble.bundle import Bundle
 from kderm.ensemble.inputs import Inputs
 from kderm.errors import UserError
@@ -27,19 +27,13 @@ def held(directory: Path) -> Iterator[None]:
     Raises:
         UserError: another call holds it, or it cannot be written to.
     """
-    import fcntl
-
+    refusal = (
+        f"Another ensemble-predict is writing to {directory}. Wait for it, or choose another "
+        "folder with --out."
+    )
     with contextlib.ExitStack() as stack:
         with told_clearly(directory):
-            directory.mkdir(parents=True, exist_ok=True)
-            handle = stack.enter_context(open(directory / ".lock", "w"))
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise UserError(
-                    f"Another ensemble-predict is writing to {directory}. Wait for it, or choose "
-                    "another folder with --out."
-                ) from None
+            stack.enter_context(locked(directory, refusal))
         yield
 
 

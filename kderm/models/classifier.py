@@ -97,11 +97,6 @@ def set_backbone_trainable(classifier: keras.Model, trainable: bool) -> None:
         layer.trainable = True if layer.name in HEAD else trainable
 
 
-def feature_map(classifier: keras.Model) -> Any:
-    """The symbolic last feature map (n, h, w, c), the input of the pooling; for activation maps."""
-    return classifier.get_layer("pool").input
-
-
 def load_classifier(path: str | os.PathLike) -> keras.Model:
     """A saved member in float32, whatever the precision it was trained in, on any backend.
 

@@ -58,11 +58,6 @@ class Preset:
     source: str = ""
     checksum: str = ""
 
-    @property
-    def has_weights(self) -> bool:
-        """Whether `weights="preset"` means something for this row."""
-        return bool(self.source) or self.provider == "file"
-
 
 def find_preset(name: str) -> Preset:
     """The row called `name` (PROVIDER/NAME), or a row for `file/PATH.keras`.

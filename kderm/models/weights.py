@@ -6,6 +6,7 @@ another is found there with no change of config. Never falls back to random weig
 """
 
 import hashlib
+import importlib.util
 import os
 import shutil
 import socket
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kderm.atomic import write_json
-from kderm.errors import UserError
+from kderm.errors import UserError, missing_extra
 from kderm.models.keras_archive import read_config
 from kderm.models.presets import PRESETS, Preset, find_preset, require_size
 
@@ -100,7 +101,7 @@ def check_preset(preset: str, size: int, weights: str) -> None:
         weights: "preset", "none", or the path of a preset folder or weights file.
 
     Raises:
-        UserError: unknown preset, size too small, or weights that cannot be had.
+        UserError: unknown preset, size too small, weights that cannot be had, or no keras-hub.
     """
     row = find_preset(preset)
     require_size(size)
@@ -113,10 +114,10 @@ def check_preset(preset: str, size: int, weights: str) -> None:
             _require_network(_host(row))
         except OSError as error:
             raise _no_download(row, error) from None
-        return
-    path = resolve_weights(row, weights)
-    if path is not None:
+    elif path := resolve_weights(row, weights):
         _require_weights_file(path, row)
+    if row.provider == "keras_hub" and importlib.util.find_spec("keras_hub") is None:
+        raise missing_extra("keras-hub", "hub", "A preset keras_hub/...")
 
 
 def find_local(preset: Preset) -> Path | None:

@@ -14,19 +14,7 @@ from kderm.models.weights import check_preset
 TINY = "keras_cv/efficientnetv2_tiny"
 ON_KAGGLE = "keras_cv/efficientnetv2_b0_imagenet"
 ON_A_BUCKET = "keras_applications/efficientnetb0"
-
-
-@pytest.fixture(autouse=True)
-def empty_machine(tmp_path, monkeypatch):
-    """No weights in any cache of this machine, and no network."""
-    monkeypatch.setenv("KDERM_WEIGHTS", str(tmp_path / "weights"))
-    monkeypatch.setenv("KAGGLEHUB_CACHE", str(tmp_path / "kagglehub"))
-    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
-
-    def refuse(*args, **kwargs):
-        raise OSError("Network is unreachable")
-
-    monkeypatch.setattr(socket, "create_connection", refuse)
+pytestmark = pytest.mark.usefixtures("empty_machine", "no_network")
 
 
 @pytest.fixture
@@ -61,6 +49,17 @@ def test_a_mistake_is_refused_as_a_build_refuses_it(preset, size, weights, messa
 
     with pytest.raises(UserError) as built:
         build_classifier(preset, size, 3, weights=weights)
+    assert str(checked.value) == str(built.value)
+
+
+def test_a_library_that_is_not_installed_is_named_as_a_build_names_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "keras_hub", None)
+    with pytest.raises(UserError, match=r"pip install 'kderm\[hub\]'") as checked:
+        check_preset("keras_hub/resnet_18_imagenet", 64, "none")
+    from kderm.models.classifier import build_classifier
+
+    with pytest.raises(UserError) as built:
+        build_classifier("keras_hub/resnet_18_imagenet", 64, 3, weights="none")
     assert str(checked.value) == str(built.value)
 
 

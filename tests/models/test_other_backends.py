@@ -1,0 +1,55 @@
+"""Members and losses under the backends other than that of this process."""
+
+import runpy
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from kderm.models.classifier import build_classifier
+from kderm.models.fused import use_fused_layers
+
+SCRIPT = Path(__file__).with_name("on_a_backend.py")
+OTHERS = sorted({"torch", "jax", "tensorflow"} - {keras.backend.backend()})
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory, draw_weights):
+    """Images, a member saved with fast layers where there are any, and its logits here."""
+    folder = tmp_path_factory.mktemp("saved")
+    images = np.random.default_rng(0).uniform(0, 255, (2, 32, 32, 3)).astype("float32")
+    np.save(folder / "images.npy", images)
+    member = build_classifier("keras_cv/efficientnetv2_tiny", 32, 4, pooling="gem", weights="none")
+    use_fused_layers(draw_weights(member))
+    member.save(folder / "member.keras")
+    logits = keras.ops.convert_to_numpy(member(images, training=False))
+    return folder / "images.npy", folder / "member.keras", logits
+
+
+@pytest.fixture(scope="module", params=OTHERS)
+def report(request, saved, ask):
+    pytest.importorskip(request.param)
+    images, member, _ = saved
+    return request.param, ask(request.param, images, member)
+
+
+def test_a_saved_member_gives_the_same_logits_under_each_backend(report, saved):
+    backend, answers = report
+    assert answers["backend"] == backend
+    assert np.array(answers["logits"]) == pytest.approx(saved[2], abs=1e-4)
+    assert not answers["keras_cv"]
+
+
+def test_fast_layers_are_swapped_in_on_torch_alone(report):
+    backend, answers = report
+    assert (answers["fast"] > 0) == (backend == "torch")
+
+
+def test_values_and_gradients_of_the_losses_are_those_of_this_backend(report):
+    _, answers = report
+    ours = runpy.run_path(str(SCRIPT))["losses"]()
+    for case, expected in zip(answers["losses"], ours, strict=True):
+        assert case.keys() == expected.keys()
+        for name, value in expected.items():
+            np.testing.assert_allclose(case[name], value, rtol=1e-4, atol=1e-6, err_msg=name)

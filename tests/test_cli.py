@@ -71,7 +71,9 @@ def test_the_printed_next_command_works_and_reports_on_unseen_images(finished):
     assert len(table) == 105
     assert table["error"].isna().all()
     assert (written[0].parent / "report.md").exists()
-    assert "warning" not in done.stdout.lower()
+    warnings = [line for line in done.stdout.splitlines() if line.startswith("WARNING")]
+    assert len(warnings) == 1
+    assert "SYNTHETIC" in warnings[0]
     assert "NOT A TEST" not in (written[0].parent / "report.md").read_text()
 
 

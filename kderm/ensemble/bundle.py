@@ -93,6 +93,7 @@ class BundleFacts(_Closed):
     format: Literal[1]
     kderm: str = Field(description="Version that wrote the bundle.")
     run: str
+    synthetic: bool = Field(description="Whether it learnt from images drawn by a program.")
     labels: LabelFacts
     image: ImageFacts
     views: str = Field(description="Test-time views of the out-of-fold table, and the default.")
@@ -222,6 +223,7 @@ def write_bundle(run: RunDir) -> Bundle:
             "format": FORMAT,
             "kderm": kderm.__version__,
             "run": run.path.absolute().name,
+            "synthetic": config.data.dataset == "demo",
             "labels": oof.labels.to_dict(),
             "image": {
                 "size": config.image.size,

@@ -114,6 +114,7 @@ def write_result(
     readable = (table["error"] == "").to_numpy()
     seen = count_seen(bundle, inputs, readable)
     warnings = (
+        *synthetic_warnings(bundle),
         *seen_warnings(seen, int(readable.sum()), bundle),
         *settings_warnings(bundle, views, combine),
     )
@@ -207,6 +208,16 @@ def count_seen(bundle: Bundle, inputs: Inputs, readable: np.ndarray) -> int | No
     return sum(
         image_id in trained_on or Path(path).stem in trained_on
         for image_id, path in zip(rows["image_id"], rows["path"], strict=True)
+    )
+
+
+def synthetic_warnings(bundle: Bundle) -> tuple[str, ...]:
+    """What to say of an ensemble that never saw a photograph."""
+    if not bundle.facts.synthetic:
+        return ()
+    return (
+        "SYNTHETIC: the ensemble learnt from images drawn by a program; its answers say nothing "
+        "medical.",
     )
 
 

@@ -65,7 +65,11 @@ def write_run(path, seeds):
     run = RunDir(path)
     run.path.mkdir(parents=True)
     config = Config.model_validate(
-        {"image": {"size": SIZE, "stored_height": 40}, "folds": {"k": len(seeds)}}
+        {
+            "data": {"dataset": "ham10000"},
+            "image": {"size": SIZE, "stored_height": 40},
+            "folds": {"k": len(seeds)},
+        }
     )
     run.config.write_text(config.to_yaml())
     for fold, seed in enumerate(seeds):

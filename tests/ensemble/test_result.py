@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -85,3 +87,10 @@ def test_every_warning_stands_once_at_the_top_of_the_report(predict, run, images
 def test_the_bundles_own_views_and_combining_need_no_warning(predict, trained, images, tmp_path):
     summary, _ = predict(trained, [images], tmp_path / "out", views="flips", combine="probability")
     assert summary.warnings == ()
+
+
+def test_an_ensemble_of_drawn_images_says_so(predict, run, images, tmp_path):
+    facts = json.loads(run.bundle.read_text())
+    run.bundle.write_text(json.dumps({**facts, "synthetic": True}))
+    summary, _ = predict(run, [images], tmp_path / "out")
+    assert "SYNTHETIC" in summary.warnings[0]

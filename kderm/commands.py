@@ -272,7 +272,8 @@ def run_facts(run: RunDir, config: Config) -> dict[str, object]:
         "weights": config.model.weights,
         "parameters": f"{done[0]['parameters']:,}",
         "input": f"{config.image.size} px, cut from {config.image.stored_shape} (h, w)",
-        "loss": f"{config.loss.name}, class weights {config.loss.class_weights}",
+        "loss": config.loss.name,
+        "balancing": balancing(config),
         "epochs": f"{config.train.epochs} ({config.train.frozen_epochs} with a frozen backbone)",
         "views": config.predict.views,
         "device": over_folds("device"),
@@ -282,6 +283,15 @@ def run_facts(run: RunDir, config: Config) -> dict[str, object]:
         "versions": f"kderm {environment['kderm']}, keras {environment['keras']}",
         "config digest": config.digest[:12],
     }
+
+
+def balancing(config: Config) -> str:
+    """How rare classes were made to count, in a few words."""
+    balance = config.balance
+    if not balance.by:
+        return "none"
+    strength = {"repeat": ", ".join(f"{code} x{times}" for code, times in balance.repeat.items())}
+    return " and ".join(f"{by} ({strength.get(by, balance.scheme)})" for by in balance.by)
 
 
 def read_json(path: Path) -> dict:

@@ -92,8 +92,8 @@ def new_task(config: Config, data: Prepared, place: FoldDir, fold: int, precisio
         class_weights=class_weights(
             images.train_labels,
             len(data.labels),
-            config.loss.class_weights,
-            effective_beta=config.loss.effective_beta,
+            config.balance.scheme if config.balance.by else "none",
+            effective_beta=config.balance.effective_beta,
         ),
         loss=build_loss(
             config.loss.name, gamma=config.loss.gamma, label_smoothing=config.loss.label_smoothing

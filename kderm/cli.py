@@ -12,6 +12,7 @@ from kderm.errors import UserError
 
 CONFIG = click.option("--config", "-c", type=click.Path(), help="YAML config; default: the demo.")
 RUN = click.option("--run", "-r", "run_name", help="Name of the run; default: the config's name.")
+OUT = click.option("--out", "-o", type=click.Path(), help="Folder of the results.")
 OVERRIDES = click.argument("overrides", nargs=-1, metavar="[SECTION.KEY=VALUE]...")
 
 
@@ -56,28 +57,83 @@ def main() -> None:
 @main.command()
 @CONFIG
 @RUN
+@click.option("--download", metavar="NAME", help="Fetch the official files of NAME first.")
+@click.option("--into", type=click.Path(), help="Folder for --download; default: data/NAME.")
 @OVERRIDES
 @plainly
-def prepare(config: str | None, run_name: str | None, overrides: tuple[str, ...]) -> None:
-    """Check a data set, decode its images once, make its folds; say what is there."""
-    from kderm import commands
+def prepare(
+    config: str | None,
+    run_name: str | None,
+    download: str | None,
+    into: str | None,
+    overrides: tuple[str, ...],
+) -> None:
+    """Check a data set, decode its images once, make its folds; say what is there.
 
-    commands.prepare(config, run_name, overrides)
+    With --download, fetch an official data set: checked, resumed, unpacked.
+    """
+    from kderm.commands import data
+
+    if download or into:
+        data.download(download, into, config, run_name, overrides)
+    else:
+        data.prepare(config, run_name, overrides)
+
+
+@main.command()
+@CONFIG
+@OUT
+@OVERRIDES
+@plainly
+def audit(config: str | None, out: str | None, overrides: tuple[str, ...]) -> None:
+    """Find the same picture twice: by id, by file and by look, within and across data sets."""
+    from kderm.commands import data
+
+    data.audit(config, out, overrides)
+
+
+@main.command()
+@CONFIG
+@OUT
+@OVERRIDES
+@plainly
+def inspect(config: str | None, out: str | None, overrides: tuple[str, ...]) -> None:
+    """Write pages that show a data set: classes, examples, age, sex, site, quality, leakage."""
+    from kderm.commands import data
+
+    data.inspect(config, out, overrides)
 
 
 @main.command()
 @CONFIG
 @RUN
 @click.option("--folds", "-k", type=int, help="Number of folds.")
+@click.option(
+    "--unlabelled", metavar="DIR", help="Then train a student on pseudo-labels of these images."
+)
+@click.option(
+    "--threshold",
+    type=click.FloatRange(0, 1),
+    default=0.95,
+    show_default=True,
+    help="Least probability of a pseudo-label.",
+)
 @OVERRIDES
 @plainly
 def cv(
-    config: str | None, run_name: str | None, folds: int | None, overrides: tuple[str, ...]
+    config: str | None,
+    run_name: str | None,
+    folds: int | None,
+    unlabelled: str | None,
+    threshold: float,
+    overrides: tuple[str, ...],
 ) -> None:
     """Train all folds, join their predictions, report. The same command resumes."""
-    from kderm import commands
+    from kderm.commands import training
 
-    commands.cross_validate(config, run_name, folds, overrides)
+    training.cross_validate(config, run_name, folds, overrides)
+    if unlabelled:
+        training.train_student(config, run_name, folds, overrides, unlabelled, threshold)
 
 
 @main.command()
@@ -88,25 +144,45 @@ def cv(
 @plainly
 def train(config: str | None, run_name: str | None, fold: int, overrides: tuple[str, ...]) -> None:
     """Train one fold, with the same result as in a full run. The same command resumes."""
-    from kderm import commands
+    from kderm.commands import training
 
-    commands.train(config, run_name, fold, overrides)
+    training.train(config, run_name, fold, overrides)
 
 
 @main.command()
 @click.argument("run_name", required=False)
+@click.option(
+    "--external", multiple=True, metavar="PATH", help="Score these labelled images instead."
+)
+@click.option(
+    "--overlap",
+    type=click.Choice(["remove", "keep"]),
+    default="remove",
+    show_default=True,
+    help="External images that the members trained on.",
+)
+@OUT
 @plainly
-def evaluate(run_name: str | None) -> None:
-    """Join a run's folds and rebuild its ensemble and report from the saved tables."""
-    from kderm import commands
+def evaluate(
+    run_name: str | None, external: tuple[str, ...], overlap: str, out: str | None
+) -> None:
+    """Join a run's folds and rebuild its ensemble and report from the saved tables.
 
-    commands.evaluate(run_name)
+    With --external (folders of class folders, CSVs): audit the overlap with the run's own images,
+    predict the rest, and report.
+    """
+    from kderm.commands import results
+
+    if external:
+        results.evaluate_external(run_name, external, out, overlap)
+    else:
+        results.evaluate(run_name)
 
 
 @main.command("ensemble-predict")
 @click.argument("images", nargs=-1, required=True)
 @RUN
-@click.option("--out", "-o", type=click.Path(), help="Folder of the results.")
+@OUT
 @click.option("--views", help="none, flips, d4, multi_scale or multi_crop; default: the run's.")
 @click.option("--combine", help="probability, logit or oof; default: the run's.")
 @click.option("--batch-size", type=int, default=32, show_default=True)
@@ -123,9 +199,9 @@ def ensemble_predict(
 
     Writes predictions.csv, and a report where labels are known.
     """
-    from kderm import commands
+    from kderm.commands import prediction
 
-    commands.ensemble_predict(images, run_name, out, views, combine, batch_size)
+    prediction.ensemble_predict(images, run_name, out, views, combine, batch_size)
 
 
 @main.group()
@@ -138,9 +214,9 @@ def weights() -> None:
 @plainly
 def weights_list(part: str | None) -> None:
     """List the presets (those whose name contains PART), and where their weights are."""
-    from kderm import commands
+    from kderm.commands import machine
 
-    commands.weights_list(part or "")
+    machine.weights_list(part or "")
 
 
 @weights.command("fetch")
@@ -149,15 +225,15 @@ def weights_list(part: str | None) -> None:
 @plainly
 def weights_fetch(preset: str, into: str | None) -> None:
     """Download the weights of PRESET into a folder that can be copied elsewhere."""
-    from kderm import commands
+    from kderm.commands import machine
 
-    commands.weights_fetch(preset, into)
+    machine.weights_fetch(preset, into)
 
 
 @main.command()
 @plainly
 def doctor() -> None:
     """Say what works on this machine: backends, device, precision, extras, weights."""
-    from kderm import commands
+    from kderm.commands import machine
 
-    commands.doctor()
+    machine.doctor()

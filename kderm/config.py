@@ -85,9 +85,9 @@ class ImageConfig(_Section):
     stored_aspect: float = Field(
         1.0, ge=0.5, le=2.0, description="Stored width / height; images are cropped to it."
     )
-    preprocess: tuple[
-        Literal["border_crop", "hair_removal", "shades_of_gray", "clahe"], ...
-    ] = Field((), description="Steps in order, when an image is decoded; see `data.preprocess`.")
+    preprocess: tuple[Literal["border_crop", "hair_removal", "shades_of_gray", "clahe"], ...] = (
+        Field((), description="Steps in order, when an image is decoded; see `data.preprocess`.")
+    )
 
     @property
     def stored_shape(self) -> tuple[int, int]:

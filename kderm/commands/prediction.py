@@ -1,0 +1,46 @@
+"""`ensemble-predict`: a bundle and any images."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from kderm import console
+from kderm.commands.pieces import default_name
+from kderm.run_dir import open_run
+from kderm.runtime import check_backend
+
+
+def ensemble_predict(
+    sources: Sequence[str],
+    run_name: str | None,
+    out: str | None,
+    views: str | None,
+    combine: str | None,
+    batch_size: int,
+) -> None:
+    """`ensemble-predict`: predictions.csv, and a report where labels are known."""
+    check_backend()
+    from kderm.ensemble.bundle import read_bundle
+    from kderm.ensemble.inputs import find_inputs
+    from kderm.ensemble.predictor import ensemble_predict as predict
+
+    bundle = read_bundle(bundle_path(run_name))
+    inputs = find_inputs(sources, bundle.labels)
+    directory = Path(out) if out else bundle.directory / "predictions" / default_name(sources)
+    with console.progress("predicting") as report:
+        summary = predict(
+            bundle,
+            inputs,
+            directory,
+            views=views,
+            combine=combine,
+            batch_size=batch_size,
+            progress=report,
+        )
+    console.say(str(summary))
+
+
+def bundle_path(run_name: str | None) -> Path:
+    """The bundle asked for: a run's name, a folder, or an ensemble.json anywhere."""
+    if run_name is not None and Path(run_name).is_file():
+        return Path(run_name)
+    return open_run(run_name).path

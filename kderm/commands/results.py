@@ -1,0 +1,125 @@
+"""`evaluate`: reports, from saved tables or on images from elsewhere."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from kderm import console
+from kderm.commands.pieces import SYNTHETIC, exclusive, is_demo
+from kderm.config import Config, load_config
+from kderm.errors import UserError
+from kderm.run_dir import RunDir, open_run
+from kderm.runtime import check_backend
+
+
+def evaluate(run_name: str | None) -> None:
+    """`evaluate`: the ensemble and the report again, from the saved tables."""
+    run = open_run(run_name)
+    with exclusive(run):
+        conclude(run)
+
+
+def evaluate_external(
+    run_name: str | None, sources: Sequence[str], out: str | None, overlap: str
+) -> None:
+    """`evaluate --external`: audit the overlap with the run's images, then predict and report."""
+    check_backend()
+    from kderm.ensemble.external import evaluate_external as evaluate_images
+
+    run = open_run(run_name)
+    console.say(evaluate_images(run, sources, out=Path(out) if out else None, overlap=overlap))
+
+
+def conclude(run: RunDir) -> None:
+    """Join the out-of-fold tables, write the report and the bundle, print the headline."""
+    from kderm.ensemble.bundle import join_oof, write_bundle
+    from kderm.evaluation.report import write_report
+
+    predictions = join_oof(run)
+    config = load_config(run.config)
+    stopped = config.train.checkpoint == "last" and config.train.patience is not None
+    with console.progress("resampling groups for the intervals") as report:
+        metrics = write_report(
+            predictions,
+            run.path,
+            title=f"Out-of-fold report of {run.name}",
+            histories=read_histories(run, config),
+            facts=run_facts(run, config),
+            checkpoint="stopped" if stopped else config.train.checkpoint,
+            monitor=config.train.monitor,
+            progress=report,
+        )
+    rows = []
+    for name in ("macro_auc", "balanced_accuracy", "macro_f1"):
+        pooled, spread = metrics["pooled"][name], metrics["fold_mean"][name]
+        interval = f"{number(pooled['low'])} to {number(pooled['high'])}"
+        folds = f"{number(spread['mean'])} +- {number(spread['sd'])}"
+        rows.append([name, number(pooled["value"]), interval, folds])
+    console.say("\n" + console.table(rows, ["out-of-fold", "pooled", "95 % interval", "folds"]))
+    console.say(f"\nReport: {run.report}")
+    gone = [fold for fold in range(config.folds.k) if not run.fold(fold).model.exists()]
+    if gone:
+        console.warn(f"no ensemble is written: folds {gone} have no model.keras here")
+    else:
+        write_bundle(run)
+
+
+def number(value: float | None) -> str:
+    """Three decimals, or "n/a" where a value is undefined."""
+    return "n/a" if value is None else f"{value:.3f}"
+
+
+def run_facts(run: RunDir, config: Config) -> dict[str, object]:
+    """The facts table of the report."""
+    environment = read_json(run.environment)
+    done = [read_json(run.fold(fold).done) for fold in range(config.folds.k)]
+
+    def over_folds(key: str) -> str:
+        return " / ".join(sorted({str(fold[key]) for fold in done}))
+
+    facts: dict[str, object] = {"synthetic data": SYNTHETIC} if is_demo(config) else {}
+    return facts | {
+        "data set": config.data.dataset,
+        "backbone": config.model.preset,
+        "weights": config.model.weights,
+        "parameters": f"{done[0]['parameters']:,}",
+        "input": f"{config.image.size} px, cut from {config.image.stored_shape} (h, w)",
+        "loss": config.loss.name,
+        "balancing": balancing(config),
+        "epochs": f"{config.train.epochs} ({config.train.frozen_epochs} with a frozen backbone)",
+        "views": config.predict.views,
+        "device": over_folds("device"),
+        "backend": over_folds("backend"),
+        "precision": over_folds("precision"),
+        "training time": f"{sum(fold['seconds'] for fold in done) / 60:.1f} min",
+        "versions": f"kderm {environment['kderm']}, keras {environment['keras']}",
+        "config digest": config.digest[:12],
+    }
+
+
+def balancing(config: Config) -> str:
+    """How rare classes were made to count, in a few words."""
+    balance = config.balance
+    if not balance.by:
+        return "none"
+    strength = {"repeat": ", ".join(f"{code} x{times}" for code, times in balance.repeat.items())}
+    return " and ".join(f"{by} ({strength.get(by, balance.scheme)})" for by in balance.by)
+
+
+def read_json(path: Path) -> dict:
+    """A JSON file that a run must have."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"Expected a JSON file of a finished run at {path}. Received: {error}. Copy the whole "
+            "folder of the run (only model.keras may be left out), or train the fold anew."
+        ) from None
+
+
+def read_histories(run: RunDir, config: Config) -> dict:
+    """Fold to history table, of the folds that have one."""
+    import pandas as pd
+
+    paths = {fold: run.fold(fold).history for fold in range(config.folds.k)}
+    return {fold: pd.read_csv(path) for fold, path in paths.items() if path.exists()}

@@ -1,0 +1,70 @@
+"""`cv` and `train`: members, then the ensemble and the report."""
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from kderm import console, run_dir
+from kderm.commands.pieces import SYNTHETIC, command_line, describe, exclusive, is_demo, named_run
+from kderm.commands.results import conclude
+from kderm.config import Config, load_config
+from kderm.run_dir import RunDir
+from kderm.runtime import check_backend
+
+
+def cross_validate(
+    config_path: str | None, run_name: str | None, folds: int | None, overrides: Sequence[str]
+) -> None:
+    """`cv`: all folds, then the ensemble and the report."""
+    if folds is not None:
+        overrides = [*overrides, f"folds.k={folds}"]
+    config, run = load_config(config_path, overrides), named_run(config_path, run_name)
+    announce(config, run)
+    from kderm.training.crossval import cross_validate as train_all
+
+    with exclusive(run):
+        train_all(config, run, show=describe)
+        conclude(run)
+    images = unseen_demo(config) if is_demo(config) else "YOUR_IMAGES/"
+    again = shlex.join(["ensemble-predict", str(images), "--run", run.name])
+    console.say(f"\nNext: {console.program()} {again}")
+
+
+def train(
+    config_path: str | None, run_name: str | None, fold: int, overrides: Sequence[str]
+) -> None:
+    """`train --fold K`: one member."""
+    config, run = load_config(config_path, overrides), named_run(config_path, run_name)
+    announce(config, run)
+    from kderm.training.crossval import cross_validate as train_some
+
+    with exclusive(run):
+        train_some(config, run, folds=[fold], show=describe)
+    left = [number for number in range(config.folds.k) if not run.fold(number).is_done]
+    if left:
+        options = command_line(f"train --fold {left[0]}", config_path, run_name, overrides)
+        console.say(f"\nFolds left: {', '.join(map(str, left))}. Next: {options}")
+    else:
+        console.say(f"\nAll folds are finished. Next: {console.program()} evaluate {run.name}")
+
+
+def announce(config: Config, run: RunDir) -> None:
+    """Say what begins, loudly so where the data are not real."""
+    backend = check_backend()
+    if is_demo(config):
+        console.say(f"*** {SYNTHETIC} ***")
+    console.say(
+        f"run {run.name} in {run.path}/ on {backend}: {config.model.preset} at {config.image.size} "
+        f"px, {config.folds.k} folds, {config.train.epochs} epochs"
+    )
+
+
+def unseen_demo(config: Config) -> Path:
+    """A second demo data set with another seed, with its labels, for trying prediction."""
+    from kderm.data.datasets.demo import write_demo
+
+    size = config.data.demo_size
+    seed = config.seed + 1
+    root = run_dir.demo_data_dir(f"unseen-{size}-seed{seed}")
+    write_demo(root, 105, seed=seed, height=size)
+    return root / "HAM10000_metadata.csv"

@@ -1,15 +1,21 @@
-"""Augmentation, the drawing half: random transforms and colour matrices, as plain numbers.
+"""Augmentation, the drawing half: random transforms, colours and effects, as plain numbers.
 
-Training draws them here with numpy, one row an image, and `kderm.data.warp.Warp` applies them on
-the device in one resample. Test-time views are the enumerated counterpart (`kderm.data.views`).
-Must stay free of Keras and of pixels.
+Training draws them here with numpy, one row an image. On the device `kderm.data.warp.Warp` applies
+transforms and colours in one resample, and `kderm.data.effects.Effects` what no resample can do.
+Test-time views are the enumerated counterpart (`kderm.data.views`). Must stay free of Keras and of
+pixels.
 
 Both halves share two conventions. `transforms` float32 (n, 2, 3) map output coordinates to input
 coordinates, both normalised to [-1, 1] over the outer edges of the picture, x right and y down.
 `colours` float32 (n, 3, 4) map rgb in 0..255 to M·rgb + b; clipping comes after.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
+from scipy.special import betaincinv
+
+from kderm.errors import UserError
 
 # Luma of ITU-R BT.601, the Y of the YIQ space below.
 _LUMA = np.array([0.299, 0.587, 0.114])
@@ -129,10 +135,165 @@ def draw_colours(
     saturation_factor = 1 + saturation * amounts[:, 2]
     angle = 2 * np.pi * hue * amounts[:, 3]
 
-    along = (saturation_factor * np.cos(angle))[:, None, None]
-    across = (saturation_factor * np.sin(angle))[:, None, None]
+    return colour_matrix(contrast_factor, saturation_factor, angle, added).astype(np.float32)
+
+
+def colour_matrix(
+    contrast: np.ndarray,
+    saturation: np.ndarray,
+    angle: np.ndarray | float = 0.0,
+    added: np.ndarray | float = 0.0,
+) -> np.ndarray:
+    """Hue and saturation, then contrast, then brightness, as one affine matrix an image.
+
+    Args:
+        contrast: factor about mid-grey, float (n,).
+        saturation: factor about luma, float (n,).
+        angle: rotation of chroma, radians, (n,) or for all.
+        added: to all channels, of 0..255, (n,) or for all.
+
+    Returns:
+        float64 array (n, 3, 4).
+    """
+    along = (saturation * np.cos(angle))[:, None, None]
+    across = (saturation * np.sin(angle))[:, None, None]
     matrix = _GREY + along * (np.eye(3) - _GREY) + across * _QUARTER_TURN
-    matrix *= contrast_factor[:, None, None]
-    offset = added + _MID_GREY * (1 - contrast_factor)
-    columns = np.broadcast_to(offset[:, None, None], (n, 3, 1))
-    return np.concatenate([matrix, columns], axis=-1).astype(np.float32)
+    matrix *= contrast[:, None, None]
+    offset = added + _MID_GREY * (1 - contrast)
+    columns = np.broadcast_to(offset[:, None, None], (len(matrix), 3, 1))
+    return np.concatenate([matrix, columns], axis=-1)
+
+
+# What `kderm.data.effects.Effects` does to one image, one number a column, and the number at which
+# it does nothing:
+# sharpness     factor of the detail above a 3 x 3 smoothing; 1 is as it was
+# autocontrast  share of the way to channels stretched over 0..255
+# posterize     pixels are rounded down to multiples of this
+# solarize      pixels from here up are inverted
+# blur          sigma of a Gaussian, pixels of the network's input
+# noise         standard deviation, of 255
+# cutout_*      centre and side of a square that takes the image's mean colour, shares of the side
+# mixup         share of the partner's picture in all pixels
+# box_*         edges of a box that shows the partner's picture, shares of the side
+# partner       row of the batch that the two above take from
+_IDENTITY = {
+    "sharpness": 1.0,
+    "autocontrast": 0.0,
+    "posterize": 0.0,
+    "solarize": 256.0,
+    "blur": 0.0,
+    "noise": 0.0,
+    "cutout_x": 0.5,
+    "cutout_y": 0.5,
+    "cutout_side": 0.0,
+    "mixup": 0.0,
+    "box_left": 0.0,
+    "box_top": 0.0,
+    "box_right": 0.0,
+    "box_bottom": 0.0,
+    "partner": 0.0,
+}
+EFFECTS: tuple[str, ...] = tuple(_IDENTITY)
+
+
+def identity_effects(n: int) -> np.ndarray:
+    """Effects that change nothing: float32 array (n, e), columns `EFFECTS`."""
+    return np.tile(np.array(list(_IDENTITY.values()), dtype=np.float32), (n, 1))
+
+
+def uses_effects(augment: Mapping[str, float]) -> bool:
+    """Whether any image of training with these amounts can need the layer `Effects`.
+
+    Args:
+        augment: amounts by name, as in the config's section; missing ones are 0.
+    """
+    switches = ("blur", "noise", "cutout", "mixup", "cutmix", "randaugment")
+    return any(augment.get(name, 0) > 0 for name in switches)
+
+
+def draw_effects(
+    rng: np.random.Generator,
+    n: int,
+    *,
+    blur: float,
+    blur_sigma: float,
+    noise: float,
+    noise_sd: float,
+    cutout: float,
+    cutout_side: float,
+    mixup: float,
+    mixup_alpha: float,
+    cutmix: float,
+    cutmix_alpha: float,
+) -> np.ndarray:
+    """Draw one row of effects an image. An image is mixed by MixUp, by CutMix or not at all.
+
+    Eleven numbers are drawn an image whatever is switched on, then the partners.
+
+    Sources: DeVries and Taylor 2017, arXiv:1708.04552 (cutout: the centre may lie anywhere, so part
+    of the square may fall outside); Zhang et al. 2018, arXiv:1710.09412 (MixUp); Yun et al. 2019,
+    arXiv:1905.04899, algorithm A1 (CutMix). Differs: one lambda an image, not one a batch.
+
+    Args:
+        rng: source of randomness.
+        n: number of images, the whole batch.
+        blur: share of images that are blurred, sigma uniform up to `blur_sigma` pixels.
+        blur_sigma: see there.
+        noise: share of images that get noise, sd uniform up to `noise_sd`, of 255.
+        noise_sd: see there.
+        cutout: share of images that lose a square of side `cutout_side`, share of the side.
+        cutout_side: see there.
+        mixup: share of images mixed by MixUp, the partner's share from Beta(alpha, alpha).
+        mixup_alpha: see there.
+        cutmix: share of images with a CutMix box, of an area from Beta(alpha, alpha) before it is
+            cut off at the border.
+        cutmix_alpha: see there.
+
+    Returns:
+        float32 array (n, e), columns `EFFECTS`.
+
+    Raises:
+        UserError: more images to mix than there are.
+    """
+    check_mixing(mixup, cutmix)
+    drawn = rng.random((n, 11))
+    partners = rng.permutation(n)
+    row = {name: np.full(n, value) for name, value in _IDENTITY.items()}
+    row["blur"] = np.where(drawn[:, 0] < blur, blur_sigma * (1 - drawn[:, 1]), 0.0)
+    row["noise"] = np.where(drawn[:, 2] < noise, noise_sd * (1 - drawn[:, 3]), 0.0)
+    row["cutout_side"] = np.where(drawn[:, 4] < cutout, cutout_side, 0.0)
+    row["cutout_x"], row["cutout_y"] = drawn[:, 5], drawn[:, 6]
+    by_mixup = drawn[:, 7] < mixup
+    by_cutmix = ~by_mixup & (drawn[:, 7] < mixup + cutmix)
+    row["mixup"] = np.where(by_mixup, betaincinv(mixup_alpha, mixup_alpha, drawn[:, 8]), 0.0)
+    half = np.sqrt(betaincinv(cutmix_alpha, cutmix_alpha, drawn[:, 8])) / 2
+    for centre, edges in zip(drawn[:, 9:].T, (("left", "right"), ("top", "bottom")), strict=True):
+        for edge, position in zip(edges, (centre - half, centre + half), strict=True):
+            row[f"box_{edge}"] = np.where(by_cutmix, position.clip(0, 1), 0.0)
+    row["partner"] = np.where(by_mixup | by_cutmix, partners, 0)
+    return np.stack([row[name] for name in EFFECTS], axis=-1).astype(np.float32)
+
+
+def check_mixing(mixup: float, cutmix: float) -> None:
+    """Refuse to mix more images than there are: an image is mixed in one way."""
+    if mixup + cutmix > 1:
+        raise UserError(
+            "Expected augment.mixup + augment.cutmix of 1 at most, since an image is mixed in one "
+            f"way. Received: {mixup:g} + {cutmix:g}. Lower one of them."
+        )
+
+
+def mix_targets(targets: np.ndarray, effects: np.ndarray) -> np.ndarray:
+    """Targets mixed as their pictures are: by MixUp's share, or by the area of CutMix's box.
+
+    Args:
+        targets: float32 (n, k), a row for each image of the batch.
+        effects: float32 (n, e), columns `EFFECTS`.
+
+    Returns:
+        float32 array (n, k); rows of images that are not mixed are as they were.
+    """
+    row = dict(zip(EFFECTS, effects.T, strict=True))
+    area = (row["box_right"] - row["box_left"]) * (row["box_bottom"] - row["box_top"])
+    share = np.maximum(row["mixup"], area)[:, None]
+    return (1 - share) * targets + share * targets[row["partner"].astype(np.int64)]

@@ -1,28 +1,164 @@
-"""Class weights, from the labels of the training folds only.
+"""Balancing, from the labels of the training folds only: which images an epoch shows, and weights.
 
-They reach the loss as sample weights, because Keras takes class and sample weights only one at a
-time and refuses class weights for some inputs.
+Three means, which can be combined but two of which undo each other: weights in the loss, drawing
+rare classes more often, and showing images several times. `plan_balance` makes one plan of them and
+knows what they come to: the share that each class has in the loss. `TrainBatches` follows the plan.
+Must stay free of Keras.
 """
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
+from kderm.errors import UserError, unknown_name
+
+SCHEMES = ("none", "balanced", "sqrt", "effective", "power", "pos_weight")
+
+
+@dataclass(frozen=True, eq=False)
+class BalancePlan:
+    """What an epoch shows and what it counts.
+
+    Attributes:
+        weights: float32 (k,), of each class in the loss; 0 for a class without images.
+        prior: float64 (k,), share of each class in the loss of an epoch, sums to 1.
+        visits: int64 (length,), positions in the training labels, each as often as an epoch shows
+            it; None where images are drawn at random.
+        chances: float64 (n,), probability of each training image, sums to 1; None where an epoch
+            shows `visits`.
+    """
+
+    weights: np.ndarray
+    prior: np.ndarray
+    visits: np.ndarray | None
+    chances: np.ndarray | None
+
+    @property
+    def length(self) -> int:
+        """Images that an epoch shows, repetitions counted."""
+        return len(self.chances if self.visits is None else self.visits)
+
+    def draw(self, rng: np.random.Generator) -> np.ndarray:
+        """The order of one epoch: int64 (length,), positions in the training labels.
+
+        Every visit once, shuffled, or independent draws with replacement.
+        """
+        if self.visits is None:
+            return rng.choice(len(self.chances), self.length, p=self.chances)
+        return rng.permutation(self.visits)
+
+
+def plan_balance(
+    labels: np.ndarray,
+    codes: Sequence[str],
+    *,
+    by: Sequence[str],
+    scheme: str,
+    power: float,
+    effective_beta: float,
+    repeat: Mapping[str, int],
+) -> BalancePlan:
+    """The plan of one training set.
+
+    Where weights stand beside a sampler or repetitions, they are scaled so that their mean over the
+    images an epoch shows is 1, or the learning rate would grow with them (pos_weight is taken as it
+    is). Both are computed from the images there are, not from the ones shown: they stack.
+
+    Args:
+        labels: int (n,), class indices of the training images.
+        codes: class codes of the label space, k of them.
+        by: "weights", "sampler" and "repeat", any but the last two together; empty for none.
+        scheme: strength of weights and sampler, see `class_weights`.
+        power: see `class_weights`.
+        effective_beta: see `class_weights`.
+        repeat: code -> times its images are shown an epoch, for by=repeat; others once.
+
+    Raises:
+        UserError: see `check_balance`; or a scheme that these labels do not allow.
+    """
+    check_balance(codes, by=by, repeat=repeat)
+    labels = np.asarray(labels)
+    classes = len(codes)
+    strength = class_weights(labels, classes, scheme, effective_beta=effective_beta, power=power)
+    times = np.array([repeat.get(code, 1) for code in codes])
+    visits, chances = np.repeat(np.arange(len(labels)), times[labels]), None
+    shown = np.bincount(labels[visits], minlength=classes).astype(np.float64)
+    if "sampler" in by:
+        chances = strength[labels].astype(np.float64)
+        chances /= chances.sum()
+        shown = np.bincount(labels, weights=chances, minlength=classes)
+        visits = None
+    weights = strength if "weights" in by else class_weights(labels, classes, "none")
+    if "weights" in by and len(by) > 1 and scheme != "pos_weight":
+        weights = (weights * shown.sum() / (weights @ shown)).astype(np.float32)
+    counted = shown * weights
+    return BalancePlan(weights, counted / counted.sum(), visits, chances)
+
+
+def check_balance(codes: Sequence[str], *, by: Sequence[str], repeat: Mapping[str, int]) -> None:
+    """Refuse balancing that contradicts itself; needs no labels, so it can come before any work.
+
+    Raises:
+        UserError: sampler and repeat together, repeat without multipliers, multipliers without
+            repeat, a multiplier below 1, or one of an unknown class.
+    """
+    if "sampler" in by and "repeat" in by:
+        raise UserError(
+            "Expected balance.by to hold sampler or repeat, not both: the sampler divides by the "
+            "counts that repeating multiplies, so they cancel. "
+            f"Received: {', '.join(by)}. Keep one of them."
+        )
+    if "repeat" in by and not repeat:
+        raise UserError(
+            "Expected multipliers in balance.repeat, as {mel: 5, df: 40}, for balance.by=repeat. "
+            "Received: none. Add them, or take repeat out of balance.by."
+        )
+    if repeat and "repeat" not in by:
+        raise UserError(
+            "Expected repeat in balance.by where balance.repeat has multipliers. "
+            f"Received: by = {', '.join(by) or 'nothing'}, repeat = {dict(repeat)}. "
+            "Add repeat to balance.by, or leave the multipliers out."
+        )
+    for code, times in repeat.items():
+        if code not in codes:
+            raise unknown_name("class in balance.repeat", code, codes)
+        if times < 1:
+            raise UserError(
+                f"Expected multipliers of 1 or more in balance.repeat. Received: {code}: {times}. "
+                "To leave a class out, map its label to drop (data.map)."
+            )
+
 
 def class_weights(
-    labels: np.ndarray, classes: int, scheme: str, *, effective_beta: float = 0.999
+    labels: np.ndarray,
+    classes: int,
+    scheme: str,
+    *,
+    effective_beta: float = 0.999,
+    power: float = 0.5,
 ) -> np.ndarray:
     """One weight per class, scaled so that the mean over the training images is 1.
 
     Args:
         labels: int array (n,), class indices of the training images.
         classes: number of classes k.
-        scheme: "none" (all 1), "balanced" (1 / count), "sqrt" (1 / sqrt(count)) or "effective"
-            ((1 - beta) / (1 - beta^count), Cui et al. 2019, arXiv:1901.05555, eq. 2).
+        scheme: "none" (all 1), "balanced" (1 / count), "sqrt" (1 / sqrt(count)), "power"
+            (1 / count^power), "effective" ((1 - beta) / (1 - beta^count), Cui et al. 2019,
+            arXiv:1901.05555, eq. 2) or, for two classes, "pos_weight" (1 and count of the first /
+            count of the second, as torch's BCEWithLogitsLoss takes it: not scaled).
         effective_beta: beta of "effective", in (0, 1).
+        power: exponent of "power".
 
     Returns:
         float32 array (k,). A class without images gets 0: no image can carry its weight.
+
+    Raises:
+        UserError: "pos_weight" with other than two classes or without images of one.
     """
     counts = np.bincount(labels, minlength=classes).astype(np.float64)
+    if scheme == "pos_weight":
+        return _pos_weight(counts)
     present = counts > 0
     weights = np.zeros(classes)
     if scheme == "none":
@@ -31,8 +167,67 @@ def class_weights(
         weights[present] = 1.0 / counts[present]
     elif scheme == "sqrt":
         weights[present] = 1.0 / np.sqrt(counts[present])
+    elif scheme == "power":
+        weights[present] = counts[present] ** -power
     elif scheme == "effective":
         weights[present] = (1 - effective_beta) / (1 - effective_beta ** counts[present])
     else:
-        raise ValueError(f"scheme must be none, balanced, sqrt or effective. Received: {scheme!r}")
+        raise unknown_name("balancing scheme", scheme, SCHEMES)
     return (weights * counts.sum() / (weights @ counts)).astype(np.float32)
+
+
+def _pos_weight(counts: np.ndarray) -> np.ndarray:
+    if len(counts) != 2:
+        raise UserError(
+            "Expected two classes for balance.scheme=pos_weight, the weight of the second over the "
+            f"first. Received: {len(counts)} classes. Choose another balance.scheme, or "
+            "data.labels=binary."
+        )
+    if not counts.all():
+        raise UserError(
+            "Expected training images of both classes for balance.scheme=pos_weight. Received: "
+            f"{int(counts[0])} of the first and {int(counts[1])} of the second. "
+            "Use more images or fewer folds."
+        )
+    return np.array([1.0, counts[0] / counts[1]], dtype=np.float32)
+
+
+def stacking_warnings(
+    plan: BalancePlan,
+    codes: Sequence[str],
+    *,
+    by: Sequence[str],
+    focal_gamma: float,
+    mixing: float,
+) -> list[str]:
+    """One sentence for each pair of choices that push towards rare classes twice.
+
+    Args:
+        plan: tells the share that each class ends up with.
+        codes: class codes of the label space.
+        by: as in `plan_balance`.
+        focal_gamma: of the focal loss; 0 for any other loss.
+        mixing: share of images that MixUp and CutMix mix.
+    """
+    means = [name for name in ("weights", "sampler", "repeat") if name in by]
+    shares = "The classes' shares in the loss are now " + ", ".join(
+        f"{code} {share:.1%}" for code, share in zip(codes, plan.prior, strict=True)
+    )
+    said = []
+    if len(means) > 1:
+        said.append(
+            f"{' and '.join(means)} balance the classes twice (balance.by). {shares}: "
+            "one of them is enough."
+        )
+    if means and focal_gamma > 0:
+        said.append(
+            f"{' and '.join(means)} and the focal loss (gamma {focal_gamma:g}) both turn towards "
+            f"rare, hard images. {shares}, before the focal loss adds to it."
+        )
+    if means and mixing > 0:
+        said.append(
+            f"{' and '.join(means)} and mixing ({mixing:.0%} of images by MixUp or CutMix) stack: "
+            "a mixed image trains its rare part with that part's weight, so most images get some "
+            f"of a rare class. {shares}."
+        )
+    return said

@@ -4,22 +4,41 @@ Which image comes when, and how each is changed, depends on (run seed, fold, epo
 an interrupted fold continues as if nothing had happened, and fold 3 alone equals fold 3 of a run.
 """
 
-from collections.abc import Mapping
+import inspect
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
 
-from kderm.data.augment import draw_colours, draw_transforms
+from kderm.data.augment import (
+    check_mixing,
+    draw_colours,
+    draw_effects,
+    draw_transforms,
+    mix_targets,
+    uses_effects,
+)
+from kderm.data.balance import BalancePlan
+from kderm.data.rand_augment import rand_augment
 from kderm.runtime import rng_for
+
+if TYPE_CHECKING:
+    from kderm.data.metadata import MetadataSpec
 
 
 class TrainBatches(keras.utils.PyDataset):
     """The augmented batches of the epoch in `epoch` (0-based), for `fit(..., shuffle=False)`.
 
-    A batch is `((images, transforms, colours), labels, weights)`: uint8 (n, H, W, 3), float32
-    (n, 2, 3), float32 (n, 3, 4), int32 (n,) and float32 (n,). The images are as stored: `Warp`
-    applies the drawn transforms and colours on the device. The last, smaller batch of an epoch is
-    dropped, so that compiled backends see one shape; each epoch is shuffled anew.
+    A batch is (inputs, targets). Inputs, by the names of `kderm.models.forward.warped`:
+        images: uint8 (n, H, W, 3), as stored;
+        transforms: float32 (n, 2, 3), colours: float32 (n, 3, 4), for the layer `Warp`;
+        effects: float32 (n, e), for the layer `Effects`, where any is switched on;
+        metadata: float32 (n, D), where there is any.
+    Targets are float32 (n, k): the share of each class in the image times its class weight.
+
+    What comes in which order is the plan's matter. The last, smaller batch of an epoch is dropped,
+    so that compiled backends see one shape.
     """
 
     def __init__(
@@ -27,55 +46,103 @@ class TrainBatches(keras.utils.PyDataset):
         images: np.ndarray,
         rows: np.ndarray,
         labels: np.ndarray,
-        weights: np.ndarray,
         *,
+        classes: int,
+        plan: BalancePlan,
         batch_size: int,
         augment: Mapping[str, float],
         seed: int,
         fold: int,
+        metadata: np.ndarray | None = None,
+        metadata_spec: "MetadataSpec | None" = None,
+        metadata_dropout: float = 0.0,
     ):
         """Args:
         images: uint8 (N, H, W, 3), the whole store.
         rows: int (n,), the store's rows to train on.
         labels: int (n,), class indices of `rows`.
-        weights: float (n,), sample weights of `rows`.
-        batch_size: images a batch; a set smaller than this makes one batch.
-        augment: keyword arguments of `draw_transforms` and `draw_colours`.
+        classes: number of classes k.
+        plan: class weights and order, made from `labels`.
+        batch_size: images a batch; an epoch smaller than this makes one batch.
+        augment: keyword arguments of `draw_transforms`, `draw_colours` and `draw_effects`, and
+            `randaugment` with its magnitude: the config's section.
         seed: the run's seed.
         fold: the held-out fold.
+        metadata: float32 (n, D), encoded columns of `rows`.
+        metadata_spec: how they were encoded; needed with `metadata`.
+        metadata_dropout: share of images that each column is hidden from.
         """
         super().__init__()
         self.images = images
         self.rows = np.asarray(rows, dtype=np.int64)
-        self.labels = np.asarray(labels, dtype=np.int32)
-        self.weights = np.asarray(weights, dtype=np.float32)
-        self.batch_size = min(batch_size, len(self.rows))
-        geometry = ("flip", "rotation", "zoom", "shift")
-        self.geometry = {key: augment[key] for key in geometry}
-        self.colour = {key: value for key, value in augment.items() if key not in geometry}
+        self.plan = plan
+        self.targets = np.diag(plan.weights)[np.asarray(labels)]
+        self.batch_size = min(batch_size, plan.length)
+        self.augment = dict(augment)
+        self.effects = uses_effects(augment)
+        if self.effects:
+            check_mixing(augment["mixup"], augment["cutmix"])
         self.seed = seed
         self.fold = fold
+        self.metadata = metadata
+        self.metadata_spec = metadata_spec
+        self.metadata_dropout = metadata_dropout
         self.epoch = 0
         self._order: tuple[int, np.ndarray] | None = None
 
     def __len__(self) -> int:
-        return len(self.rows) // self.batch_size
+        return self.plan.length // self.batch_size
 
     def order(self, epoch: int) -> np.ndarray:
-        """The permutation of 0..n-1 in which `epoch` visits the training images."""
+        """The positions in `rows` that `epoch` visits, int64 (plan.length,)."""
         if self._order is None or self._order[0] != epoch:
             rng = rng_for(self.seed, self.fold, "shuffle", epoch)
-            self._order = (epoch, rng.permutation(len(self.rows)))
+            self._order = (epoch, self.plan.draw(rng))
         return self._order[1]
 
-    def __getitem__(self, batch: int) -> tuple:
+    def __getitem__(self, batch: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
         chosen = self.order(self.epoch)[batch * self.batch_size : (batch + 1) * self.batch_size]
-        rng = rng_for(self.seed, self.fold, "augment", self.epoch, batch)
+        targets = self.targets[chosen]
+        inputs = {
+            "images": np.ascontiguousarray(self.images[self.rows[chosen]]),
+            **self._draws(batch, len(chosen)),
+        }
+        if self.effects:
+            targets = mix_targets(targets, inputs["effects"])
+        if self.metadata is not None:
+            inputs["metadata"] = self.metadata_spec.hide(
+                self.metadata[chosen], self._rng("metadata", batch), self.metadata_dropout
+            )
+        return inputs, targets
+
+    def _draws(self, batch: int, n: int) -> dict[str, np.ndarray]:
+        """transforms, colours and, where any is switched on, effects."""
+        rng = self._rng("augment", batch)
         frame = self.images.shape[1:3]
-        transforms = draw_transforms(rng, len(chosen), frame, **self.geometry)
-        colours = draw_colours(rng, len(chosen), **self.colour)
-        images = np.ascontiguousarray(self.images[self.rows[chosen]])
-        return (images, transforms, colours), self.labels[chosen], self.weights[chosen]
+        transforms = draw_transforms(rng, n, frame, **self._amounts(draw_transforms))
+        colours = draw_colours(rng, n, **self._amounts(draw_colours))
+        if not self.effects:
+            return {"transforms": transforms, "colours": colours}
+        # Generators of their own: switching effects on leaves the draws above as they were.
+        effects = draw_effects(self._rng("effects", batch), n, **self._amounts(draw_effects))
+        if self.augment["randaugment"]:
+            transforms, colours, effects = rand_augment(
+                self._rng("randaugment", batch),
+                transforms,
+                colours,
+                effects,
+                operations=self.augment["randaugment"],
+                magnitude=self.augment["randaugment_magnitude"],
+            )
+        return {"transforms": transforms, "colours": colours, "effects": effects}
+
+    def _rng(self, purpose: str, batch: int) -> np.random.Generator:
+        return rng_for(self.seed, self.fold, purpose, self.epoch, batch)
+
+    def _amounts(self, draw: Callable) -> dict[str, float]:
+        """The amounts that a drawing function takes by name."""
+        parameters = inspect.signature(draw).parameters.values()
+        return {p.name: self.augment[p.name] for p in parameters if p.kind is p.KEYWORD_ONLY}
 
 
 class RowsOf:

@@ -10,10 +10,13 @@ runs/
     manifest.csv                one row an image
     folds.csv                   the fold table this run uses (a copy, checked at every load)
     store.json                  digest of the decoded images that the run began with
-    fold_<k>/                   state.npz, chosen.npz (while training), then:
-      model.keras history.csv oof.csv done.json
+    fold_<k>/                   state.npz, weights_<kind>.npz (while training), then:
+      model.keras history.csv oof.csv done.json (best.keras last.keras ema.keras tensorboard/)
     oof.csv ensemble.json metrics.json report.md figures/
     predictions/<name>/         ensemble-predict: predictions.csv, sources.json, the report
+    external/<name>/            evaluate --external: the same, and overlap.csv
+    pseudo_labels.csv           cv --unlabelled: what the student learns from besides
+    audit/ inspect/             what was found in the data set
 ```
 """
 
@@ -38,7 +41,20 @@ class FoldDir:
     @property
     def chosen(self) -> Path:
         """Weights of the epoch that becomes the member, so far; gone when the fold is done."""
-        return self.path / "chosen.npz"
+        return self.weights("chosen")
+
+    def weights(self, kind: str) -> Path:
+        """Weights of the "best", "last" or "ema" epoch so far; gone when the fold is done."""
+        return self.path / f"weights_{kind}.npz"
+
+    def kept(self, kind: str) -> Path:
+        """The "best", "last" or "ema" weights as a member file of their own (train.keep)."""
+        return self.path / f"{kind}.keras"
+
+    @property
+    def tensorboard(self) -> Path:
+        """Event files, where asked for."""
+        return self.path / "tensorboard"
 
     @property
     def model(self) -> Path:
@@ -75,8 +91,8 @@ class FoldDir:
         for stray in self.path.glob(".*.tmp*"):
             stray.unlink(missing_ok=True)
         if self.is_done:
-            self.state.unlink(missing_ok=True)
-            self.chosen.unlink(missing_ok=True)
+            for left in (self.state, *self.path.glob("weights_*.npz")):
+                left.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)
@@ -139,6 +155,21 @@ class RunDir:
     def figures(self) -> Path:
         """The report's pictures."""
         return self.path / "figures"
+
+    @property
+    def grad_cam(self) -> Path:
+        """What the members look at, one image a class."""
+        return self.figures / "grad_cam.png"
+
+    @property
+    def external(self) -> Path:
+        """Default place of `evaluate --external` results."""
+        return self.path / "external"
+
+    @property
+    def pseudo_labels(self) -> Path:
+        """Unlabelled images that this run's ensemble is sure of."""
+        return self.path / "pseudo_labels.csv"
 
     @property
     def predictions(self) -> Path:

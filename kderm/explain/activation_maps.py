@@ -227,7 +227,7 @@ def _numpy(tensor: Any) -> np.ndarray:
 
 def _check_classes(classes: np.ndarray, images: int, count: int) -> None:
     fits = classes.shape == (images,) and np.issubdtype(classes.dtype, np.integer)
-    if not fits or (images and not (0 <= classes.min() and classes.max() < count)):
+    if not fits or (images and (classes.min() < 0 or classes.max() >= count)):
         raise UserError(
             f"Expected one class an image, {images} whole numbers from 0 to {count - 1}. "
             f"Received: {classes.dtype} of shape {classes.shape}, {classes[:10].tolist()}."

@@ -1,12 +1,14 @@
-"""Label spaces as data: codes in a fixed order, full names, malignant flags, synonyms.
+"""Label spaces: codes in a fixed order, full names, malignant flags, synonyms.
 
-The order of `codes` is the order of every probability column in every table of the project. It is
-never derived from the rows at hand, because a class that happens to be missing would shift columns.
+The registered ones are data, in `kderm.label_spaces`. The order of `codes` is the order of every
+probability column in every table of the project. It is never derived from the rows at hand, because
+a class that happens to be missing would shift columns.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from kderm import label_spaces
 from kderm.errors import UserError, nearest_names, unknown_name
 
 
@@ -63,8 +65,7 @@ class LabelSpace:
 
     def resolve(self, text: object) -> str | None:
         """The code that `text` (a code, a full name or a synonym, any case) stands for, or None."""
-        key = " ".join(str(text).strip().lower().replace("_", " ").replace("-", " ").split())
-        return self._spellings().get(key)
+        return self._spellings().get(plain(text))
 
     def nearest(self, text: object) -> list[str]:
         """Codes whose spellings come closest to `text`, best first."""
@@ -76,7 +77,7 @@ class LabelSpace:
         table = dict(self.synonyms)
         for code, name in zip(self.codes, self.names, strict=True):
             for spelling in (code, name):
-                table[spelling.lower().replace("_", " ").replace("-", " ")] = code
+                table[plain(spelling)] = code
         return table
 
     def to_dict(self) -> dict:
@@ -93,60 +94,39 @@ class LabelSpace:
         """The label space that `to_dict` described (synonyms come back with a registered name)."""
         known = LABEL_SPACES.get(data["name"])
         if known is not None and list(known.codes) == list(data["codes"]):
-            return known
+            return replace(known, malignant=tuple(data["malignant"]))
         return cls(
             data["name"], tuple(data["codes"]), tuple(data["names"]), tuple(data["malignant"])
         )
 
 
-HAM10000 = LabelSpace(
-    name="ham10000",
-    codes=("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc"),
-    names=(
-        "Actinic keratosis / intraepithelial carcinoma",
-        "Basal cell carcinoma",
-        "Benign keratosis",
-        "Dermatofibroma",
-        "Melanoma",
-        "Melanocytic nevus",
-        "Vascular lesion",
-    ),
-    malignant=("akiec", "bcc", "mel"),
-    synonyms={
-        "actinic keratosis": "akiec",
-        "actinic keratoses": "akiec",
-        "bowen's disease": "akiec",
-        "basal cell carcinomas": "bcc",
-        "benign keratosis like lesions": "bkl",
-        "pigmented benign keratosis": "bkl",
-        "seborrheic keratosis": "bkl",
-        "solar lentigo": "bkl",
-        "dermatofibromas": "df",
-        "melanomas": "mel",
-        "nevus": "nv",
-        "nevi": "nv",
-        "naevus": "nv",
-        "melanocytic nevi": "nv",
-        "vascular": "vasc",
-        "vascular lesions": "vasc",
-    },
-)
+def plain(text: object) -> str:
+    """A label's spelling as it is compared: lower case, one space for hyphens and underscores."""
+    return " ".join(str(text).lower().replace("_", " ").replace("-", " ").split())
 
-BINARY = LabelSpace(
-    name="binary",
-    codes=("benign", "malignant"),
-    names=("Benign", "Malignant"),
-    malignant=("malignant",),
-    synonyms={"0": "benign", "1": "malignant", "0.0": "benign", "1.0": "malignant"},
-)
 
-LABEL_SPACES: dict[str, LabelSpace] = {space.name: space for space in (HAM10000, BINARY)}
+def _made_of(row: dict) -> LabelSpace:
+    codes, names = tuple(row["classes"]), tuple(row["classes"].values())
+    return LabelSpace(row["name"], codes, names, row["malignant"], row["synonyms"])
+
+
+LABEL_SPACES: dict[str, LabelSpace] = {row["name"]: _made_of(row) for row in label_spaces.ROWS}
+HAM10000 = LABEL_SPACES["ham10000"]
+ISIC2019 = LABEL_SPACES["isic2019"]
+PAD_UFES20 = LABEL_SPACES["pad_ufes20"]
+BINARY = LABEL_SPACES["binary"]
 
 
 def label_space(
     name: str, classes: Sequence[str] = (), malignant: Sequence[str] = ()
 ) -> LabelSpace:
-    """The registered label space `name`, or for "custom" one made of `classes` in that order."""
+    """The registered label space `name`, or for "custom" one made of `classes` in that order.
+
+    Args:
+        name: a key of `LABEL_SPACES`, or "custom".
+        classes: codes, for "custom" only.
+        malignant: the malignant codes; for a registered space they replace its own.
+    """
     if name == "custom":
         if not classes:
             raise UserError(
@@ -154,11 +134,13 @@ def label_space(
                 "Received: no classes."
             )
         return LabelSpace("custom", tuple(classes), tuple(classes), tuple(malignant))
-    if classes or malignant:
-        raise UserError(
-            "data.classes and data.malignant belong to data.labels=custom. "
-            f"Received: labels={name!r} together with classes or malignant."
-        )
     if name not in LABEL_SPACES:
         raise unknown_name("label space", name, [*LABEL_SPACES, "custom"])
-    return LABEL_SPACES[name]
+    if classes:
+        raise UserError(
+            "data.classes belongs to data.labels=custom; the registered label spaces have a fixed "
+            f"order. Received: labels={name!r} together with classes {list(classes)}. Set "
+            "data.labels=custom, or leave out data.classes."
+        )
+    space = LABEL_SPACES[name]
+    return replace(space, malignant=tuple(malignant)) if malignant else space

@@ -40,6 +40,9 @@ ADVICE = {
     "no label": "Fill in the label or remove the line.",
     "unknown label": "Correct the spelling, or choose the label space that has these classes "
     "(data.labels; with data.labels=custom, data.classes lists your own).",
+    "label without one counterpart": "Decide it with data.map, or choose the label space that the "
+    "data set is labelled in (data.labels).",
+    "image not in the HDF5 file": "Fetch the file again, or remove these lines from the table.",
     "duplicate image id": "Keep one line an image.",
     "conflicting labels in a lesion": "One lesion has one diagnosis: correct the label, or the "
     "lesion id.",

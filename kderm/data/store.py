@@ -25,6 +25,7 @@ from pathlib import Path
 import numpy as np
 
 from kderm import atomic
+from kderm.data.hdf5 import is_member, member_stat
 from kderm.data.images import DECODER_VERSION, ImageSpec, UnreadableImage, read_image
 from kderm.data.store_build import (
     INDEX,
@@ -135,7 +136,7 @@ def store_digest(image_ids: Sequence[str], paths: Sequence[str | Path], spec: Im
     digest = hashlib.sha256(json.dumps([DECODER_VERSION, spec.to_dict()]).encode())
     for image_id, path in zip(image_ids, paths, strict=True):
         try:
-            status = os.stat(path)
+            status = member_stat(path) if is_member(path) else os.stat(path)
             facts = (status.st_size, status.st_mtime_ns)
         except OSError:
             facts = (-1, -1)

@@ -4,16 +4,22 @@ An adapter is a row of `DATASETS` and a file of this folder. It reads tables and
 checks nothing that the manifest checks, and never opens an image.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from kderm.data.datasets.class_folders import read_class_folders
 from kderm.data.datasets.ham10000 import read_demo, read_ham10000
 from kderm.data.datasets.table import read_table
+from kderm.data.datasets.translation import (
+    check_mapping,
+    native_space,
+    reading_space,
+    translate,
+)
 from kderm.data.manifest import RawRows
 from kderm.errors import UserError, unknown_name
-from kderm.labels import LabelSpace
+from kderm.labels import LABEL_SPACES, LabelSpace
 
 __all__ = ["DATASETS", "DatasetAdapter", "RawRows", "read_dataset"]
 
@@ -24,17 +30,24 @@ class DatasetAdapter:
 
     Attributes:
         layout: what is expected below data.root, in words.
-        read: (root, labels, table) -> RawRows.
+        read: (root, labels, table) -> RawRows; labels is one of `native`, where there are any.
+        native: names of the label spaces that its labels are spelled in; () for data sets that may
+            be spelled in any.
     """
 
     layout: str
     read: Callable[[Path, LabelSpace, Path | None], RawRows]
+    native: tuple[str, ...] = ()
 
 
 DATASETS: dict[str, DatasetAdapter] = {
-    "demo": DatasetAdapter("a folder that kderm generated, laid out as HAM10000", read_demo),
+    "demo": DatasetAdapter(
+        "a folder that kderm generated, laid out as HAM10000", read_demo, ("ham10000",)
+    ),
     "ham10000": DatasetAdapter(
-        "HAM10000_metadata.csv (or without .csv) and the images, in any folder", read_ham10000
+        "HAM10000_metadata.csv (or without .csv) and the images, in any folder",
+        read_ham10000,
+        ("ham10000",),
     ),
     "class_folders": DatasetAdapter("one folder a class, <class>/*.jpg", read_class_folders),
     "table": DatasetAdapter("a CSV with an image and a label column, and the images", read_table),
@@ -42,22 +55,33 @@ DATASETS: dict[str, DatasetAdapter] = {
 
 
 def read_dataset(
-    dataset: str, root: Path, labels: LabelSpace, table: Path | None = None
+    dataset: str,
+    root: Path,
+    labels: LabelSpace,
+    table: Path | None = None,
+    mapping: Mapping[str, str] | None = None,
 ) -> RawRows:
     """Read the raw data set below `root` with the adapter called `dataset`.
+
+    A data set that is not labelled in `labels` is read in a label space of its own and translated;
+    see `kderm.label_maps`.
 
     Args:
         dataset: a key of `DATASETS`.
         root: folder of the data set.
         labels: the label space the labels will be resolved in.
         table: the metadata CSV, absolute, relative to `root`, or relative to the current folder.
+        mapping: the user's decisions (data.map): a code or spelling of the data set to a code of
+            `labels`, or to "drop", which leaves those images out.
 
     Raises:
-        UserError: unknown adapter, no such folder, or a table that cannot be read at all.
+        UserError: unknown adapter, no such folder, a table that cannot be read at all, or a
+            decision for a label that `labels` does not have.
     """
     if dataset not in DATASETS:
         raise unknown_name("data set kind", dataset, DATASETS, do="Set data.dataset.")
     adapter = DATASETS[dataset]
+    decisions = check_mapping(mapping or {}, labels)
     root = Path(root)
     if not root.is_dir():
         received = "a file" if root.exists() else "no such folder"
@@ -66,4 +90,9 @@ def read_dataset(
         )
     if table is not None and (root / table).exists():
         table = root / table
-    return adapter.read(root, labels, table)
+    name = native_space(adapter.native, labels)
+    if name is None or name == labels.name:
+        raw = adapter.read(root, reading_space(labels, decisions), table)
+        return translate(raw, labels, labels, decisions) if decisions else raw
+    spelled = LABEL_SPACES[name]
+    return translate(adapter.read(root, spelled, table), spelled, labels, decisions)

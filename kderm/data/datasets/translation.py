@@ -1,0 +1,136 @@
+"""From the labels that a data set is spelled in to the codes of the label space that is wanted.
+
+Takes an adapter's rows and gives rows of the same shape. What has one counterpart is translated by
+`kderm.label_maps`; what has none or several is decided by the user's `data.map`, or is a problem.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import pandas as pd
+
+from kderm.data.manifest import Problem, RawRows
+from kderm.errors import UserError, nearest_names
+from kderm.label_maps import LabelMap, label_map
+from kderm.labels import LabelSpace, plain
+
+DROP = "drop"
+UNDECIDED = "label without one counterpart"
+
+
+def check_mapping(mapping: Mapping[str, str], labels: LabelSpace) -> dict[str, str]:
+    """`mapping` with its spellings made plain and its targets made codes of `labels` (or drop).
+
+    Raises:
+        UserError: a target that the label space does not have, or a label decided twice.
+    """
+    checked: dict[str, str] = {}
+    for spelling, target in mapping.items():
+        code = DROP if target == DROP else labels.resolve(target)
+        if code is None:
+            near = nearest_names(target, [*labels.codes, DROP])
+            hint = f"Did you mean {' or '.join(near)}? " if near else ""
+            raise UserError(
+                f"Expected in data.map a code of {labels.name} ({', '.join(labels.codes)}), or "
+                f"{DROP}, for each label. Received: data.map.{spelling}={target}. {hint}".rstrip()
+            )
+        if checked.setdefault(plain(spelling), code) != code:
+            raise UserError(
+                f"data.map decides the label {plain(spelling)!r} twice, as "
+                f"{checked[plain(spelling)]} and as {code}. Keep one of them."
+            )
+    return checked
+
+
+def reading_space(labels: LabelSpace, mapping: Mapping[str, str]) -> LabelSpace:
+    """`labels` with the spellings that `mapping` decides among its own.
+
+    Adapters of tables and folders find the labels by what the label space knows. What a spelling
+    means is not read from here, so a spelling that is to be dropped may stand for any code.
+    """
+    known = {text: labels.codes[0] if code == DROP else code for text, code in mapping.items()}
+    return replace(labels, synonyms={**labels.synonyms, **known})
+
+
+def native_space(native: tuple[str, ...], labels: LabelSpace) -> str | None:
+    """The label space to read a data set in: the wanted one, else the first with a map to it."""
+    if not native or labels.name in native:
+        return labels.name if native else None
+    mapped = (name for name in native if label_map(name, labels.name) is not None)
+    return next(mapped, native[-1])
+
+
+def translate(
+    raw: RawRows, spelled: LabelSpace, labels: LabelSpace, mapping: Mapping[str, str]
+) -> RawRows:
+    """`raw` with each label as a code of `labels`; spellings that nobody knows stay as they are.
+
+    Args:
+        raw: labels in the spellings of `spelled`.
+        spelled: the label space that the data set was read in.
+        labels: the label space that is wanted; `spelled` itself where the data set has it.
+        mapping: what `check_mapping` gave; goes before everything else.
+    """
+    between = None if spelled.name == labels.name else label_map(spelled.name, labels.name)
+    text = raw.table["label"].fillna("").astype(str)
+    counts = text.value_counts(sort=False)
+    decided, problems, notes = {}, [], []
+    for spelling in counts.index:
+        code = spelled.resolve(spelling)
+        keys = (plain(spelling), *([] if code is None else [plain(code)]))
+        chosen = next((mapping[key] for key in keys if key in mapping), None)
+        if chosen == DROP:
+            notes.append(
+                f"{counts[spelling]} image(s) labelled {spelling!r} are left out (data.map)."
+            )
+            decided[spelling] = DROP
+        elif chosen is not None:
+            decided[spelling] = chosen
+        elif code is not None and spelled.name != labels.name:
+            found = _counterparts(code, spelled, labels, between)
+            decided[spelling] = found[0] if len(found) == 1 else DROP
+            if len(found) != 1:
+                rows = raw.table.loc[text == spelling, "row"]
+                problems.append(_undecided(spelling, code, found, between, rows, labels))
+    keep = text.map(decided) != DROP
+    table = raw.table.assign(label=text.map(lambda item: decided.get(item, item)))
+    unused = [key for key in mapping if not _matches(key, counts.index, spelled)]
+    if unused:
+        notes.append(f"data.map decides labels that are not in the data set: {', '.join(unused)}.")
+    return RawRows(
+        table[keep].reset_index(drop=True), [*raw.problems, *problems], [*raw.notes, *notes]
+    )
+
+
+def _counterparts(
+    code: str, spelled: LabelSpace, labels: LabelSpace, between: LabelMap | None
+) -> tuple[str, ...]:
+    if between is not None:
+        return between.targets[code]
+    # Without a map (labels=custom) a class has the counterpart that has its code or its name.
+    name = spelled.names[spelled.index(code)]
+    found = labels.resolve(code) or labels.resolve(name)
+    return (found,) if found else ()
+
+
+def _undecided(
+    spelling: str,
+    code: str,
+    found: tuple[str, ...],
+    between: LabelMap | None,
+    rows: pd.Series,
+    labels: LabelSpace,
+) -> Problem:
+    what = f"may be {' or '.join(found)}" if found else "has no counterpart"
+    reason = between.reasons.get(code) if between else None
+    why = f" ({reason})" if reason else ""
+    options = [f"data.map.{code}={target}" for target in (*found[:1], DROP)]
+    message = (
+        f"{spelling!r}, the label of {len(rows)} image(s), {what} in {labels.name}{why}: "
+        f"set {' or '.join(options)}"
+    )
+    return Problem(UNDECIDED, int(rows.iloc[0]), message)
+
+
+def _matches(key: str, spellings: pd.Index, spelled: LabelSpace) -> bool:
+    return any(key in (plain(text), plain(spelled.resolve(text) or "")) for text in spellings)

@@ -76,7 +76,7 @@ class TrainBatches(keras.utils.PyDataset):
         self.images = images
         self.rows = np.asarray(rows, dtype=np.int64)
         self.plan = plan
-        self.targets = np.diag(plan.weights)[np.asarray(labels)]
+        self.targets = np.eye(classes, dtype=np.float32)[labels] * plan.weights
         self.batch_size = min(batch_size, plan.length)
         self.augment = dict(augment)
         self.effects = uses_effects(augment)

@@ -1,8 +1,9 @@
-"""The effects layer: what no resample and no colour matrix can do to training images, on the device.
+"""The effects layer: what a resample and a colour matrix cannot do to training images.
 
-Applies what `kderm.data.augment.draw_effects` drew, one row an image: sharpness, autocontrast,
-posterize, solarize, blur, noise, cutout, then MixUp or CutMix with another image of the batch. It
-stands between `Warp` and the classifier, in training alone, and is no part of a saved member.
+Applies on the device what `kderm.data.augment.draw_effects` drew, one row an image: sharpness,
+autocontrast, posterize, solarize, blur, noise, cutout, then MixUp or CutMix with another image of
+the batch. It stands between `Warp` and the classifier, in training alone, and is no part of a saved
+member.
 """
 
 from collections.abc import Callable
@@ -51,7 +52,7 @@ class Effects(keras.layers.Layer):
         images = rows.change(images, _posterize, "posterize")
         images = rows.change(images, _solarize, "solarize")
         images = rows.change(images, _blur, "blur")
-        images = rows.change(images, self._noise_for(images), "noise")
+        images = rows.change(images, _noise_from(self.seed_generator.next()), "noise")
         images = rows.change(images, _cut_out, "cutout_side")
         mixed = rows.change(images, _mixer(images), "mixup", "box_right")
         return ops.stop_gradient(mixed)
@@ -64,18 +65,16 @@ class Effects(keras.layers.Layer):
         """The layer's arguments."""
         return {**super().get_config(), "seed": self.seed}
 
-    def _noise_for(self, images: Any) -> Callable[[Any, Row], Any]:
-        # A compiled branch must not change the generator's state, so the noise is drawn before.
-        drawn = None if _on_torch() else self._normal(ops.shape(images))
 
-        def add(some: Any, row: Row) -> Any:
-            noise = self._normal(ops.shape(some)) if drawn is None else drawn
-            return ops.clip(some + 255.0 * row["noise"] * noise, 0.0, 255.0)
+class _OneSeed(keras.random.SeedGenerator):
+    """A seed taken from a generator before: a compiled branch must not change a variable."""
 
-        return add
+    def __init__(self, value: Any) -> None:
+        self.value = value
 
-    def _normal(self, shape: tuple) -> Any:
-        return keras.random.normal(shape, dtype="float32", seed=self.seed_generator)
+    def next(self, ordered: bool = True) -> Any:
+        """The seed."""
+        return self.value
 
 
 class _Rows:
@@ -173,6 +172,16 @@ def _blur(images: Any, row: Row) -> Any:
         summed = ops.matmul(weights, ops.reshape(images, (n, side, side * 3)))
         images = ops.transpose(ops.reshape(summed, (n, side, side, 3)), (0, 2, 1, 3))
     return images
+
+
+def _noise_from(seed: Any) -> Callable[[Any, Row], Any]:
+    """Add normal noise, drawn from a state of a seed generator."""
+
+    def add(images: Any, row: Row) -> Any:
+        noise = keras.random.normal(ops.shape(images), dtype="float32", seed=_OneSeed(seed))
+        return ops.clip(images + 255.0 * row["noise"] * noise, 0.0, 255.0)
+
+    return add
 
 
 def _cut_out(images: Any, row: Row) -> Any:

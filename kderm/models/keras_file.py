@@ -15,6 +15,7 @@ import numpy as np
 
 from kderm.errors import UserError, missing_extra
 from kderm.models.keras_archive import read_config
+from kderm.models.stages import HEAD
 from kderm.runtime import quiet_tensorflow
 
 # Blocks that hide their layers: called, they show one node; unrolled, ordinary Keras layers that
@@ -141,8 +142,8 @@ def _stays_float32(layer: Any) -> bool:
     )
 
 
-# Pixels up to 255 lose steps in bfloat16; pooling, dropout and logits feed the loss.
-FLOAT32_LAYERS = ("preprocess", "pool", "dropout", "logits")
+# Pixels up to 255 lose steps in bfloat16; the head feeds the loss.
+FLOAT32_LAYERS = ("preprocess", *HEAD)
 
 
 @contextlib.contextmanager

@@ -5,19 +5,28 @@ so a picture has the same pixels on both sides. Knows files and pixels; no table
 """
 
 import io
+import math
 import os
 import re
 import stat
 import struct
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from kderm.data.hdf5 import MemberError, is_member, read_member
+from kderm.data.preprocess import (
+    SMALLEST_KEPT_SIDE,
+    border_box,
+    check_steps,
+    preprocess_frame,
+)
 from kderm.errors import UserError
 
-# Takes part in every store digest. Raise it when a change below changes any pixel.
+# Takes part in every store digest. Raise it when a change below, or in data/preprocess.py, changes
+# any pixel.
 DECODER_VERSION = "1"
 
 # What a folder search takes for an image, lower case. Earlier suffixes win where a folder holds one
@@ -50,12 +59,15 @@ class ImageSpec:
 
     Attributes:
         height, width: of the frame, in pixels.
+        preprocess: names of `preprocess.STEPS`, in order.
     """
 
     height: int
     width: int
+    preprocess: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "preprocess", check_steps(self.preprocess))
         if not (self.height >= 1 and self.width >= 1):
             raise UserError(
                 "A frame needs a height and a width of at least 1 pixel. "
@@ -67,14 +79,17 @@ class ImageSpec:
         """(height, width, 3)."""
         return self.height, self.width, 3
 
-    def to_dict(self) -> dict[str, int]:
+    def to_dict(self) -> dict:
         """Plain data for JSON; `from_dict` is its inverse."""
-        return asdict(self)
+        facts: dict = {"height": self.height, "width": self.width}
+        # Left out when empty: stores that were built before there were steps keep their digest.
+        return facts | ({"preprocess": list(self.preprocess)} if self.preprocess else {})
 
     @classmethod
     def from_dict(cls, data: dict) -> "ImageSpec":
         """The spec that `to_dict` described."""
-        return cls(int(data["height"]), int(data["width"]))
+        steps = tuple(data.get("preprocess", ()))
+        return cls(int(data["height"]), int(data["width"]), steps)
 
 
 class UnreadableImage(Exception):
@@ -86,13 +101,14 @@ class UnreadableImage(Exception):
 
 
 def read_image(source: str | os.PathLike | bytes, spec: ImageSpec) -> np.ndarray:
-    """Decode, turn upright, and resize to cover the frame with the centre kept.
+    """Decode, turn upright, resize to cover the frame with the centre kept, and preprocess.
 
     EXIF orientation is applied, transparency is laid on white, 16-bit grey is scaled to 8 bits, an
     animation gives its first frame, colour profiles are ignored. A picture that has the frame's
     scale already is cropped without any resampling. A JPEG at least four times larger than needed
     is decoded at a half, a quarter or an eighth of its size (never below twice the need), chosen
-    from the file and `spec` alone, so that training and prediction agree.
+    from the file and `spec` alone, so that training and prediction agree. The steps of
+    `spec.preprocess` come last, but for `border_crop`, which comes before the resize.
 
     Args:
         source: path of a file, or the file's bytes.
@@ -110,7 +126,7 @@ def read_image(source: str | os.PathLike | bytes, spec: ImageSpec) -> np.ndarray
     if data.startswith(b"\xff\xd8") and not _jpeg_is_whole(data):
         raise UnreadableImage("truncated JPEG: it has no end marker")
     try:
-        return _decode(io.BytesIO(data), spec)
+        return preprocess_frame(_decode(io.BytesIO(data), spec), spec.preprocess)
     except UnreadableImage:
         raise
     except UnidentifiedImageError:
@@ -127,6 +143,8 @@ def read_image(source: str | os.PathLike | bytes, spec: ImageSpec) -> np.ndarray
 
 def _read_bytes(path: Path) -> bytes:
     try:
+        if is_member(path):
+            return read_member(path)
         kind = path.stat().st_mode
         if stat.S_ISDIR(kind):
             raise UnreadableImage("a folder, not a file")
@@ -137,6 +155,8 @@ def _read_bytes(path: Path) -> bytes:
         raise UnreadableImage("the file does not exist") from None
     except PermissionError:
         raise UnreadableImage("no permission to read the file") from None
+    except MemberError as error:
+        raise UnreadableImage(str(error)) from None
     except OSError as error:
         raise UnreadableImage(error.strerror or _short(error)) from None
 
@@ -155,6 +175,8 @@ def _decode(stream: io.BytesIO, spec: ImageSpec) -> np.ndarray:
         rgb = _to_rgb(image)
         if upright is not None:
             rgb = rgb.transpose(upright)
+        if "border_crop" in spec.preprocess:
+            rgb = rgb.crop(border_box(np.asarray(rgb)))
         return np.array(_cover(rgb, spec))  # a copy of its own, which may be written to
 
 
@@ -162,6 +184,8 @@ def _scale_while_decoding(image: Image.Image, spec: ImageSpec) -> None:
     # libjpeg's scaling is a crude filter: it stops at twice the frame and `_cover` does the rest.
     # `draft` keeps both sides at or above what it is asked for, so it acts from a factor of 4 on.
     width, height = 2 * spec.width, 2 * spec.height
+    if "border_crop" in spec.preprocess:  # the part that is kept has to be twice the frame
+        width, height = (math.ceil(side / SMALLEST_KEPT_SIDE) for side in (width, height))
     if _orientation(image) >= 5:
         width, height = height, width
     image.draft(None, (width, height))

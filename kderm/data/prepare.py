@@ -58,7 +58,8 @@ def prepare(config: Config, run: RunDir | None = None, *, make_folds_file: bool 
     root = data_root(config.data, config.seed)
     raw = read_dataset(config.data.dataset, root, labels, config.data.table)
     manifest, problems = build_manifest(raw, labels)
-    store, unreadable = open_store(raw, ImageSpec(*config.image.stored_shape))
+    spec = ImageSpec(*config.image.stored_shape, config.image.preprocess)
+    store, unreadable = open_store(raw, spec)
     manifest, broken = without_images(manifest, unreadable, drop=config.data.drop_unreadable)
     raise_problems([*problems, *broken])
 

@@ -53,6 +53,9 @@ class ImageFacts(_Closed):
     stored_height: int = Field(ge=1, description="Height of the decoded frame.")
     stored_width: int = Field(ge=1, description="Width of the decoded frame.")
     decoder: str = Field(description="Version of the decoder that training used.")
+    preprocess: tuple[str, ...] = Field(
+        (), description="Steps that every image goes through; older bundles have none."
+    )
 
 
 class MemberFacts(_Closed):
@@ -133,7 +136,8 @@ class Bundle:
     @property
     def spec(self) -> ImageSpec:
         """The frame that files are decoded to."""
-        return ImageSpec(self.facts.image.stored_height, self.facts.image.stored_width)
+        image = self.facts.image
+        return ImageSpec(image.stored_height, image.stored_width, image.preprocess)
 
     @property
     def frame(self) -> tuple[int, int]:
@@ -230,6 +234,7 @@ def write_bundle(run: RunDir) -> Bundle:
                 "stored_height": height,
                 "stored_width": width,
                 "decoder": DECODER_VERSION,
+                "preprocess": config.image.preprocess,
             },
             "views": config.predict.views,
             "combine": config.predict.combine,

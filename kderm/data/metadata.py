@@ -1,0 +1,167 @@
+"""Metadata as the member sees them: age, sex and site of each image as one row of numbers.
+
+The vocabulary is fixed by the table that the run was trained on and travels in the bundle, so that
+training and prediction encode alike. "Not known" is a value of its own in each column, never an
+average. Pandas and numpy only.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from kderm.data.datasets.leaking import refuse_leaking
+from kderm.data.manifest import MISSING_WORDS, SEXES
+from kderm.errors import UserError, unknown_name
+
+METADATA_COLUMNS = ("age", "sex", "site")
+
+# Puts ages around 0 with a spread around 1; any constants would do, and constants leak nothing.
+_MIDDLE_AGE, _AGE_SPREAD = 50.0, 25.0
+_OLDEST = 120
+
+
+@dataclass(frozen=True)
+class MetadataColumn:
+    """How one column becomes numbers.
+
+    Attributes:
+        name: one of `METADATA_COLUMNS`.
+        values: words with a place of their own, in order; () for age.
+    """
+
+    name: str
+    values: tuple[str, ...] = ()
+
+    @property
+    def width(self) -> int:
+        """Numbers an image: one for the age or each word, and the last for "not known"."""
+        return 1 + max(1, len(self.values))
+
+    def encode(self, column: pd.Series) -> np.ndarray:
+        """float32 (n, width); a word without a place of its own counts as not known."""
+        encoded = np.zeros((len(column), self.width), np.float32)
+        if self.name == "age":
+            ages = _ages(column)
+            known = ~np.isnan(ages)
+            encoded[known, 0] = (ages[known] - _MIDDLE_AGE) / _AGE_SPREAD
+        else:
+            words = _words(column).to_numpy()
+            encoded[:, :-1] = words[:, None] == np.array(self.values, dtype=object)
+            known = encoded.any(axis=1)
+        encoded[:, -1] = ~known
+        return encoded
+
+
+@dataclass(frozen=True)
+class MetadataSpec:
+    """The columns that a member sees beside the image, in order.
+
+    Attributes:
+        columns: at least one.
+    """
+
+    columns: tuple[MetadataColumn, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The columns' names."""
+        return tuple(column.name for column in self.columns)
+
+    @property
+    def width(self) -> int:
+        """Numbers an image, d."""
+        return sum(column.width for column in self.columns)
+
+    def encode(self, table: pd.DataFrame) -> np.ndarray:
+        """float32 (n, d), one row an image.
+
+        Args:
+            table: has the columns, as in a manifest or as text that a table file holds.
+        """
+        return np.concatenate([item.encode(table[item.name]) for item in self.columns], axis=1)
+
+    def known(self, encoded: np.ndarray) -> np.ndarray:
+        """bool (n, columns): of which columns the rows, float32 (n, d), know something."""
+        last = np.cumsum([column.width for column in self.columns]) - 1
+        return encoded[:, last] == 0
+
+    def hide(self, encoded: np.ndarray, rng: np.random.Generator, share: float) -> np.ndarray:
+        """`encoded` (n, d) with each column of each image set to "not known" at random; a copy.
+
+        Args:
+            encoded: what `encode` gave.
+            rng: source of randomness; one number an image and column, whatever the share.
+            share: probability.
+        """
+        hidden = encoded.copy()
+        chosen = rng.random((len(encoded), len(self.columns))) < share
+        start = 0
+        for column, rows in zip(self.columns, chosen.T, strict=True):
+            end = start + column.width
+            hidden[rows, start:end] = np.eye(column.width, dtype=np.float32)[-1]
+            start = end
+        return hidden
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready; `from_dict` reads it."""
+        columns = [{"name": item.name, "values": list(item.values)} for item in self.columns]
+        return {"columns": columns}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "MetadataSpec":
+        """What `to_dict` gave."""
+        return cls(
+            tuple(MetadataColumn(item["name"], tuple(item["values"])) for item in values["columns"])
+        )
+
+
+def fit_metadata(table: pd.DataFrame, columns: Sequence[str]) -> MetadataSpec:
+    """The encoding of `columns`, with the words that `table` has.
+
+    Args:
+        table: a manifest's table. No label is looked at, and no statistic is taken from it.
+        columns: some of `METADATA_COLUMNS`.
+
+    Raises:
+        UserError: a column that gives the label away, is unknown, is named twice, or of which the
+            table knows nothing.
+    """
+    refuse_leaking(columns)
+    found = []
+    for name in columns:
+        if name not in METADATA_COLUMNS:
+            raise unknown_name(
+                "column in model.metadata",
+                name,
+                METADATA_COLUMNS,
+                f"Those that a member can see are {', '.join(METADATA_COLUMNS)}.",
+            )
+        if columns.count(name) > 1:
+            raise UserError(
+                f"Expected each column of model.metadata once. Received: {', '.join(columns)}."
+            )
+        values = () if name == "age" else tuple(sorted(set(_words(table[name])) - {""}))
+        if not values and not (name == "age" and (~np.isnan(_ages(table[name]))).any()):
+            raise UserError(
+                f"model.metadata names {name!r}, but of no image of the data set is it known. "
+                "Leave it out, or fill in that column of the data set's table."
+            )
+        found.append(MetadataColumn(name, values))
+    return MetadataSpec(tuple(found))
+
+
+def _ages(column: pd.Series) -> np.ndarray:
+    """Years, float64 (n,), NaN where not known or not an age. 0 is an age."""
+    # A decimal comma comes with semicolon-separated files.
+    numbers = pd.to_numeric(column.astype(str).str.replace(",", "."), errors="coerce")
+    return numbers.where(numbers.between(0, _OLDEST)).to_numpy(np.float64)
+
+
+def _words(column: pd.Series) -> pd.Series:
+    """Lower-case words, "" where not known, the short forms of sexes written out."""
+    text = column.astype(object).where(column.notna(), "").astype(str).str.strip().str.lower()
+    text = text.replace(SEXES) if column.name == "sex" else text
+    return text.where(~text.isin(MISSING_WORDS), "")

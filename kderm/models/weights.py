@@ -5,14 +5,9 @@ caches of kagglehub and Keras, then the network. A folder fetched on one machine
 another is found there with no change of config. Never falls back to random weights.
 """
 
-import hashlib
 import importlib.util
 import os
 import shutil
-import socket
-import threading
-import urllib.parse
-import urllib.request
 import uuid
 import warnings
 from pathlib import Path
@@ -21,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kderm.atomic import write_json
+from kderm.download import download, require_connection
 from kderm.errors import UserError, missing_extra
 from kderm.models.keras_archive import read_config
 from kderm.models.presets import PRESETS, Preset, find_preset, require_size
@@ -30,8 +26,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 KAGGLE = "kaggle://"
-# kagglehub names no limit for the name look-up, and a blocked port can hang for minutes.
-CONNECT_SECONDS = 5.0
 
 
 def weights_root() -> Path:
@@ -93,7 +87,7 @@ def check_preset(preset: str, size: int, weights: str) -> None:
     """Raise at once what `build_classifier` would raise for a typo or for weights out of reach.
 
     Looks at the registry and at files; without the weights at hand, asks for at most
-    `CONNECT_SECONDS` whether their host answers. Builds and downloads nothing.
+    `download.CONNECT_SECONDS` whether their host answers. Builds and downloads nothing.
 
     Args:
         preset: PROVIDER/NAME of the registry, or file/PATH.keras.
@@ -111,7 +105,7 @@ def check_preset(preset: str, size: int, weights: str) -> None:
             return
     if weights == "preset" and row.source and not find_local(row):
         try:
-            _require_network(_host(row))
+            require_connection(_host(row))
         except OSError as error:
             raise _no_download(row, error) from None
     elif path := resolve_weights(row, weights):
@@ -272,46 +266,14 @@ def _download(preset: Preset, folder: Path) -> None:
     if preset.source.startswith(KAGGLE):
         import kagglehub
 
-        _require_network(_host(preset))
+        require_connection(_host(preset))  # kagglehub itself sets no limit for the name look-up
         handle = preset.source.removeprefix(KAGGLE)
         shutil.copytree(kagglehub.model_download(handle), folder, dirs_exist_ok=True)
         if _weights_in(folder) is None:
             raise OSError(f"the download holds no weights, only {sorted(os.listdir(folder))}")
         return
-    _require_network(_host(preset))
     path = folder / preset.source.rsplit("/", 1)[1]
-    digest = hashlib.md5(usedforsecurity=False)
-    with (
-        urllib.request.urlopen(preset.source, timeout=30) as reply,
-        open(path, "wb") as handle,
-    ):
-        while chunk := reply.read(1 << 20):
-            handle.write(chunk)
-            digest.update(chunk)
-    if digest.hexdigest() != preset.checksum:
-        raise OSError(f"expected md5 {preset.checksum}, received {digest.hexdigest()}")
-
-
-def _require_network(url: str) -> None:
-    """Raise OSError within `CONNECT_SECONDS` if no connection to the host of `url` opens."""
-    proxy = urllib.request.getproxies().get(urllib.parse.urlsplit(url).scheme)
-    address = urllib.parse.urlsplit(proxy or url)
-    port = address.port or {"http": 80}.get(address.scheme, 443)
-    problems: list[Exception | None] = [TimeoutError("no answer")]
-
-    def connect() -> None:
-        try:
-            socket.create_connection((address.hostname, port), CONNECT_SECONDS).close()
-            problems[0] = None
-        except OSError as error:
-            problems[0] = error
-
-    # In a thread, because nothing bounds the time that a name look-up takes.
-    thread = threading.Thread(target=connect, daemon=True)
-    thread.start()
-    thread.join(CONNECT_SECONDS)
-    if problems[0] is not None:
-        raise OSError(f"no connection to {address.hostname} ({problems[0]})")
+    download(preset.source, path, checksum=f"md5:{preset.checksum}")
 
 
 def _no_download(preset: Preset, error: Exception) -> UserError:

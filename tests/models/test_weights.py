@@ -12,8 +12,8 @@ import keras
 import numpy as np
 import pytest
 
+from kderm import download
 from kderm.errors import UserError
-from kderm.models import weights as weights_module
 from kderm.models.backbones import build_backbone
 from kderm.models.classifier import build_classifier
 from kderm.models.presets import PRESETS, find_preset
@@ -76,7 +76,7 @@ def test_a_missing_weight_is_refused_with_the_three_things_to_do(no_network):
 
 
 def test_a_network_that_never_answers_is_given_up_within_seconds(monkeypatch):
-    monkeypatch.setattr(weights_module, "CONNECT_SECONDS", 0.2)
+    monkeypatch.setattr(download, "CONNECT_SECONDS", 0.2)
     monkeypatch.setattr(socket, "create_connection", lambda *_: threading.Event().wait())
     started = time.monotonic()
     with pytest.raises(UserError, match="no answer"):

@@ -9,7 +9,7 @@ from kderm.data.images import IMAGE_SUFFIXES
 from kderm.data.manifest import MANIFEST_COLUMNS, build_manifest
 from kderm.ensemble.inputs import find_inputs
 from kderm.errors import UserError
-from kderm.labels import BINARY, HAM10000
+from kderm.labels import BINARY, HAM10000, LABEL_SPACES
 
 HAM_HEADER = "lesion_id,image_id,dx,dx_type,age,sex,localization"
 HAM_ROWS = [
@@ -45,14 +45,24 @@ def kaggle(tmp_path):
 
 
 @pytest.mark.parametrize("dataset", DATASETS)
-def test_every_adapter_gives_the_manifest_columns_and_line_numbers(dataset, kaggle, tmp_path):
-    root = kaggle
-    if dataset == "class_folders":
-        root = tmp_path / "folders"
-        touch(root, "nv/a.jpg", "mel/b.jpg")
-    table = read_dataset(dataset, root, HAM10000).table
+def test_every_adapter_gives_the_manifest_columns_and_line_numbers(dataset, lay_out):
+    labels = LABEL_SPACES[DATASETS[dataset].native[0]] if DATASETS[dataset].native else HAM10000
+    table = read_dataset(dataset, lay_out(dataset), labels).table
     assert set(table.columns) == {*MANIFEST_COLUMNS, "row"}
     assert len(table) > 0
+
+
+@pytest.mark.parametrize("dataset", DATASETS)
+def test_every_adapter_gives_a_manifest_in_each_label_space_that_it_is_labelled_in(
+    dataset, lay_out
+):
+    root = lay_out(dataset)
+    for name in DATASETS[dataset].native or ["ham10000"]:
+        labels = LABEL_SPACES[name]
+        manifest, problems = build_manifest(read_dataset(dataset, root, labels), labels)
+        assert problems == []
+        assert manifest.dropped == {}
+        assert set(manifest.table["label"]) <= set(labels.codes)
 
 
 @pytest.mark.parametrize("dataset", DATASETS)

@@ -8,8 +8,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from kderm.data.datasets.challenge import read_isic2018, read_isic2019
 from kderm.data.datasets.class_folders import read_class_folders
 from kderm.data.datasets.ham10000 import read_demo, read_ham10000
+from kderm.data.datasets.isic2020 import read_isic2020
+from kderm.data.datasets.isic2024 import read_isic2024
+from kderm.data.datasets.isic_archive import read_isic_archive
+from kderm.data.datasets.pad_ufes20 import read_pad_ufes20
 from kderm.data.datasets.table import read_table
 from kderm.data.datasets.translation import (
     check_mapping,
@@ -48,6 +53,32 @@ DATASETS: dict[str, DatasetAdapter] = {
         "HAM10000_metadata.csv (or without .csv) and the images, in any folder",
         read_ham10000,
         ("ham10000",),
+    ),
+    "isic2018": DatasetAdapter(
+        "ISIC2018_Task3_*_GroundTruth.csv, the lesion groupings and the images",
+        read_isic2018,
+        ("ham10000",),
+    ),
+    "isic2019": DatasetAdapter(
+        "ISIC_2019_Training_GroundTruth.csv, _Metadata.csv and the images",
+        read_isic2019,
+        ("isic2019",),
+    ),
+    "isic2020": DatasetAdapter(
+        "ISIC_2020_Training_GroundTruth.csv (or _v2, or train.csv) and the images",
+        read_isic2020,
+        ("binary", "isic2019"),
+    ),
+    "isic2024": DatasetAdapter(
+        "train-metadata.csv and train-image.hdf5 (or the JPEG files)", read_isic2024, ("binary",)
+    ),
+    "pad_ufes20": DatasetAdapter(
+        "metadata.csv and imgs_part_1 to 3", read_pad_ufes20, ("pad_ufes20",)
+    ),
+    "isic_archive": DatasetAdapter(
+        "metadata.csv as the ISIC archive hands it out, and the images",
+        read_isic_archive,
+        ("isic2019", "ham10000", "binary"),
     ),
     "class_folders": DatasetAdapter("one folder a class, <class>/*.jpg", read_class_folders),
     "table": DatasetAdapter("a CSV with an image and a label column, and the images", read_table),

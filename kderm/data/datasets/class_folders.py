@@ -1,4 +1,7 @@
-"""Images in one folder a class: `<root>/<class>/*.jpg`, with `train/` and `val/` above or not."""
+"""Images in one folder a class: `<root>/<class>/*.jpg`, with `train/` and `val/` above or not.
+
+The given split is kept as `source`; folds are made anew over all of it.
+"""
 
 from pathlib import Path
 
@@ -43,8 +46,13 @@ def read_class_folders(root: Path, labels: LabelSpace, table: Path | None = None
             f"{', '.join(labels.codes)}. Received: no image in any folder below {root}."
         )
     classes: dict[str, str] = {}
+    splits: dict[str, str | None] = {}
     for folder in {path.rsplit("/", 1)[0] for path in paths}:
         classes[folder] = _class_of(folder.split("/"), labels)
+        splits[folder] = _split_of(folder.split("/"), classes[folder])
+    if any(splits.values()):
+        given = ", ".join(sorted(filter(None, set(splits.values()))))
+        notes.append(f"The given split ({given}) is kept as source; folds are made over all of it.")
     rows = pd.DataFrame(
         {
             "image_id": ids_of(paths),
@@ -55,7 +63,7 @@ def read_class_folders(root: Path, labels: LabelSpace, table: Path | None = None
             "age": None,
             "sex": None,
             "site": None,
-            "source": None,
+            "source": [splits[path.rsplit("/", 1)[0]] for path in paths],
             "row": range(1, len(paths) + 1),
         }
     )
@@ -67,3 +75,9 @@ def _class_of(folders: list[str], labels: LabelSpace) -> str:
         if labels.resolve(folder) is not None:
             return folder
     return next((folder for folder in folders if folder.lower() not in _SPLITS), folders[-1])
+
+
+def _split_of(folders: list[str], label: str) -> str | None:
+    """The split that stands above the class folder, lower case; None without one."""
+    above = folders[: folders.index(label)]
+    return next((folder.lower() for folder in above if folder.lower() in _SPLITS), None)

@@ -4,10 +4,10 @@ Training's adapter of plain tables and prediction's input tables both read a CSV
 that both understand the same tables. Looks for no image and refuses no label.
 """
 
-import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from kderm.data.datasets.csv_file import CsvFile, open_csv
@@ -82,7 +82,7 @@ def read_rows(path: Path, labels: LabelSpace) -> TableRows:
         source.require((*ALIASES["image_id"], *ALIASES["path"]), "image")
     chosen = {name: source.first_of(ALIASES[name]) for name in ("image_id", "path", *FACTS)}
     candidates = [name for name in ALIASES["label"] if name in source.columns]
-    one_hot = [] if candidates else _one_hot_columns(source, labels)
+    one_hot = [] if candidates else one_hot_columns(source, labels)
     named = [column for column in chosen.values() if column]
     read, problems = source.read([*named, *candidates, *one_hot])
     table = pd.DataFrame({"row": read["row"]})
@@ -96,7 +96,7 @@ def read_rows(path: Path, labels: LabelSpace) -> TableRows:
             others = ", ".join(column for column in candidates if column != best)
             notes.append(f"Labels are read from the column {best!r} (not from: {others}).")
     else:
-        table["label"] = _one_hot_labels(read, one_hot, labels) if one_hot else ""
+        table["label"] = one_hot_labels(read, one_hot, labels) if one_hot else ""
     present = {name for name, column in chosen.items() if column}
     present |= {"label"} if candidates or one_hot else set()
     return TableRows(source, table, frozenset(present), problems, notes)
@@ -107,23 +107,18 @@ def _known_labels(column: pd.Series, labels: LabelSpace) -> int:
     return sum(count for text, count in counts.items() if labels.resolve(text) is not None)
 
 
-def _one_hot_columns(source: CsvFile, labels: LabelSpace) -> list[str]:
+def one_hot_columns(source: CsvFile, labels: LabelSpace) -> list[str]:
     """The columns named after the codes, in their order; none unless all are there."""
     columns = ["_".join(code.lower().split()) for code in labels.codes]
     return columns if set(columns) <= set(source.columns) else []
 
 
-def _one_hot_labels(read: pd.DataFrame, columns: list[str], labels: LabelSpace) -> list[str]:
+def one_hot_labels(read: pd.DataFrame, columns: list[str], labels: LabelSpace) -> list[str]:
     """Each row's code; "" without a 1, and all the codes of a row with several, a label of none."""
-    cells = read[columns].to_numpy()
-    return [
-        " and ".join(code for code, cell in zip(labels.codes, row, strict=True) if _is_one(cell))
-        for row in cells
-    ]
-
-
-def _is_one(cell: str) -> bool:
-    try:
-        return math.isclose(float(cell), 1.0)
-    except ValueError:
-        return False
+    cells = read[columns].apply(pd.to_numeric, errors="coerce").to_numpy(dtype=float)
+    ones = np.isclose(cells, 1.0)
+    found = [labels.codes[place] for place in ones.argmax(axis=1)] if len(ones) else []
+    for row in np.flatnonzero(ones.sum(axis=1) != 1):
+        chosen = (code for code, one in zip(labels.codes, ones[row], strict=True) if one)
+        found[row] = " and ".join(chosen)
+    return found

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from kderm.data.datasets.csv_file import open_csv
 from kderm.data.datasets.image_index import index_images
+from kderm.data.datasets.layout import find_images
 from kderm.data.manifest import RawRows
 from kderm.errors import UserError
 from kderm.labels import LabelSpace
@@ -32,14 +33,7 @@ def read_ham10000(root: Path, labels: LabelSpace, table: Path | None = None) -> 
     optional = [name for name in _OPTIONAL if name in source.columns]
     rows, problems = source.read([*required, *optional])
     rows = rows.rename(columns={"dx": "label", **_OPTIONAL})
-    index = index_images(root)
-    notes = []
-    found = [index.by_id(image_id) for image_id in rows["image_id"]]
-    copies = sum(len(paths) > 1 for paths in found)
-    if copies:
-        # Kaggle's archive holds every image twice, in folders that differ in case only.
-        notes.append(f"{copies} images lie below {root} more than once; the first copy is used.")
-    rows["path"] = [index.full(paths[0]) if paths else None for paths in found]
+    rows["path"], notes = find_images(rows["image_id"], index_images(root))
     rows["patient_id"] = None
     for column in _OPTIONAL.values():
         if column not in rows:

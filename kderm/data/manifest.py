@@ -29,7 +29,7 @@ MANIFEST_COLUMNS = (
 )
 # What people write where they know nothing. Never applied to image ids or labels.
 MISSING_WORDS = frozenset({"", "na", "n/a", "nan", "none", "null", "unknown", "?", "-"})
-_SEXES = {"f": "female", "w": "female", "woman": "female", "m": "male", "man": "male"}
+SEXES = {"f": "female", "w": "female", "woman": "female", "m": "male", "man": "male"}
 _LINES_A_KIND = 20
 _ROWS_A_LINE = 8
 
@@ -131,7 +131,7 @@ def build_manifest(raw: RawRows, labels: LabelSpace) -> tuple[Manifest, list[Pro
             "patient_id": _known(source["patient_id"]),
             "label": codes,
             "age": _ages(source["age"]),
-            "sex": _words(source["sex"]).replace(_SEXES),
+            "sex": _words(source["sex"]).replace(SEXES),
             "site": _words(source["site"]),
             "source": _known(source["source"]).fillna("unknown"),
         }

@@ -257,7 +257,9 @@ def draw_effects(
     """
     check_mixing(mixup, cutmix)
     drawn = rng.random((n, 11))
-    partners = rng.permutation(n)
+    circle = rng.permutation(n)
+    partners = np.empty(n, dtype=np.int64)
+    partners[circle] = np.roll(circle, 1)  # nobody's partner is itself
     row = {name: np.full(n, value) for name, value in _IDENTITY.items()}
     row["blur"] = np.where(drawn[:, 0] < blur, blur_sigma * (1 - drawn[:, 1]), 0.0)
     row["noise"] = np.where(drawn[:, 2] < noise, noise_sd * (1 - drawn[:, 3]), 0.0)

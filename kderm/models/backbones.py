@@ -47,6 +47,8 @@ def _builder(preset: Preset):
         from kderm.models.keras_cv_backbones import build
     elif preset.provider == "keras_hub":
         from kderm.models.keras_hub_backbones import build
+    elif preset.provider == "kderm":
+        from kderm.models.small_cnn import build
     else:
         from kderm.models.keras_applications_backbones import build
     return build

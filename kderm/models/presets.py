@@ -34,8 +34,9 @@ class Preset:
 
     Attributes:
         name: PROVIDER/NAME, as in the config.
-        provider: keras_cv, keras_hub, keras_applications or file.
-        family: efficientnet_v1, efficientnet_v2, efficientnet_lite, resnet_v1, resnet_v2, saved.
+        provider: keras_cv, keras_hub, keras_applications, kderm or file.
+        family: efficientnet_v1, efficientnet_v2, efficientnet_lite, resnet_v1, resnet_v2,
+            small_cnn, saved.
         builder: class or function of the provider; the path for provider file.
         arguments: the builder's keyword arguments.
         convention: key of `INPUT_CONVENTIONS`.
@@ -323,6 +324,28 @@ _KERAS_APPLICATIONS_MD5 = {
     "resnet50v2": "fac2f116257151a9d068a22e544a4917",
 }
 
+
+def _own_rows() -> list[Preset]:
+    return [
+        Preset(
+            "kderm/small_cnn",
+            "kderm",
+            "small_cnn",
+            "small_cnn",
+            {"filters": (32, 64, 96, 128, 192)},
+            "symmetric",
+            224,
+            408_416,
+        )
+    ]
+
+
 PRESETS: dict[str, Preset] = {
-    row.name: row for row in (*_keras_cv_rows(), *_keras_hub_rows(), *_keras_applications_rows())
+    row.name: row
+    for row in (
+        *_keras_cv_rows(),
+        *_keras_hub_rows(),
+        *_keras_applications_rows(),
+        *_own_rows(),
+    )
 }

@@ -15,6 +15,7 @@ FAMILIES = {
     "efficientnet_lite",
     "resnet_v1",
     "resnet_v2",
+    "small_cnn",
 }
 
 
@@ -46,6 +47,7 @@ def test_the_registry_has_the_backbones_it_promises():
         assert f"keras_cv/resnet{layers}" in names
         assert f"keras_hub/resnet_{layers}_imagenet" in names
     assert Counter(row.provider for row in ROWS)["keras_hub"] == 15
+    assert "kderm/small_cnn" in names
 
 
 def test_keras_hub_rows_whose_handles_point_at_another_model_are_left_out():

@@ -13,6 +13,7 @@ import numpy as np
 from keras import ops
 
 from kderm.errors import UserError, unknown_name
+from kderm.models.classifier import metadata_width
 
 # The layer whose input is the backbone's last feature map; see `kderm.models.classifier`.
 POOL = "pool"
@@ -235,12 +236,12 @@ def _check_classes(classes: np.ndarray, images: int, count: int) -> None:
 
 
 def _check_metadata(classifier: keras.Model, metadata: np.ndarray | None, images: int) -> None:
-    takes = len(classifier.inputs) > 1
-    expected = (images, int(classifier.inputs[1].shape[-1])) if takes else None
+    width = metadata_width(classifier)
+    expected = (images, width) if width else None
     received = None if metadata is None else np.shape(metadata)
     if received != expected:
         raise UserError(
-            f"Expected {f'metadata of shape {expected}' if takes else 'no metadata'}, as the "
-            f"classifier's inputs are {[tuple(item.shape) for item in classifier.inputs]}. "
-            f"Received: {'none' if received is None else f'shape {received}'}."
+            f"Expected {f'metadata of shape {expected}' if width else 'no metadata'}, which is "
+            f"what the classifier takes. Received: "
+            f"{'none' if received is None else f'shape {received}'}."
         )

@@ -16,6 +16,7 @@ from kderm.config import Config, load_config
 from kderm.data.augment import plain_colours, plain_transform
 from kderm.data.images import ImageSpec
 from kderm.data.manifest import read_manifest
+from kderm.data.metadata import fit_metadata
 from kderm.data.warp import Warp
 from kderm.errors import UserError
 from kderm.evaluation.figures import INK, STYLE
@@ -23,21 +24,22 @@ from kderm.evaluation.predictions import read_predictions
 from kderm.explain.activation_maps import class_activation_maps
 from kderm.explain.examples import choose_examples, read_frames, read_pictures
 from kderm.labels import LabelSpace, label_space
-from kderm.models.classifier import load_classifier
+from kderm.models.classifier import input_size, load_classifier
 from kderm.run_dir import RunDir
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 PICTURE_SIDE = 400  # pixels a picture is drawn from
-COLOURS, MOST_OPAQUE = "inferno", 0.75
 WRONG = "#B3261E"
 FOOTER = (
-    "Grad-CAM of the class named above, for the plain view, by the member that did not train on "
-    "the image; white: half of its maximum.\nThe surest right answer of each class (in red: none "
-    "is right, the likeliest): a look at the network, not a sample of its work."
+    "Grad-CAM of the class named above each picture, for the plain view, by the member that did "
+    "not train on the image: in colour where the evidence for the class lies, within the white "
+    "line at least half of its maximum; {cells} cells, smoothly enlarged. Shown is the surest "
+    "right answer of each class (in red: none is right, the likeliest): a look at the network, not "
+    "a sample of its work."
 )
-_MOST_COLUMNS = 5
+_MOST_COLUMNS, _LONGEST_ID = 5, 22
 
 
 def grad_cam_figure(run: RunDir, path: Path, *, layer: str | None = None) -> pd.DataFrame:
@@ -66,7 +68,12 @@ def grad_cam_figure(run: RunDir, path: Path, *, layer: str | None = None) -> pd.
     ids = examples["image_id"].tolist()
     spec = ImageSpec(*config.image.stored_shape, config.image.preprocess)
     frames = read_frames(run, manifest, ids, spec)
-    maps = _maps(run, labels, examples, frames, layer)
+    known = None
+    if config.model.metadata:
+        spec_of_metadata = fit_metadata(manifest.table, config.model.metadata)
+        rows = manifest.table.set_index("image_id", drop=False).loc[ids]
+        known = spec_of_metadata.encode(rows)
+    maps = _maps(run, labels, examples, frames, known, layer)
     pictures = read_pictures(manifest, ids, spec, frames, PICTURE_SIDE)
     _draw(path, examples, labels, pictures, maps, _headline(run, config))
     write_csv(path.with_suffix(".csv"), examples)
@@ -74,7 +81,12 @@ def grad_cam_figure(run: RunDir, path: Path, *, layer: str | None = None) -> pd.
 
 
 def _maps(
-    run: RunDir, labels: LabelSpace, examples: pd.DataFrame, frames: np.ndarray, layer: str | None
+    run: RunDir,
+    labels: LabelSpace,
+    examples: pd.DataFrame,
+    frames: np.ndarray,
+    metadata: np.ndarray | None,
+    layer: str | None,
 ) -> list[np.ndarray]:
     """One map (h, w) an example, by the member that held the image out; each loaded once."""
     maps: list[np.ndarray] = [np.empty(0)] * len(examples)
@@ -88,8 +100,11 @@ def _maps(
                 "is not there. Copy the run's fold folders whole."
             )
         classifier = load_classifier(model)
-        pixels = plain_view(frames[rows], int(classifier.inputs[0].shape[1]))
-        found = class_activation_maps(classifier, pixels, classes[rows], layer=layer)
+        pixels = plain_view(frames[rows], input_size(classifier))
+        known = None if metadata is None else metadata[rows]
+        found = class_activation_maps(
+            classifier, pixels, classes[rows], layer=layer, metadata=known
+        )
         for row, one in zip(rows, found, strict=True):
             maps[row] = one
     return maps
@@ -116,8 +131,8 @@ def _headline(run: RunDir, config: Config) -> str:
 
 # === Drawing, in inches ===
 
-_TILE, _GAP, _MARGIN = 2.5, 0.14, 0.25
-_HEAD, _CAPTION, _FOOT = 0.62, 0.86, 0.66
+_TILE, _GAP, _MARGIN, _LEAST_WIDTH = 2.5, 0.14, 0.25, 5.4
+_HEAD, _CAPTION, _LINE = 0.6, 0.86, 0.16
 
 
 def _draw(
@@ -135,55 +150,55 @@ def _draw(
     bands = -(-len(examples) // _MOST_COLUMNS)
     columns = -(-len(examples) // bands)
     band = _CAPTION + 2 * _TILE + _GAP / 2
-    # A figure of two classes is as wide as its headline and its footer need.
-    width = max(columns * (_TILE + _GAP) - _GAP + 2 * _MARGIN, 8.2)
-    height = _HEAD + bands * band + _FOOT
+    width = max(columns * (_TILE + _GAP) - _GAP + 2 * _MARGIN, _LEAST_WIDTH)
+    cells = " × ".join(map(str, maps[0].shape))
+    footer = textwrap.wrap(FOOTER.format(cells=cells), int(13.5 * (width - 2 * _MARGIN)))
+    height = _HEAD + bands * band + _LINE * (len(footer) + 2.5)
     with matplotlib.rc_context({**STYLE, "axes.grid": False}):
         figure = Figure(figsize=(width, height))
         FigureCanvasAgg(figure)
 
-        def axes_at(left: float, top: float, wide: float, high: float) -> "Axes":
-            place = (left / width, 1 - (top + high) / height, wide / width, high / height)
-            return figure.add_axes(place)
+        def axes_at(left: float, top: float) -> "Axes":
+            place = (left / width, 1 - (top + _TILE) / height, _TILE / width, _TILE / height)
+            axes = figure.add_axes(place)
+            axes.set_axis_off()
+            return axes
 
-        figure.text(
-            _MARGIN / width, 1 - 0.34 / height, headline, va="center", fontsize=15,
-            fontweight="bold",
-        )  # fmt: skip
         for number, example in enumerate(examples.to_dict("records")):
             row, column = divmod(number, columns)
-            left = _MARGIN + column * (_TILE + _GAP)
-            top = _HEAD + row * band + _CAPTION
-            upper = axes_at(left, top, _TILE, _TILE)
+            left, top = _MARGIN + column * (_TILE + _GAP), _HEAD + row * band + _CAPTION
+            upper, lower = axes_at(left, top), axes_at(left, top + _TILE + _GAP / 2)
             upper.imshow(pictures[number])
             _caption(upper, example, labels)
-            lower = axes_at(left, top + _TILE + _GAP / 2, _TILE, _TILE)
-            lower.imshow(pictures[number])
-            _shade(lower, maps[number], len(pictures[number]))
-            for axes in (upper, lower):
-                axes.set_axis_off()
-        _scale(axes_at(_MARGIN, height - 0.36, 1.6, 0.1))
-        figure.text((_MARGIN + 1.85) / width, 0.31 / height, FOOTER, va="center", fontsize=8.5)
+            evidence = enlarge(maps[number], len(pictures[number]))
+            lower.imshow(spotlight(pictures[number], evidence))
+            if evidence.max() > 0.5:
+                lower.contour(evidence, levels=[0.5], colors="white", linewidths=1.1)
+        x = _MARGIN / width
+        title = {"va": "center", "fontsize": 14, "fontweight": "bold"}
+        figure.text(x, 1 - 0.34 / height, headline, **title)
+        figure.text(x, _LINE / height, "\n".join(footer), va="bottom", fontsize=8.5)
         with atomic_path(path) as temporary:
             figure.savefig(temporary)
 
 
 def _caption(axes: "Axes", example: dict, labels: LabelSpace) -> None:
     name = textwrap.fill(labels.names[labels.index(example["class"])], 27)
-    truth, predicted = example["label"], example["predicted"]
-    lines = f"{truth}, answered {predicted}\np({truth}) {example['probability']:.3f}  ·  "
-    style = {"transform": axes.transAxes, "va": "bottom", "linespacing": 1.25}
-    colour = INK if example["right"] else WRONG
-    axes.text(0, 1.03, lines + str(example["image_id"])[:24], fontsize=8.5, color=colour, **style)
-    axes.text(0, 1.18, name, fontsize=10.5, fontweight="bold", **style)
+    code, image_id = example["class"], str(example["image_id"])
+    if len(image_id) > _LONGEST_ID:
+        image_id = "…" + image_id[1 - _LONGEST_ID :]
+    facts = (
+        f"truth {code}, answer {example['predicted']}\n"
+        f"p({code}) {_probability(example['probability'])}  ·  {image_id}"
+    )
+    style = {"transform": axes.transAxes, "va": "baseline", "linespacing": 1.25}
+    axes.text(0, 1.045, facts, fontsize=8.5, color=INK if example["right"] else WRONG, **style)
+    axes.text(0, 1.195, name, fontsize=10.5, fontweight="bold", **style)
 
 
-def _shade(axes: "Axes", evidence: np.ndarray, side: int) -> None:
-    """Lay a map (h, w) over a picture of `side` pixels, see-through where there is no evidence."""
-    large = enlarge(evidence, side)
-    axes.imshow(large, cmap=COLOURS, vmin=0, vmax=1, alpha=MOST_OPAQUE * large)
-    if large.max() > 0.5:
-        axes.contour(large, levels=[0.5], colors="white", linewidths=1.0)
+def _probability(value: float) -> str:
+    """Three decimals that claim no certainty."""
+    return "> 0.999" if 0.9995 <= value < 1 else f"{value:.3f}"
 
 
 def enlarge(evidence: np.ndarray, side: int) -> np.ndarray:
@@ -193,16 +208,18 @@ def enlarge(evidence: np.ndarray, side: int) -> np.ndarray:
     return np.clip(large, 0.0, 1.0)
 
 
-def _scale(axes: "Axes") -> None:
-    """The colours from no evidence to the most, over a mid grey."""
-    ramp = np.linspace(0, 1, 256)[None]
-    axes.imshow(np.full((1, 256, 3), 0.75), extent=(0, 1, 0, 1), aspect="auto")
-    axes.imshow(
-        ramp, cmap=COLOURS, vmin=0, vmax=1, alpha=MOST_OPAQUE * ramp, extent=(0, 1, 0, 1),
-        aspect="auto",
-    )  # fmt: skip
-    axes.axvline(0.5, color="white", linewidth=1.0)
-    axes.set(yticks=[], xticks=[0, 0.5, 1], xticklabels=["none", "half", "most"])
-    axes.tick_params(length=0, labelsize=8, pad=2)
-    for spine in axes.spines.values():
-        spine.set_visible(False)
+def spotlight(picture: np.ndarray, evidence: np.ndarray) -> np.ndarray:
+    """The picture as it is where the evidence is, dark and grey where there is none.
+
+    Laid over the picture, colours would hide the very place that the network looks at.
+
+    Args:
+        picture: uint8 (s, s, 3).
+        evidence: float (s, s), in [0, 1]; from three quarters on nothing is taken away.
+
+    Returns:
+        uint8 (s, s, 3).
+    """
+    share = np.clip(evidence / 0.75, 0.0, 1.0)[..., None]
+    dark = 0.45 * picture.mean(axis=-1, keepdims=True) + 15.0
+    return np.rint(share * picture + (1.0 - share) * dark).astype(np.uint8)

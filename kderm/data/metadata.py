@@ -129,8 +129,22 @@ def fit_metadata(table: pd.DataFrame, columns: Sequence[str]) -> MetadataSpec:
         UserError: a column that gives the label away, is unknown, is named twice, or of which the
             table knows nothing.
     """
-    refuse_leaking(columns)
+    check_columns(columns)
     found = []
+    for name in columns:
+        values = () if name == "age" else tuple(sorted(set(_words(table[name])) - {""}))
+        if not values and not (name == "age" and (~np.isnan(_ages(table[name]))).any()):
+            raise UserError(
+                f"model.metadata names {name!r}, but of no image of the data set is it known. "
+                "Leave it out, or fill in that column of the data set's table."
+            )
+        found.append(MetadataColumn(name, values))
+    return MetadataSpec(tuple(found))
+
+
+def check_columns(columns: Sequence[str]) -> None:
+    """Refuse a column that gives the label away, is unknown or is named twice; sees no table."""
+    refuse_leaking(columns)
     for name in columns:
         if name not in METADATA_COLUMNS:
             raise unknown_name(
@@ -143,14 +157,6 @@ def fit_metadata(table: pd.DataFrame, columns: Sequence[str]) -> MetadataSpec:
             raise UserError(
                 f"Expected each column of model.metadata once. Received: {', '.join(columns)}."
             )
-        values = () if name == "age" else tuple(sorted(set(_words(table[name])) - {""}))
-        if not values and not (name == "age" and (~np.isnan(_ages(table[name]))).any()):
-            raise UserError(
-                f"model.metadata names {name!r}, but of no image of the data set is it known. "
-                "Leave it out, or fill in that column of the data set's table."
-            )
-        found.append(MetadataColumn(name, values))
-    return MetadataSpec(tuple(found))
 
 
 def _ages(column: pd.Series) -> np.ndarray:

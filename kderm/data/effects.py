@@ -93,7 +93,7 @@ class _Rows:
 
         Args:
             images: float32 (n, s, s, 3).
-            apply: takes some images and their rows, gives the changed images.
+            apply: takes some images and their rows, gives the changed images, clipped here.
             switches: columns that decide.
         """
         columns = [EFFECTS.index(name) for name in switches]
@@ -105,7 +105,7 @@ class _Rows:
         active = ops.any(ops.stack(active), axis=0)
         return ops.cond(
             ops.any(active),
-            lambda: ops.where(active, apply(images, self.row), images),
+            lambda: ops.where(active, _clipped(apply(images, self.row)), images),
             lambda: images,
         )
 
@@ -114,14 +114,18 @@ class _Rows:
         if len(chosen) == 0:
             return images
         if len(chosen) == len(images):
-            return apply(images, self.row)
+            return _clipped(apply(images, self.row))
         index = ops.convert_to_tensor(chosen)
         row = {name: column[index] for name, column in self.row.items()}
-        return images.index_copy(0, index, apply(images[index], row))
+        return images.index_copy(0, index, _clipped(apply(images[index], row)))
 
 
 def _on_torch() -> bool:
     return keras.backend.backend() == "torch"
+
+
+def _clipped(images: Any) -> Any:
+    return ops.clip(images, 0.0, 255.0)
 
 
 def _sharpen(images: Any, row: Row) -> Any:
@@ -135,7 +139,7 @@ def _sharpen(images: Any, row: Row) -> Any:
     around = across[:, :-2] + across[:, 1:-1] + across[:, 2:]
     detail = centre - (around + 4.0 * centre) / 13.0
     detail = ops.pad(detail, [[0, 0], [1, 1], [1, 1], [0, 0]])
-    return ops.clip(images + (row["sharpness"] - 1.0) * detail, 0.0, 255.0)
+    return images + (row["sharpness"] - 1.0) * detail
 
 
 def _stretch(images: Any, row: Row) -> Any:
@@ -179,7 +183,7 @@ def _noise_from(seed: Any) -> Callable[[Any, Row], Any]:
 
     def add(images: Any, row: Row) -> Any:
         noise = keras.random.normal(ops.shape(images), dtype="float32", seed=_OneSeed(seed))
-        return ops.clip(images + 255.0 * row["noise"] * noise, 0.0, 255.0)
+        return images + 255.0 * row["noise"] * noise
 
     return add
 

@@ -38,11 +38,6 @@ class FoldDir:
         """Everything needed to go on after the last whole epoch; gone when the fold is done."""
         return self.path / "state.npz"
 
-    @property
-    def chosen(self) -> Path:
-        """Weights of the epoch that becomes the member, so far; gone when the fold is done."""
-        return self.weights("chosen")
-
     def weights(self, kind: str) -> Path:
         """Weights of the "best", "last" or "ema" epoch so far; gone when the fold is done."""
         return self.path / f"weights_{kind}.npz"

@@ -37,7 +37,12 @@ def conclude(run: RunDir) -> None:
 
     predictions = join_oof(run)
     config = load_config(run.config)
-    stopped = config.train.checkpoint == "last" and config.train.patience is not None
+    pictures = {}
+    if config.predict.grad_cam:
+        from kderm.explain.figure import grad_cam_figure
+
+        pictures["What the members look at"] = run.grad_cam
+        grad_cam_figure(run, run.grad_cam)
     with console.progress("resampling groups for the intervals") as report:
         metrics = write_report(
             predictions,
@@ -45,8 +50,9 @@ def conclude(run: RunDir) -> None:
             title=f"Out-of-fold report of {run.name}",
             histories=read_histories(run, config),
             facts=run_facts(run, config),
-            checkpoint="stopped" if stopped else config.train.checkpoint,
+            checkpoint=checkpoint_choice(config),
             monitor=config.train.monitor,
+            pictures=pictures,
             progress=report,
         )
     rows = []
@@ -62,6 +68,16 @@ def conclude(run: RunDir) -> None:
         console.warn(f"no ensemble is written: folds {gone} have no model.keras here")
     else:
         write_bundle(run)
+
+
+def checkpoint_choice(config: Config) -> str:
+    """How the report is told that a fold's weights were chosen: best, last or stopped."""
+    train = config.train
+    if train.checkpoint == "best":
+        return "best"
+    # Both ask the held-out fold when to stop or to slow down.
+    watched = train.patience is not None or train.schedule == "plateau"
+    return "stopped" if watched else "last"
 
 
 def number(value: float | None) -> str:

@@ -4,7 +4,7 @@ Reads a `Predictions` table and, where they exist, the training histories. Must 
 so that a report can be rebuilt anywhere, years later, without a model or an image.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -15,6 +15,7 @@ from kderm.evaluation import figures
 from kderm.evaluation.intervals import Interval
 from kderm.evaluation.measure import FEW_POSITIVES, measure
 from kderm.evaluation.predictions import Predictions
+from kderm.evaluation.prior import prior_sentence, prior_shift
 
 HEADLINE = {
     "macro_auc": "Macro AUC (one against the rest)",
@@ -42,6 +43,7 @@ FIGURES = {
     "training_curves": "Training curves of all folds",
 }
 MONITORS = ("macro_auc", "balanced_accuracy", "macro_f1")
+CHOSEN_BY = FOLD_COLUMNS | {"loss": "loss"}
 SYNTHETIC = "synthetic data"
 WARNINGS = "warnings"
 UNDEFINED = "–"
@@ -56,6 +58,7 @@ def write_report(
     facts: dict[str, object],
     checkpoint: str | None,
     monitor: str | None,
+    pictures: Mapping[str, Path] | None = None,
     resamples: int = 1000,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict:
@@ -71,7 +74,9 @@ def write_report(
             does each sentence of the list "warnings".
         checkpoint: how each fold's checkpoint was chosen: "best", "last", "stopped" (the last one
             before early stopping on the held-out fold), or None if unknown.
-        monitor: the metric that chose the checkpoint; also the one drawn by epoch.
+        monitor: the metric that chose the checkpoint; also the one drawn by epoch, unless it is
+            the loss, which is drawn anyway.
+        pictures: title -> a picture below `directory` that is shown in a section of its own.
         resamples: bootstrap resamples.
         progress: called with (resamples done, resamples).
 
@@ -98,7 +103,9 @@ def write_report(
         _confusion(predictions, found, drawn),
         _malignant(predictions, found),
         _calibration(found, drawn),
+        _prior(predictions),
         _training(drawn),
+        *_pictures(directory, pictures or {}),
         _facts(facts),
     ]
     atomic.write_text(directory / "report.md", "\n\n".join(part for part in parts if part) + "\n")
@@ -107,13 +114,17 @@ def write_report(
 
 
 def _check_history(fold: int, history: pd.DataFrame, monitor: str | None) -> None:
-    needed = ["epoch", "phase", "loss", "val_loss", f"val_{monitor or MONITORS[0]}", "chosen"]
+    needed = ["epoch", "phase", "loss", "val_loss", f"val_{_drawn_metric(monitor)}", "chosen"]
     missing = [column for column in needed if column not in history.columns]
     if missing:
         raise UserError(
             f"The history of fold {fold} needs the columns {', '.join(needed)}. "
             f"Missing: {', '.join(missing)}. Received: {', '.join(map(str, history.columns))}."
         )
+
+
+def _drawn_metric(monitor: str | None) -> str:
+    return monitor if monitor in MONITORS else MONITORS[0]
 
 
 def _draw(
@@ -136,7 +147,7 @@ def _draw(
     figures.plot_reliability(paths["reliability"], predictions)
     if histories:
         drawn.add("training_curves")
-        figures.plot_training_curves(paths["training_curves"], histories, monitor)
+        figures.plot_training_curves(paths["training_curves"], histories, _drawn_metric(monitor))
     for name in FIGURES.keys() - drawn:
         paths[name].unlink(missing_ok=True)
     return drawn
@@ -218,7 +229,7 @@ def _provenance(
 
 def _checkpoint_words(checkpoint: str | None, monitor: str | None) -> str:
     if checkpoint == "best":
-        name = FOLD_COLUMNS.get(monitor, "its metrics")
+        name = CHOSEN_BY.get(monitor, "its metrics")
         return (
             f"**Checkpoint choice: optimistic.** Each fold's checkpoint was chosen by {name} on "
             "the same held-out fold that is scored here."
@@ -226,7 +237,7 @@ def _checkpoint_words(checkpoint: str | None, monitor: str | None) -> str:
     if checkpoint == "stopped":
         return (
             "**Checkpoint choice: optimistic.** Each fold kept its last epoch, but early stopping "
-            f"by {FOLD_COLUMNS.get(monitor, 'its metrics')} on the held-out fold that is scored "
+            f"by {CHOSEN_BY.get(monitor, 'its metrics')} on the held-out fold that is scored "
             "here decided which epoch that was."
         )
     if checkpoint == "last":
@@ -323,10 +334,30 @@ def _calibration(found: dict, drawn: set[str]) -> str:
     return "## Calibration\n\n" + words + "\n\n" + _picture(drawn, "reliability")
 
 
+def _prior(predictions: Predictions) -> str:
+    shift = prior_shift(predictions)
+    rows = [
+        [row.code, f"{row.share:.1%}", f"{row.mean_probability:.1%}", _number(row.ratio)]
+        for row in shift.itertuples()
+    ]
+    head = ["class", "share of the images", "mean probability", "ratio"]
+    words = (
+        prior_sentence(shift) or "The probabilities expect each class about as often as it comes."
+    )
+    return "## Prior of the predictions\n\n" + words + "\n\n" + _table(head, rows)
+
+
 def _training(drawn: set[str]) -> str:
     if "training_curves" not in drawn:
         return ""
     return "## Training\n\n" + _picture(drawn, "training_curves")
+
+
+def _pictures(directory: Path, pictures: Mapping[str, Path]) -> list[str]:
+    return [
+        f"## {title}\n\n![{title}]({path.relative_to(directory).as_posix()})"
+        for title, path in pictures.items()
+    ]
 
 
 def _facts(facts: dict[str, object]) -> str:

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import keras
 import numpy as np
@@ -13,7 +13,7 @@ from kderm.run_dir import FoldDir
 from kderm.training.optimizer import inner_optimizer
 from kderm.training.state import FoldState, save_state, save_weights
 
-# Scores the held-out fold with the current weights: history columns, the monitor among them.
+# Scores the held-out fold with the current weights: metric -> value, the monitor among them.
 Scorer = Callable[[], dict[str, float]]
 
 
@@ -74,9 +74,9 @@ class SeedEpoch(keras.callbacks.Callback):
 
 
 class EpochEnd(keras.callbacks.Callback):
-    """Score the held-out fold, keep the best weights, decide on stopping, save the state.
+    """Score the held-out fold, keep weights, lower the rate, decide on stopping, save the state.
 
-    The order makes a kill at any moment harmless: chosen weights first, then the state that refers
+    The order makes a kill at any moment harmless: kept weights first, then the state that refers
     to them. An epoch that was cut off is repeated from the state before it, with the same draws.
     """
 
@@ -89,31 +89,39 @@ class EpochEnd(keras.callbacks.Callback):
         score: Scorer,
         monitor: str,
         checkpoint: str,
+        keep: Sequence[str],
         patience: int | None,
+        plateau: tuple[float, int] | None,
         place: FoldDir,
-        say: Callable[[dict], None],
+        tell: Sequence[Callable[[dict], None]],
     ) -> None:
         """Args:
         state: changed in place, one history row an epoch.
         phase: "frozen" or "fine_tune".
         variables: the classifier's variables.
         score: scores the held-out fold with the current weights.
-        monitor: the history column (without "val_") that picks the best epoch.
-        checkpoint: "best" keeps the weights of the best epoch, "last" those of the last one.
+        monitor: the held-out metric that picks the best epoch; "loss" the lower the better. With
+            checkpoint "ema" that of the averages.
+        checkpoint: "best", "last" or "ema".
+        keep: which of "best", "last" and "ema" to write.
         patience: epochs of fine-tuning without a better monitor before stopping; None never.
-        place: where the state and the weights of the chosen epoch go.
-        say: told each new history row.
+        plateau: (factor, epochs): lower the rate by the factor after so many epochs of fine-tuning
+            without a better monitor; None never.
+        place: where the state and the weights go.
+        tell: told each new history row, in turn.
         """
         super().__init__()
         self.state = state
         self.phase = phase
         self.variables = variables
         self.score = score
-        self.monitor = f"val_{monitor}"
+        self.monitor = monitor
         self.checkpoint = checkpoint
+        self.keep = keep
         self.patience = patience
+        self.plateau = plateau
         self.place = place
-        self.say = say
+        self.tell = tell
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         self.started = time.monotonic()
@@ -126,17 +134,14 @@ class EpochEnd(keras.callbacks.Callback):
             "learning_rate": float(keras.ops.convert_to_numpy(optimizer.learning_rate)),
             "loss": float((logs or {})["loss"]),
         }
-        raw = swap_in_average(optimizer, self.model.trainable_variables)
-        row |= self.score()
-        value = row[self.monitor]
-        value = -math.inf if math.isnan(value) else value  # a class is absent from the fold
-        better = state.best is None or value > state.best
-        if better:
-            state.best, state.best_epoch = value, epoch + 1
-        state.waited = 0 if better or self.phase == "frozen" else state.waited + 1
-        if better or self.checkpoint == "last":
-            save_weights(self.place.chosen, self.variables)
-        swap_back(self.model.trainable_variables, raw)
+        row |= {f"val_{name}": value for name, value in self.score().items()}
+        row |= self._score_average()
+        better = self._note(row, epoch)
+        if better and "best" in self.keep:
+            save_weights(self.place.weights("best"), self.variables)
+        if "last" in self.keep:
+            save_weights(self.place.weights("last"), self.variables)
+        self._lower_rate()
 
         row["seconds"] = round(time.monotonic() - self.started, 2)
         state.epoch, state.phase = epoch + 1, self.phase
@@ -145,7 +150,40 @@ class EpochEnd(keras.callbacks.Callback):
         if self.patience is not None and state.waited >= self.patience:
             state.stopped = self.model.stop_training = True
         save_state(self.place.state, state, self.variables, optimizer.variables)
-        self.say(row)
+        for listener in self.tell:
+            listener(row)
+
+    def _score_average(self) -> dict[str, float]:
+        """Score and keep the averaged weights, where the optimizer has them."""
+        raw = swap_in_average(self.model.optimizer, self.model.trainable_variables)
+        if raw is None:
+            return {}
+        scores = {f"ema_{name}": value for name, value in self.score().items()}
+        if "ema" in self.keep:
+            save_weights(self.place.weights("ema"), self.variables)
+        swap_back(self.model.trainable_variables, raw)
+        return scores
+
+    def _note(self, row: dict, epoch: int) -> bool:
+        """Whether this epoch is the best so far; counts how long there has been none."""
+        state = self.state
+        value = row[f"{'ema' if self.checkpoint == 'ema' else 'val'}_{self.monitor}"]
+        value = -value if self.monitor == "loss" else value
+        value = -math.inf if math.isnan(value) else value  # a class is absent from the fold
+        better = state.best is None or value > state.best
+        if better:
+            state.best, state.best_epoch = value, epoch + 1
+        idle = better or self.phase == "frozen"
+        state.waited = 0 if idle else state.waited + 1
+        state.stalled = 0 if idle else state.stalled + 1
+        return better
+
+    def _lower_rate(self) -> None:
+        if self.plateau is None or self.state.stalled < self.plateau[1]:
+            return
+        rate = inner_optimizer(self.model.optimizer).learning_rate
+        rate.assign(rate * self.plateau[0])
+        self.state.stalled = 0
 
 
 def swap_in_average(optimizer, variables: list) -> list[np.ndarray] | None:

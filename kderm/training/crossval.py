@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
+from kderm import console
 from kderm.atomic import write_json, write_text
 from kderm.config import Config, config_difference, load_config
 from kderm.data.prepare import Prepared, prepare
@@ -9,6 +10,7 @@ from kderm.errors import UserError
 from kderm.models.weights import check_preset
 from kderm.run_dir import RunDir
 from kderm.runtime import environment_record, keep_freed_memory
+from kderm.training.recipe import balance_warnings, check_recipe
 
 
 def cross_validate(
@@ -37,6 +39,7 @@ def cross_validate(
             f"Received: {', '.join(map(str, outside))}."
         )
     refuse_other_config(config, run)
+    check_recipe(config)
     check_preset(config.model.preset, config.image.size, config.model.weights)
     data = prepare(config, run, make_folds_file=False)
     if not run.is_started:
@@ -44,6 +47,8 @@ def cross_validate(
         write_text(run.config, config.to_yaml())
     if show is not None:
         show(data)
+    for warning in balance_warnings(config, data):
+        console.warn(warning)
     from kderm.training.fold import train_fold
 
     keep_freed_memory()

@@ -7,11 +7,15 @@ from dataclasses import dataclass
 
 import keras
 import numpy as np
+import pandas as pd
 
 from kderm import console
-from kderm.config import Config
-from kderm.data.balance import class_weights
+from kderm.atomic import write_csv
+from kderm.config import Config, TrainConfig
+from kderm.data.augment import uses_effects
+from kderm.data.balance import BalancePlan, plan_balance
 from kderm.data.batches import RowsOf, TrainBatches
+from kderm.data.metadata import MetadataSpec, fit_metadata
 from kderm.data.prepare import Prepared
 from kderm.data.views import view_transforms
 from kderm.errors import UserError
@@ -19,6 +23,7 @@ from kderm.evaluation.metrics import epoch_metrics
 from kderm.models.classifier import build_classifier, set_backbone_trainable
 from kderm.models.forward import Forward, warped
 from kderm.models.losses import build_loss
+from kderm.models.stages import rate_factors
 from kderm.run_dir import FoldDir, RunDir
 from kderm.runtime import (
     choose_precision,
@@ -28,6 +33,7 @@ from kderm.runtime import (
     seed_for,
 )
 from kderm.training.callbacks import EpochEnd, SeedEpoch, StepProgress, StopOnNan, diverged
+from kderm.training.event_log import EventLog
 from kderm.training.member import finish
 from kderm.training.optimizer import build_optimizer, set_iterations
 from kderm.training.split import FoldData, split
@@ -52,7 +58,8 @@ class Task:
     place: FoldDir
     frames: np.ndarray
     images: FoldData
-    class_weights: np.ndarray
+    metadata: MetadataSpec | None
+    plan: BalancePlan
     loss: keras.Loss
     classifier: keras.Model
     forward: Forward
@@ -78,25 +85,33 @@ def train_fold(config: Config, data: Prepared, run: RunDir, fold: int) -> None:
     finish(config, data, task.images, place, fold, task.classifier, state, precision)
 
 
+def kept_weights(train: TrainConfig) -> list[str]:
+    """The epochs whose weights are written while a fold trains: the checkpoint's, or all."""
+    if not train.keep:
+        return [train.checkpoint]
+    return ["best", "last", *(["ema"] if train.ema else [])]
+
+
 def new_task(config: Config, data: Prepared, place: FoldDir, fold: int, precision: str) -> Task:
     """The fold's images, loss and network, the network with its starting weights."""
-    images = split(data, fold)
+    metadata = None
+    if config.model.metadata:
+        metadata = fit_metadata(data.manifest.table, config.model.metadata)
+    images = split(data, fold, metadata)
+    classes = len(data.labels)
     keras.utils.set_random_seed(seed_for(config.seed, fold, "weights"))
-    classifier = new_classifier(config, len(data.labels), precision)
+    classifier = new_classifier(config, classes, metadata.width if metadata else 0, precision)
     return Task(
         config=config,
         number=fold,
         place=place,
         frames=data.store.images,
         images=images,
-        class_weights=class_weights(
-            images.train_labels,
-            len(data.labels),
-            config.balance.scheme if config.balance.by else "none",
-            effective_beta=config.balance.effective_beta,
-        ),
+        metadata=metadata,
+        plan=plan_balance(images.train_labels, data.labels.codes, **config.balance.model_dump()),
         loss=build_loss(
-            config.loss.name, gamma=config.loss.gamma, label_smoothing=config.loss.label_smoothing
+            **config.loss.model_dump(),
+            counts=np.bincount(images.train_labels, minlength=classes),
         ),
         classifier=classifier,
         forward=Forward(
@@ -108,7 +123,9 @@ def new_task(config: Config, data: Prepared, place: FoldDir, fold: int, precisio
     )
 
 
-def new_classifier(config: Config, classes: int, precision: str) -> keras.Model:
+def new_classifier(
+    config: Config, classes: int, metadata_width: int, precision: str
+) -> keras.Model:
     """A member with its starting weights, its layers computing in `precision`."""
     previous = keras.config.dtype_policy()
     keras.config.set_dtype_policy(precision_policy(precision))
@@ -119,6 +136,8 @@ def new_classifier(config: Config, classes: int, precision: str) -> keras.Model:
             classes,
             pooling=config.model.pooling,
             dropout=config.model.dropout,
+            dropout_samples=config.model.dropout_samples,
+            metadata_width=metadata_width,
             weights=config.model.weights,
         )
     finally:
@@ -157,7 +176,7 @@ def run_phase(task: Task, state: FoldState, phase: Phase) -> FoldState:
                 epochs=phase.end,
                 shuffle=False,
                 verbose=0,
-                callbacks=phase_callbacks(task, state, phase, batches, report),
+                callbacks=phase_callbacks(task, state, phase, model, batches, report),
             )
         return state
     except Exception as error:
@@ -169,28 +188,38 @@ def run_phase(task: Task, state: FoldState, phase: Phase) -> FoldState:
 
 def compile_phase(task: Task, state: FoldState, phase: Phase) -> tuple[keras.Model, TrainBatches]:
     """The network with its optimizer as it stood after the last epoch, and its batches."""
-    train = task.config.train
+    config, train = task.config, task.config.train
+    augment = config.augment.model_dump()
     batches = TrainBatches(
         task.frames,
         task.images.train,
         task.images.train_labels,
-        task.class_weights[task.images.train_labels],
+        classes=len(task.plan.weights),
+        plan=task.plan,
         batch_size=state.micro_batch,
-        augment=task.config.augment.model_dump(),
-        seed=task.config.seed,
+        augment=augment,
+        seed=config.seed,
         fold=task.number,
+        metadata=task.images.train_metadata,
+        metadata_spec=task.metadata,
+        metadata_dropout=config.model.metadata_dropout,
     )
-    set_backbone_trainable(task.classifier, phase.name == "fine_tune")
-    model = warped(task.classifier, task.config.image.stored_shape)
+    fine_tune = phase.name == "fine_tune"
+    set_backbone_trainable(task.classifier, fine_tune, frozen_stages=train.frozen_stages)
+    model = warped(task.classifier, config.image.stored_shape, effects=uses_effects(augment))
     model.compile(
         optimizer=build_optimizer(
-            peak=train.frozen_learning_rate if phase.name == "frozen" else train.learning_rate,
+            peak=train.learning_rate if fine_tune else train.frozen_learning_rate,
             steps=len(batches) * (phase.end - phase.first),
             warmup=train.warmup,
+            schedule=train.schedule,
+            decay=train.decay,
+            decay_steps=len(batches) * train.decay_epochs,
             weight_decay=train.weight_decay,
             clip_norm=train.clip_norm,
             ema=train.ema,
             accumulate=accumulated_steps(train.batch_size, state.micro_batch),
+            factors=rate_factors(task.classifier, train.layer_decay) if fine_tune else None,
         ),
         loss=task.loss,
     )
@@ -208,7 +237,12 @@ def accumulated_steps(batch_size: int, micro_batch: int) -> int:
 
 
 def phase_callbacks(
-    task: Task, state: FoldState, phase: Phase, batches: TrainBatches, report: console.Progress
+    task: Task,
+    state: FoldState,
+    phase: Phase,
+    model: keras.Model,
+    batches: TrainBatches,
+    report: console.Progress,
 ) -> list[keras.callbacks.Callback]:
     """What happens around each step and epoch, in order."""
     train = task.config.train
@@ -220,12 +254,16 @@ def phase_callbacks(
             f"balanced accuracy {row['val_balanced_accuracy']:.4f}, {row['seconds']:.0f} s"
         )
 
+    tell = [say, lambda row: write_csv(task.place.history, pd.DataFrame(state.history))]
+    if train.tensorboard:
+        tell.append(EventLog(task.place.tensorboard, state.history))
+    lowers = train.schedule == "plateau" and phase.name == "fine_tune"
     return [
         StopOnNan(),
         StepProgress(report, len(batches)),
         SeedEpoch(
             batches,
-            task.classifier.variables,
+            model.variables,
             lambda epoch, part: seed_for(task.config.seed, task.number, "dropout", epoch, part),
         ),
         EpochEnd(
@@ -235,9 +273,11 @@ def phase_callbacks(
             score=lambda: held_out_scores(task),
             monitor=train.monitor,
             checkpoint=train.checkpoint,
+            keep=kept_weights(train),
             patience=train.patience,
+            plateau=(train.decay, train.decay_epochs) if lowers else None,
             place=task.place,
-            say=say,
+            tell=tell,
         ),
     ]
 
@@ -267,7 +307,7 @@ def with_smaller_batch(task: Task, failed: FoldState) -> FoldState:
 
 
 def held_out_scores(task: Task) -> dict[str, float]:
-    """Loss and metrics of the held-out fold under the plain view, as history columns.
+    """Loss and metrics of the held-out fold under the plain view.
 
     Raises:
         UserError: the network's answers are no numbers any more.
@@ -275,13 +315,18 @@ def held_out_scores(task: Task) -> dict[str, float]:
     labels = task.images.held_out_labels
     plain = view_transforms("none", task.forward.frame)
     with console.progress("scoring the held-out fold") as report:
-        probabilities = task.forward(RowsOf(task.frames, task.images.held_out), plain, report)[:, 0]
+        probabilities = task.forward(
+            RowsOf(task.frames, task.images.held_out),
+            plain,
+            report,
+            metadata=task.images.held_out_metadata,
+        )[:, 0]
     if not np.isfinite(probabilities).all():
         raise diverged("The network's answers are no numbers any more")
     logits = np.log(np.maximum(probabilities, np.finfo(np.float32).tiny))
-    value = task.loss(labels, logits, sample_weight=task.class_weights[labels])
+    value = task.loss(labels, logits, sample_weight=task.plan.weights[labels])
     scores = epoch_metrics(labels, probabilities)
     return {
-        "val_loss": float(keras.ops.convert_to_numpy(value)),
-        **{f"val_{name}": float(score) for name, score in scores.items()},
+        "loss": float(keras.ops.convert_to_numpy(value)),
+        **{name: float(score) for name, score in scores.items()},
     }

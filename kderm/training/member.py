@@ -1,6 +1,7 @@
 """The end of a fold: the chosen weights become a member file, its held-out table, `done.json`."""
 
 import hashlib
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -33,14 +34,19 @@ def finish(
     precision: str,
 ) -> None:
     """Save the chosen epoch as a plain float32 member, predict with that file, mark as done."""
-    load_weights(place.chosen, classifier.variables)
     set_backbone_trainable(classifier, True)
-    save_member(place, classifier)
+    for path in sorted(place.path.glob("weights_*.npz")):
+        kind = path.stem.removeprefix("weights_")
+        load_weights(path, classifier.variables)
+        if config.train.keep:
+            save_member(place.kept(kind), classifier)
+    load_weights(place.weights(config.train.checkpoint), classifier.variables)
+    save_member(place.model, classifier)
     probabilities = predict_held_out(config, data, images, place)
     write_csv(place.oof, oof_table(data, images, fold, probabilities))
     history = pd.DataFrame(state.history)
-    last = config.train.checkpoint == "last"
-    chosen_epoch = state.epoch if last else state.best_epoch
+    best = config.train.checkpoint == "best"
+    chosen_epoch = state.best_epoch if best else state.epoch
     history["chosen"] = (history["epoch"] == chosen_epoch).astype(int)
     write_csv(place.history, history)
     write_json(
@@ -68,10 +74,10 @@ def finish(
     place.sweep()
 
 
-def save_member(place: FoldDir, classifier: keras.Model) -> None:
-    """Write `model.keras` with every layer in float32, whatever it was trained in."""
+def save_member(path: Path, classifier: keras.Model) -> None:
+    """Write a member with every layer in float32, whatever it was trained in."""
     plain = as_float32(classifier)
-    with atomic_path(place.model) as temporary:
+    with atomic_path(path) as temporary:
         plain.save(temporary)
 
 
@@ -85,7 +91,12 @@ def predict_held_out(
     )
     with console.progress("predicting the held-out fold") as report:
         frames = RowsOf(data.store.images, images.held_out)
-        answers = member(frames, view_transforms(config.predict.views, frame), report)  # (n, v, k)
+        answers = member(  # (n, v, k)
+            frames,
+            view_transforms(config.predict.views, frame),
+            report,
+            metadata=images.held_out_metadata,
+        )
     return average_views(answers, config.predict.combine)
 
 

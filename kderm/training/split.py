@@ -1,34 +1,51 @@
-"""The rows of one fold: who trains, who is held out."""
+"""The rows of one fold: who trains, who is held out, and what is known of them beside the image."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
+from kderm.data.metadata import MetadataSpec
 from kderm.data.prepare import Prepared
 
 
 @dataclass(frozen=True)
 class FoldData:
-    """The images of one fold as rows of the store, with their class indices."""
+    """The images of one fold.
+
+    Attributes:
+        train, held_out: int64 (n,), rows of the store.
+        train_labels, held_out_labels: int32 (n,), class indices.
+        train_metadata, held_out_metadata: float32 (n, d), or None where the member sees images
+            alone.
+        held_out_ids: image ids of `held_out`.
+    """
 
     train: np.ndarray
     train_labels: np.ndarray
+    train_metadata: np.ndarray | None
     held_out: np.ndarray
     held_out_labels: np.ndarray
+    held_out_metadata: np.ndarray | None
     held_out_ids: list[str]
 
 
-def split(data: Prepared, fold: int) -> FoldData:
+def split(data: Prepared, fold: int, metadata: MetadataSpec | None = None) -> FoldData:
     """The rows that train and the rows that are held out when `fold` is left out."""
     table = data.folds.table
     labels = table["label"].map({code: i for i, code in enumerate(data.labels.codes)})
     labels = labels.to_numpy(dtype=np.int32)
     rows = data.store.rows(table["image_id"].tolist())
+    known = None
+    if metadata is not None:
+        facts = data.manifest.table.set_index("image_id").loc[table["image_id"]]
+        known = metadata.encode(facts.reset_index())
     held_out = (table["fold"] == fold).to_numpy()
     return FoldData(
         train=rows[~held_out],
         train_labels=labels[~held_out],
+        train_metadata=None if known is None else known[~held_out],
         held_out=rows[held_out],
         held_out_labels=labels[held_out],
+        held_out_metadata=None if known is None else known[held_out],
         held_out_ids=table["image_id"][held_out].tolist(),
     )

@@ -25,6 +25,7 @@ class FoldState:
         best: best monitor value so far, None before the first.
         best_epoch: its epoch (1-based).
         waited: epochs of fine-tuning since then.
+        stalled: the same, counted anew after each lowering of the rate (schedule=plateau).
         micro_batch: images a step that fit on the device.
         seconds: time spent so far.
         stopped: whether early stopping has ended training.
@@ -36,6 +37,7 @@ class FoldState:
     best: float | None = None
     best_epoch: int = 0
     waited: int = 0
+    stalled: int = 0
     micro_batch: int = 0
     seconds: float = 0.0
     stopped: bool = False

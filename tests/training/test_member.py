@@ -42,7 +42,7 @@ def test_the_out_of_fold_table_averages_views_as_prediction_will(place, combine)
     assert config.image.stored_shape == FRAME
     frames = np.random.default_rng(0).integers(0, 256, (5, *FRAME, 3)).astype(np.uint8)
     data = SimpleNamespace(store=SimpleNamespace(images=frames))
-    images = SimpleNamespace(held_out=np.array([4, 0, 2]))
+    images = SimpleNamespace(held_out_metadata=None, held_out=np.array([4, 0, 2]))
     found = predict_held_out(config, data, images, place)
 
     member = Forward(keras.saving.load_model(place.model), FRAME, 2)

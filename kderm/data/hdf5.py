@@ -61,7 +61,7 @@ def read_member(path: str | os.PathLike) -> bytes:
     with _lock:
         try:
             value = _opened(file)[name][()]
-        except KeyError:
+        except (KeyError, TypeError):  # TypeError: a group of that name
             raise MemberError(f"{Path(file).name} holds no image {name!r}") from None
         except (FileNotFoundError, PermissionError):
             raise

@@ -15,6 +15,8 @@ import pandas as pd
 from kderm.data.manifest import Problem
 from kderm.errors import UserError
 
+# Lists of Python strings take some ten times the room of pandas' own, so they are kept short.
+_ROWS_A_PART = 1 << 15
 _DELIMITERS = (",", ";", "\t", "|")
 
 
@@ -61,6 +63,7 @@ class CsvFile:
         """
         places = [self.columns.index(column) for column in columns]
         width = len(self.columns)
+        parts: list[pd.DataFrame] = []
         kept: list[list[str]] = []
         rows: list[int] = []
         problems: list[Problem] = []
@@ -82,13 +85,17 @@ class CsvFile:
                         continue
                     kept.append([cells[place].strip() for place in places])
                     rows.append(line)
+                    if len(kept) == _ROWS_A_PART:
+                        parts.append(pd.DataFrame(kept, columns=list(columns), dtype=str))
+                        kept = []
             except csv.Error as error:
                 raise UserError(
                     f"{self.path}, row {before + 1}: not valid CSV ({error})."
                 ) from None
             except UnicodeDecodeError as error:
                 raise _not_utf8(self.path, error) from None
-        table = pd.DataFrame(kept, columns=list(columns), dtype=str)
+        parts.append(pd.DataFrame(kept, columns=list(columns), dtype=str))
+        table = pd.concat(parts, ignore_index=True)
         table["row"] = pd.Series(rows, dtype="int64")
         return table, problems
 

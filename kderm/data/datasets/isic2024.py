@@ -63,10 +63,10 @@ def _members(
             f"Expected in {file} the images by their id (HDF5). Received: {error}. Fetch the file "
             "again, or remove it to use the images of a folder beside it."
         ) from None
-    paths: list[str | None] = []
-    problems = []
-    for image_id, row in zip(image_ids, rows, strict=True):
-        paths.append(member_path(file, image_id) if image_id in known else None)
-        if image_id not in known:
-            problems.append(Problem(ABSENT, int(row), f"{file.name} holds no image {image_id!r}"))
+    paths = [member_path(file, name) if name in known else None for name in image_ids]
+    problems = [
+        Problem(ABSENT, int(row), f"{file.name} holds no image {name!r}")
+        for name, row, path in zip(image_ids, rows, paths, strict=True)
+        if path is None
+    ]
     return paths, problems

@@ -17,6 +17,7 @@ import kderm
 from kderm.atomic import write_json
 from kderm.config import Config, load_config
 from kderm.data.images import DECODER_VERSION, ImageSpec
+from kderm.data.metadata import MetadataSpec
 from kderm.ensemble.combine import member_weights
 from kderm.errors import UserError
 from kderm.evaluation.operating_points import malignant_operating_point
@@ -56,6 +57,19 @@ class ImageFacts(_Closed):
     preprocess: tuple[str, ...] = Field(
         (), description="Steps that every image goes through; older bundles have none."
     )
+
+
+class MetadataColumnFacts(_Closed):
+    """How one metadata column becomes numbers; see `kderm.data.metadata.MetadataColumn`."""
+
+    name: Literal["age", "sex", "site"]
+    values: tuple[str, ...]
+
+
+class MetadataFacts(_Closed):
+    """What the members see beside the image, as `MetadataSpec.to_dict` gives it."""
+
+    columns: Annotated[tuple[MetadataColumnFacts, ...], Field(min_length=1)]
 
 
 class MemberFacts(_Closed):
@@ -99,6 +113,9 @@ class BundleFacts(_Closed):
     synthetic: bool = Field(description="Whether it learnt from images drawn by a program.")
     labels: LabelFacts
     image: ImageFacts
+    metadata: MetadataFacts | None = Field(
+        None, description="What the members see beside the image; None for the image alone."
+    )
     views: str = Field(description="Test-time views of the out-of-fold table, and the default.")
     combine: How
     members: Annotated[tuple[MemberFacts, ...], Field(min_length=1)]
@@ -138,6 +155,12 @@ class Bundle:
         """The frame that files are decoded to."""
         image = self.facts.image
         return ImageSpec(image.stored_height, image.stored_width, image.preprocess)
+
+    @property
+    def metadata(self) -> MetadataSpec | None:
+        """How metadata are encoded for the members; None for members of the image alone."""
+        facts = self.facts.metadata
+        return None if facts is None else MetadataSpec.from_dict(facts.model_dump())
 
     @property
     def frame(self) -> tuple[int, int]:
@@ -205,8 +228,8 @@ def write_bundle(run: RunDir) -> Bundle:
     config = _config(run)
     oof = join_oof(run)
     point = malignant_operating_point(oof)
-    members = []
-    for fold, done in _finished_folds(run, config).items():
+    members, finished = [], _finished_folds(run, config)
+    for fold, done in finished.items():
         model = run.fold(fold).model
         if not model.is_file() or _sha256(model) != done["model_sha256"]:
             raise UserError(
@@ -236,6 +259,7 @@ def write_bundle(run: RunDir) -> Bundle:
                 "decoder": DECODER_VERSION,
                 "preprocess": config.image.preprocess,
             },
+            "metadata": _shared_metadata(run, finished),
             "views": config.predict.views,
             "combine": config.predict.combine,
             "members": members,
@@ -338,6 +362,20 @@ def _finished_folds(run: RunDir, config: Config) -> dict[int, dict]:
             f"{', '.join(map(str, missing))}. Finish them with: {_continue_command(run)}"
         )
     return {fold: json.loads(run.fold(fold).done.read_text(encoding="utf-8")) for fold in folds}
+
+
+def _shared_metadata(run: RunDir, finished: dict[int, dict]) -> dict | None:
+    """How the folds encoded metadata, the same in each; None for members of the image alone."""
+    found = {fold: done.get("metadata") for fold, done in finished.items()}
+    first = next(iter(found.values()))
+    for fold, other in found.items():
+        if other != first:
+            raise UserError(
+                f"Expected folds that encode metadata alike. Received in fold {fold} of {run.path} "
+                "another encoding than in the first one: the data set's table has changed between "
+                "them. " + _train_again(run, fold)
+            )
+    return first
 
 
 def _continue_command(run: RunDir) -> str:

@@ -26,7 +26,7 @@ from kderm.ensemble.result import Summary, write_result
 from kderm.ensemble.rounding import significant
 from kderm.errors import UserError
 from kderm.models.averaging import average_views, check_how
-from kderm.models.classifier import load_classifier
+from kderm.models.classifier import load_classifier, metadata_width
 from kderm.models.forward import Forward
 from kderm.runtime import device_name
 
@@ -104,14 +104,26 @@ class Ensemble:
         self._weights = bundle.member_weights if how == "oof" else None
         self._forwards: list[Forward] | None = None
 
-    def answer(self, decoded: Decoded, progress: Callable[[int], None]) -> dict[str, np.ndarray]:
+    def answer(
+        self,
+        decoded: Decoded,
+        progress: Callable[[int], None],
+        metadata: np.ndarray | None = None,
+    ) -> dict[str, np.ndarray]:
         """The arrays of one chunk; numbers are NaN where the image could not be read.
+
+        Args:
+            decoded: the chunk.
+            progress: called with the number of images done.
+            metadata: float32 (chunk length, d), encoded, for members that take them.
 
         Returns:
             "probabilities" float64 (n, k) rounded as they will be written, "fold_sd" and
             "malignant_sd" and "entropy" float64 (n,), "error" str (n,).
         """
-        members = self._members(decoded.frames, progress)
+        if metadata is not None:
+            metadata = metadata[decoded.readable]
+        members = self._members(decoded.frames, metadata, progress)
         probabilities = significant(average_members(members, self.how, self._weights))
         classes = len(self.bundle.labels)
         predicted = np.eye(classes, dtype=bool)[probabilities.argmax(axis=1)]
@@ -128,15 +140,21 @@ class Ensemble:
             spread[name][decoded.readable] = values
         return spread | {"error": np.array(decoded.errors, dtype=np.str_)}
 
-    def _members(self, frames: np.ndarray, progress: Callable[[int], None]) -> np.ndarray:
+    def _members(
+        self,
+        frames: np.ndarray,
+        metadata: np.ndarray | None,
+        progress: Callable[[int], None],
+    ) -> np.ndarray:
         """float64 (n, m, k): each member's answer, averaged over the views."""
         shape = (len(frames), len(self.bundle.facts.members), len(self.bundle.labels))
         members = np.empty(shape, np.float64)
         for start in range(0, len(frames), self.batch_size):
             batch = frames[start : start + self.batch_size]
             rows = slice(start, start + len(batch))
+            known = None if metadata is None else metadata[rows]
             for number, forward in enumerate(self._loaded()):
-                answers = forward(batch, self._transforms)  # (b, v, k)
+                answers = forward(batch, self._transforms, metadata=known)  # (b, v, k)
                 members[rows, number] = average_views(answers, self.how)
             progress(rows.stop)
         return members
@@ -148,14 +166,15 @@ class Ensemble:
 
     def _load(self, path: Path) -> Forward:
         classifier = load_classifier(path)
-        size = self.bundle.facts.image.size
-        expected = (size, size, 3), len(self.bundle.labels)
-        received = tuple(classifier.input_shape[1:]), classifier.output_shape[-1]
+        spec, size = self.bundle.metadata, self.bundle.facts.image.size
+        expected = (size, size, 3), spec.width if spec else 0, len(self.bundle.labels)
+        image = tuple(classifier.inputs[0].shape[1:])
+        received = image, metadata_width(classifier), classifier.output_shape[-1]
         if received != expected:
+            told = "an input of {}, {} number(s) of metadata and {} classes"
             raise UserError(
-                f"The member {path} does not fit its bundle. Expected an input of {expected[0]} "
-                f"and {expected[1]} classes. Received: {received[0]} and {received[1]}. Copy the "
-                "run's folder again from its origin."
+                f"The member {path} does not fit its bundle. Expected {told.format(*expected)}. "
+                f"Received: {told.format(*received)}. Copy the run's folder again from its origin."
             )
         return Forward(classifier, self.bundle.frame, self.batch_size)
 
@@ -176,13 +195,17 @@ def _predict_missing(
     ]
     missing = [item for item in chunks if not parts.has(item[0])]
     resumed = done = len(images) - sum(len(rows) for _, rows in missing)
+    spec = ensemble.bundle.metadata
+    metadata = None if spec is None else spec.encode(inputs.table)
     progress(done, len(images))
     for decoded in decoded_chunks(missing, ensemble.bundle.spec):
 
         def report(count: int, before: int = done) -> None:
             progress(before + count, len(images))
 
-        answer = ensemble.answer(decoded, report)
+        start = decoded.number * chunk
+        known = None if metadata is None else metadata[start : start + chunk]
+        answer = ensemble.answer(decoded, report, known)
         with told_clearly(directory):
             parts.save(decoded.number, answer)
         done += len(decoded.readable)
@@ -202,7 +225,9 @@ def _digest(bundle: Bundle, views: str, how: str, chunk: int, inputs: Inputs) ->
         (os.path.abspath(path), problem, *_size_and_time(path))
         for path, problem in zip(inputs.table["path"], inputs.table["problem"], strict=True)
     ]
-    facts = [kderm.__version__, bundle.digest, views, how, chunk, files]
+    spec = bundle.metadata
+    known = inputs.table[list(spec.names)].to_numpy().tolist() if spec else []
+    facts = [kderm.__version__, bundle.digest, views, how, chunk, files, known]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 

@@ -115,6 +115,7 @@ def write_result(
     seen = count_seen(bundle, inputs, readable)
     warnings = (
         *synthetic_warnings(bundle),
+        *metadata_warnings(bundle, inputs),
         *seen_warnings(seen, int(readable.sum()), bundle),
         *settings_warnings(bundle, views, combine),
     )
@@ -218,6 +219,23 @@ def synthetic_warnings(bundle: Bundle) -> tuple[str, ...]:
     return (
         "SYNTHETIC: the ensemble learnt from images drawn by a program; its answers say nothing "
         "medical.",
+    )
+
+
+def metadata_warnings(bundle: Bundle, inputs: Inputs) -> tuple[str, ...]:
+    """What a reader must know about images without the metadata that the members look at."""
+    spec = bundle.metadata
+    if spec is None:
+        return ()
+    known = spec.known(spec.encode(inputs.table))  # bool (n, columns)
+    none = int((~known.any(axis=1)).sum())
+    part = int((~known.all(axis=1)).sum()) - none
+    if not none and not part:
+        return ()
+    asked = ", ".join(spec.names)
+    return (
+        f"the members look at {asked} beside the image; {none} of {len(known)} image(s) had none "
+        f"of them and {part} only a part. A CSV with these columns gives them.",
     )
 
 

@@ -156,9 +156,9 @@ def passes(monkeypatch):
     seen = []
     call = Forward.__call__
 
-    def counted(self, images, transforms, progress=None):
+    def counted(self, images, transforms, progress=None, **more):
         seen.append(len(images))
-        return call(self, images, transforms, progress)
+        return call(self, images, transforms, progress, **more)
 
     monkeypatch.setattr(Forward, "__call__", counted)
     return seen

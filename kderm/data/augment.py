@@ -285,17 +285,18 @@ def check_mixing(mixup: float, cutmix: float) -> None:
         )
 
 
-def mix_targets(targets: np.ndarray, effects: np.ndarray) -> np.ndarray:
-    """Targets mixed as their pictures are: by MixUp's share, or by the area of CutMix's box.
+def mix_rows(rows: np.ndarray, effects: np.ndarray) -> np.ndarray:
+    """Mix what belongs to the images as the pictures are: by MixUp's share or CutMix's area.
 
     Args:
-        targets: float32 (n, k), a row for each image of the batch.
+        rows: float32 (n, d), one row for each image of the batch: its target or metadata.
         effects: float32 (n, e), columns `EFFECTS`.
 
     Returns:
-        float32 array (n, k); rows of images that are not mixed are as they were.
+        float32 array (n, d); rows of images that are not mixed are as they were.
     """
-    row = dict(zip(EFFECTS, effects.T, strict=True))
-    area = (row["box_right"] - row["box_left"]) * (row["box_bottom"] - row["box_top"])
-    share = np.maximum(row["mixup"], area)[:, None]
-    return (1 - share) * targets + share * targets[row["partner"].astype(np.int64)]
+    column = dict(zip(EFFECTS, effects.T, strict=True))
+    width = column["box_right"] - column["box_left"]
+    height = column["box_bottom"] - column["box_top"]
+    share = np.maximum(column["mixup"], width * height)[:, None]
+    return (1 - share) * rows + share * rows[column["partner"].astype(np.int64)]

@@ -16,7 +16,7 @@ from kderm.data.augment import (
     draw_colours,
     draw_effects,
     draw_transforms,
-    mix_targets,
+    mix_rows,
     uses_effects,
 )
 from kderm.data.balance import BalancePlan
@@ -107,12 +107,14 @@ class TrainBatches(keras.utils.PyDataset):
             "images": np.ascontiguousarray(self.images[self.rows[chosen]]),
             **self._draws(batch, len(chosen)),
         }
-        if self.effects:
-            targets = mix_targets(targets, inputs["effects"])
         if self.metadata is not None:
             inputs["metadata"] = self.metadata_spec.hide(
                 self.metadata[chosen], self._rng("metadata", batch), self.metadata_dropout
             )
+        if self.effects:
+            targets = mix_rows(targets, inputs["effects"])
+            if self.metadata is not None:
+                inputs["metadata"] = mix_rows(inputs["metadata"], inputs["effects"])
         return inputs, targets
 
     def _draws(self, batch: int, n: int) -> dict[str, np.ndarray]:

@@ -8,7 +8,7 @@ from kderm.data.augment import (
     EFFECTS,
     draw_effects,
     identity_effects,
-    mix_targets,
+    mix_rows,
     uses_effects,
 )
 from kderm.errors import UserError
@@ -128,7 +128,7 @@ def test_every_image_is_partner_once_and_never_of_itself(n):
 def test_an_image_alone_in_its_batch_is_its_own_partner():
     effects = draw_effects(np.random.default_rng(0), 1, **{**OFF, "mixup": 1.0})
     target = one_hot([2])
-    np.testing.assert_allclose(mix_targets(target, effects), target, atol=1e-6)
+    np.testing.assert_allclose(mix_rows(target, effects), target, atol=1e-6)
 
 
 def test_more_mixing_than_there_are_images_is_refused():
@@ -152,7 +152,7 @@ def test_a_draw_is_float32_and_repeats_itself():
 def test_targets_of_images_that_are_not_mixed_stay_bit_for_bit():
     targets = np.random.default_rng(0).random((5, 3)).astype(np.float32)
     effects = effects_of(5, partner=[1, 2, 3, 4, 0])
-    np.testing.assert_array_equal(mix_targets(targets, effects), targets)
+    np.testing.assert_array_equal(mix_rows(targets, effects), targets)
 
 
 def test_mixup_mixes_targets_by_its_share_and_cutmix_by_its_area():
@@ -166,12 +166,12 @@ def test_mixup_mixes_targets_by_its_share_and_cutmix_by_its_area():
         box_top=[0, 0.2, 0],
         box_bottom=[0, 1.0, 0],
     )
-    mixed = mix_targets(targets, effects)
+    mixed = mix_rows(targets, effects)
     assert mixed.dtype == np.float32
     np.testing.assert_allclose(mixed, [[0.75, 0.25, 0], [0, 0.6, 0.4], [0, 0, 1]], atol=1e-6)
 
 
 def test_each_class_keeps_its_own_weight_in_a_mixed_target():
     weighted = one_hot([0, 1], 2) * np.array([0.5, 8.0], np.float32)
-    mixed = mix_targets(weighted, effects_of(2, partner=[1, 0], mixup=[0.25, 0.0]))
+    mixed = mix_rows(weighted, effects_of(2, partner=[1, 0], mixup=[0.25, 0.0]))
     np.testing.assert_allclose(mixed, [[0.375, 2.0], [0, 8.0]])

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image, ImageEnhance, ImageOps
 from scipy.ndimage import gaussian_filter
 
-from kderm.data.augment import EFFECTS, draw_effects, identity_effects, mix_targets
+from kderm.data.augment import EFFECTS, draw_effects, identity_effects, mix_rows
 from kderm.data.effects import Effects
 
 SIDE = 24
@@ -223,7 +223,7 @@ def test_the_share_in_the_picture_is_the_share_in_the_target(kind, side):
     grey = np.arange(8, dtype=np.float32) * 30
     images = np.broadcast_to(grey[:, None, None, None], (8, side, side, 3)).copy()
     in_picture = changed(images, effects).mean(axis=(1, 2, 3))
-    in_target = mix_targets(np.eye(8, dtype=np.float32), effects) @ grey
+    in_target = mix_rows(np.eye(8, dtype=np.float32), effects) @ grey
     np.testing.assert_allclose(in_picture, in_target, atol=0.01)
     assert np.abs(in_target - grey).max() > 5
 

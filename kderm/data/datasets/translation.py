@@ -124,7 +124,7 @@ def _undecided(
     what = f"may be {' or '.join(found)}" if found else "has no counterpart"
     reason = between.reasons.get(code) if between else None
     why = f" ({reason})" if reason else ""
-    options = [f"data.map.{code}={target}" for target in (*found[:1], DROP)]
+    options = [f"data.map.{code}={target}" for target in (*found, DROP)]
     message = (
         f"{spelling!r}, the label of {len(rows)} image(s), {what} in {labels.name}{why}: "
         f"set {' or '.join(options)}"

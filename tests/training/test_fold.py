@@ -66,7 +66,14 @@ def test_fold_two_alone_equals_fold_two_in_a_full_run(workplace, tiny_overrides)
     assert not alone.fold(0).is_done
 
 
-@pytest.mark.parametrize("extra", [[], ["train.ema=0.9"], ["train.checkpoint=last"]])
+EVERYTHING_ELSE = [
+    *("train.schedule=plateau", "train.decay_epochs=1", "train.layer_decay=0.8", "train.keep=true"),
+    *("train.ema=0.9", "train.checkpoint=ema", "balance.by=[sampler]", "model.metadata=[age, sex]"),
+    *("augment.mixup=0.5", "augment.noise=1", "augment.randaugment=2", "model.dropout_samples=2"),
+]
+
+
+@pytest.mark.parametrize("extra", [[], ["train.checkpoint=last"], EVERYTHING_ELSE])
 @pytest.mark.parametrize("epoch", [0, 1, 2])
 def test_a_fold_interrupted_in_the_middle_of_an_epoch_ends_as_if_nothing_had_happened(
     workplace, tiny_overrides, monkeypatch, extra, epoch

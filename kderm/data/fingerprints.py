@@ -45,7 +45,7 @@ class Fingerprints:
     Attributes:
         image_ids: n ids.
         digests: uint8 (n, 32), SHA-256 of the file's bytes; zero where the file is not at hand.
-        thumbnails: uint8 (n, SIDE, SIDE), the frame's centre square in grey; black where unreadable.
+        thumbnails: uint8 (n, SIDE, SIDE), the frame's centre square in grey; black if unreadable.
     """
 
     image_ids: list[str]

@@ -14,10 +14,10 @@ from kderm.data.fingerprints import Fingerprints, fine_structure, perceptual_bit
 from kderm.data.hash_search import near_pairs, pack, symmetries, turned, turned_bits
 
 COLUMNS = ["image_id_1", "image_id_2", "by", "similarity"]
-# Correlation of fine structure from which two pictures are one. Of 13,000 real images, candidates of
-# different lesions reach 0.62. Copies that were scaled by 0.7 and saved as JPEG of quality 60, or
-# changed in brightness, contrast or colour, stay above 0.8 (999 of 1000), copies with 1.5 % cut off
-# at each edge too (98 of 100), with 3 % seldom.
+# Correlation of fine structure from which two pictures are one. Of 13,000 real images, candidates
+# of different lesions reach 0.62. Copies that were scaled by 0.7 and saved as JPEG of quality 60,
+# or changed in brightness, contrast or colour, stay above 0.8 (999 of 1000), copies with 1.5 % cut
+# off at each edge too (98 of 100), with 3 % seldom.
 SAME_PICTURE = 0.8
 _CHUNK = 4096
 # Ids that mean one image wherever they stand. Others ("IMG_0001") may mean anything.

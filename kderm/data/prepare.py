@@ -9,21 +9,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from kderm import console, run_dir
 from kderm.atomic import write_json
-from kderm.config import Config, DataConfig
-from kderm.data.datasets import read_dataset
+from kderm.config import Config
+from kderm.data.checked import check_data, overlap_notes
 from kderm.data.folds import FoldTable, make_folds, read_duplicates, read_folds, write_folds
-from kderm.data.images import ImageSpec
-from kderm.data.manifest import (
-    Manifest,
-    RawRows,
-    build_manifest,
-    raise_problems,
-    without_images,
-    write_manifest,
-)
-from kderm.data.store import ImageStore, build_store, store_digest
+from kderm.data.manifest import Manifest, raise_problems, write_manifest
+from kderm.data.store import ImageStore
 from kderm.errors import UserError
 from kderm.labels import LabelSpace, label_space
 from kderm.run_dir import RunDir
@@ -31,7 +22,18 @@ from kderm.run_dir import RunDir
 
 @dataclass(frozen=True)
 class Prepared:
-    """What training reads: who is in, how it is split, and the pixels."""
+    """What training reads: who is in, how it is split, and the pixels.
+
+    Attributes:
+        manifest: one row an image.
+        folds: the split.
+        folds_path: the table it is from.
+        store: the decoded images.
+        labels: the label space.
+        notes: facts that the user and the report should know.
+        overlaps: pairs of images of joined sources that are the same; see `overlap.find`.
+        removed: images that an earlier source has; see `join.without_overlap`.
+    """
 
     manifest: Manifest
     folds: FoldTable
@@ -39,6 +41,8 @@ class Prepared:
     store: ImageStore
     labels: LabelSpace
     notes: list[str] = field(default_factory=list)
+    overlaps: pd.DataFrame = field(default_factory=pd.DataFrame)
+    removed: pd.DataFrame = field(default_factory=pd.DataFrame)
 
 
 def prepare(config: Config, run: RunDir | None = None, *, make_folds_file: bool = True) -> Prepared:
@@ -55,16 +59,13 @@ def prepare(config: Config, run: RunDir | None = None, *, make_folds_file: bool 
         UserError: all problems of the table and of the images in one message.
     """
     labels = label_space(config.data.labels, config.data.classes, config.data.malignant)
-    root = data_root(config.data, config.seed)
-    raw = read_dataset(config.data.dataset, root, labels, config.data.table)
-    manifest, problems = build_manifest(raw, labels)
-    spec = ImageSpec(*config.image.stored_shape, config.image.preprocess)
-    store, unreadable = open_store(raw, spec)
-    manifest, broken = without_images(manifest, unreadable, drop=config.data.drop_unreadable)
-    raise_problems([*problems, *broken])
+    checked = check_data(config, labels)
+    raise_problems(checked.problems)
+    manifest, store = checked.manifest, checked.store
 
-    duplicates = read_duplicates(config.data.duplicates) if config.data.duplicates else ()
-    notes = list(manifest.notes)
+    listed = read_duplicates(config.data.duplicates) if config.data.duplicates else []
+    duplicates = [*listed, *checked.linked]
+    notes = [*manifest.notes, *overlap_notes(checked)]
     if run is not None and run.is_started:
         folds, path = read_folds(run.folds, manifest.table, labels, duplicates), run.folds
         refuse_other_images(run, folds)
@@ -75,39 +76,7 @@ def prepare(config: Config, run: RunDir | None = None, *, make_folds_file: bool 
         write_manifest(run.manifest, manifest)
         write_folds(run.folds, folds, f"run {run.name}, from {path}")
         write_json(run.store, {"digest": store.digest})
-    return Prepared(manifest, folds, path, store, labels, notes)
-
-
-def data_root(data: DataConfig, seed: int) -> Path:
-    """The raw data set's folder; the demo data set is drawn there first if it is missing."""
-    if data.dataset != "demo":
-        if data.root is None:
-            raise UserError(
-                f"data.dataset is {data.dataset!r}, so data.root must name its folder, for example "
-                "data.root=path/to/images. Received: no root."
-            )
-        return data.root
-    root = run_dir.demo_data_dir(f"{data.demo_images}x{data.demo_size}-seed{seed}")
-    from kderm.data.datasets.demo import write_demo
-
-    with console.progress("drawing the demo data set") as report:
-        write_demo(root, data.demo_images, seed=seed, height=data.demo_size, progress=report)
-    return root
-
-
-def open_store(raw: RawRows, spec: ImageSpec) -> tuple[ImageStore, dict[str, str]]:
-    """The decoded images of a table, built if need be, and the unreadable ids with reasons.
-
-    All images with an id and a file go in, rows with a bad label too: when the table is mended,
-    nothing is decoded again.
-    """
-    known = raw.table[["image_id", "path"]].replace("", None).dropna()
-    known = known.drop_duplicates("image_id")
-    ids = known["image_id"].astype(str).str.strip().tolist()
-    paths = [Path(path) for path in known["path"]]
-    directory = run_dir.store_dir(store_digest(ids, paths, spec))
-    with console.progress("decoding images") as report:
-        return build_store(directory, ids, paths, spec, progress=report)
+    return Prepared(manifest, folds, path, store, labels, notes, checked.pairs, checked.removed)
 
 
 def refuse_other_images(run: RunDir, folds: FoldTable) -> None:
@@ -136,15 +105,27 @@ def changed_files(run: RunDir, store: ImageStore) -> list[str]:
 def default_folds_path(config: Config) -> Path:
     """`cv_folds/<data set>_k<k>_seed<seed>.csv`, with what else tells data sets apart."""
     data = config.data
-    name = data.dataset
-    if name == "demo":
-        name += f"{data.demo_images}x{data.demo_size}-seed{config.seed}"
-    elif name != "ham10000":
-        parts = [name, Path(data.root or ".").resolve().name, data.table and data.table.stem]
-        name = "_".join(part for part in parts if part)
+    if data.sources:
+        # Two files of one name differ in their images, which are checked when folds are read.
+        name = "+".join(
+            source.name or _data_set_name(source.dataset, source.root, source.table)
+            for source in data.sources
+        )
+        name += "" if data.overlap == "group" else f"_{data.overlap}"
+    elif data.dataset == "demo":
+        name = f"demo{data.demo_images}x{data.demo_size}-seed{config.seed}"
+    else:
+        name = _data_set_name(data.dataset, data.root, data.table)
     if data.labels not in ("ham10000", "custom"):
         name += f"_{data.labels}"
     return Path("cv_folds") / f"{name}_k{config.folds.k}_seed{config.folds.seed}.csv"
+
+
+def _data_set_name(dataset: str, root: Path | None, table: Path | None) -> str:
+    if dataset == "ham10000":
+        return dataset
+    parts = [dataset, Path(root or ".").resolve().name, table and table.stem]
+    return "_".join(part for part in parts if part)
 
 
 def open_folds(
@@ -172,5 +153,9 @@ def open_folds(
             "Correct the name, or make it with the command prepare and the same options."
         )
     folds = make_folds(manifest.table, labels, config.folds.k, config.folds.seed, duplicates)
-    write_folds(path, folds, f"kderm prepare, data.dataset={config.data.dataset}, {path.name}")
+    if config.data.sources:
+        made_of = "+".join(source.name or source.dataset for source in config.data.sources)
+    else:
+        made_of = config.data.dataset
+    write_folds(path, folds, f"kderm prepare, data.dataset={made_of}, {path.name}")
     return folds, path

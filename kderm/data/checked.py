@@ -1,0 +1,191 @@
+"""Raw folders -> rows, frames and the same image found twice: all that is known before the split.
+
+Everything wrong with the data is collected here and told at once. `kderm.data.prepare` goes on to
+the folds; `kderm.data.audit` reports.
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pandas as pd
+
+from kderm import console, run_dir
+from kderm.config import Config, DataConfig
+from kderm.data.fingerprints import store_fingerprints
+from kderm.data.images import ImageSpec
+from kderm.data.join import (
+    REMOVED,
+    Source,
+    check_sources,
+    label_conflicts,
+    read_sources,
+    without_overlap,
+)
+from kderm.data.manifest import Manifest, Problem, RawRows, without_images
+from kderm.data.overlap import COLUMNS, find
+from kderm.data.store import ImageStore, build_store, store_digest
+from kderm.errors import UserError
+from kderm.labels import LabelSpace
+
+_SHOWN = 3
+# Evidence in words, strongest first.
+BY = {"id": "by id", "digest": "by file", "picture": "by picture"}
+
+
+@dataclass(frozen=True)
+class Checked:
+    """The data set's rows after every check, before the split.
+
+    Attributes:
+        manifest: the rows without a problem of their own, overlapping ones removed if asked for.
+        problems: everything wrong with the rest.
+        store: the decoded images of all rows.
+        sources: where the rows are from.
+        pairs: images that are the same (none where nobody looked).
+        removed: images left out because an earlier source has them.
+        linked: pairs of ids that must share a fold.
+        conflicts: pairs of `pairs` with different labels.
+    """
+
+    manifest: Manifest
+    problems: list[Problem]
+    store: ImageStore
+    sources: list[Source]
+    pairs: pd.DataFrame
+    removed: pd.DataFrame
+    linked: list[tuple[str, str]]
+    conflicts: pd.DataFrame
+
+
+def check_data(config: Config, labels: LabelSpace, *, compare: bool | None = None) -> Checked:
+    """Read all sources, decode the images, look for the same image twice, and check every row.
+
+    Args:
+        config: the run's config.
+        labels: its label space.
+        compare: look for the same image twice; by default where several sources are joined, unless
+            data.overlap is "ignore". A single data set's folds are made without looking.
+
+    Raises:
+        UserError: a source that cannot be read at all, or without a single image file.
+    """
+    data = config.data
+    sources = data_sources(data, config.seed)
+    names = [source.name for source in sources]
+    act = data.overlap if len(sources) > 1 else "ignore"
+    raw = read_sources(sources, labels)
+    spec = ImageSpec(*config.image.stored_shape, config.image.preprocess)
+    store, unreadable = open_store(raw, spec)
+    pairs = pd.DataFrame(columns=COLUMNS)
+    if compare or (compare is None and act != "ignore"):
+        pairs = find_pairs(raw, store)
+    manifest, problems = check_sources(raw, labels, names)
+    conflicts = label_conflicts(manifest.table, pairs)
+    removed, linked = pd.DataFrame(columns=REMOVED), []
+    if act == "remove":
+        raw, removed, linked = without_overlap(raw, pairs)
+        left = [name for name in names if (raw.table["source"] == name).any()]
+        manifest, problems = check_sources(raw, labels, left)
+        manifest = replace(manifest, dropped={**manifest.dropped, **removal_counts(removed)})
+    if act != "ignore":
+        linked += zip(pairs["image_id_1"], pairs["image_id_2"], strict=True)
+    manifest, broken = without_images(manifest, unreadable, drop=data.drop_unreadable)
+    problems = [*problems, *broken]
+    return Checked(manifest, problems, store, sources, pairs, removed, linked, conflicts)
+
+
+def find_pairs(raw: RawRows, store: ImageStore) -> pd.DataFrame:
+    """Pairs of the rows' images that are the same, unreadable ones passed over; see `find`."""
+    paths = dict(zip(*_with_file(raw), strict=True))
+    with console.progress("reading files for their digests") as report:
+        prints = store_fingerprints(store, paths, progress=report)
+    pairs = find(prints)
+    bad = list(store.unreadable)
+    keep = ~(pairs["image_id_1"].isin(bad) | pairs["image_id_2"].isin(bad))
+    return pairs[keep].reset_index(drop=True)
+
+
+def overlap_notes(checked: Checked) -> list[str]:
+    """What the user should know of images that are in the data twice."""
+    if not len(checked.linked) and not len(checked.removed):
+        return []
+    counts = checked.pairs["by"].value_counts()
+    found = ", ".join(f"{counts[by]} {words}" for by, words in BY.items() if by in counts)
+    notes = [f"the same image twice: {len(checked.pairs)} pair(s), {found}; see the command audit"]
+    if len(checked.conflicts):
+        shown = [
+            f"{row.image_id_1} ({row.label_1}) and {row.image_id_2} ({row.label_2})"
+            for row in checked.conflicts.head(_SHOWN).itertuples()
+        ]
+        notes.append(
+            f"{len(checked.conflicts)} of these pair(s) have different labels, for example "
+            f"{'; '.join(shown)}"
+        )
+    return notes
+
+
+def removal_counts(removed: pd.DataFrame) -> dict[str, int]:
+    """Images left out because an earlier source has them, by reason."""
+    counts = removed.groupby(["source", "kept_source"], sort=False).size()
+    return {f"{name}: also in {kept}": int(count) for (name, kept), count in counts.items()}
+
+
+def data_sources(data: DataConfig, seed: int) -> list[Source]:
+    """Where the images come from: the one data set, or all of data.sources."""
+    if not data.sources:
+        root = data_root(data, seed)
+        return [Source(data.dataset, data.dataset, root, data.table, data.map)]
+    given = [key for key in ("root", "table") if getattr(data, key) is not None]
+    if given:
+        raise UserError(
+            "Expected either data.sources or one data set in data.dataset, data.root and "
+            f"data.table. Received: data.sources and data.{' and data.'.join(given)}. Move the one "
+            "data set into the list, as {dataset: ..., root: ...}."
+        )
+    return [
+        Source(
+            source.name or source.dataset,
+            source.dataset,
+            source.root,
+            source.table,
+            {**data.map, **source.map},
+        )
+        for source in data.sources
+    ]
+
+
+def data_root(data: DataConfig, seed: int) -> Path:
+    """The raw data set's folder; the demo data set is drawn there first if it is missing."""
+    if data.dataset != "demo":
+        if data.root is None:
+            raise UserError(
+                f"data.dataset is {data.dataset!r}, so data.root must name its folder, for example "
+                "data.root=path/to/images. Received: no root."
+            )
+        return data.root
+    root = run_dir.demo_data_dir(f"{data.demo_images}x{data.demo_size}-seed{seed}")
+    from kderm.data.datasets.demo import write_demo
+
+    with console.progress("drawing the demo data set") as report:
+        write_demo(root, data.demo_images, seed=seed, height=data.demo_size, progress=report)
+    return root
+
+
+def open_store(raw: RawRows, spec: ImageSpec) -> tuple[ImageStore, dict[str, str]]:
+    """The decoded images of a table, built if need be, and the unreadable ids with reasons.
+
+    All images with an id and a file go in, rows with a bad label too: when the table is mended,
+    nothing is decoded again.
+    """
+    ids, paths = _with_file(raw)
+    directory = run_dir.store_dir(store_digest(ids, paths, spec))
+    with console.progress("decoding images") as report:
+        return build_store(directory, ids, paths, spec, progress=report)
+
+
+def _with_file(raw: RawRows) -> tuple[list[str], list[Path]]:
+    """Ids and files of the rows that have both, each id once."""
+    known = raw.table[["image_id", "path"]].replace("", None).dropna()
+    known = known.drop_duplicates("image_id")
+    ids = known["image_id"].astype(str).str.strip().tolist()
+    return ids, [Path(path) for path in known["path"]]

@@ -152,7 +152,7 @@ def _draw(
     band = _CAPTION + 2 * _TILE + _GAP / 2
     width = max(columns * (_TILE + _GAP) - _GAP + 2 * _MARGIN, _LEAST_WIDTH)
     cells = " × ".join(map(str, maps[0].shape))
-    footer = textwrap.wrap(FOOTER.format(cells=cells), int(13.5 * (width - 2 * _MARGIN)))
+    footer = textwrap.wrap(FOOTER.format(cells=cells), int(15 * (width - 2 * _MARGIN)))
     height = _HEAD + bands * band + _LINE * (len(footer) + 2.5)
     with matplotlib.rc_context({**STYLE, "axes.grid": False}):
         figure = Figure(figsize=(width, height))
@@ -175,7 +175,8 @@ def _draw(
             if evidence.max() > 0.5:
                 lower.contour(evidence, levels=[0.5], colors="white", linewidths=1.1)
         x = _MARGIN / width
-        title = {"va": "center", "fontsize": 14, "fontweight": "bold"}
+        fitting = 84 * (width - 2 * _MARGIN) / len(headline)  # points that fill the width
+        title = {"va": "center", "fontsize": min(14, fitting), "fontweight": "bold"}
         figure.text(x, 1 - 0.34 / height, headline, **title)
         figure.text(x, _LINE / height, "\n".join(footer), va="bottom", fontsize=8.5)
         with atomic_path(path) as temporary:

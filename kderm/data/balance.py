@@ -77,31 +77,42 @@ def plan_balance(
     Raises:
         UserError: see `check_balance`; or a scheme that these labels do not allow.
     """
-    check_balance(codes, by=by, repeat=repeat)
+    check_balance(codes, by=by, repeat=repeat, scheme=scheme)
     labels = np.asarray(labels)
     classes = len(codes)
-    strength = class_weights(labels, classes, scheme, effective_beta=effective_beta, power=power)
-    times = np.array([repeat.get(code, 1) for code in codes])
-    visits, chances = np.repeat(np.arange(len(labels)), times[labels]), None
-    shown = np.bincount(labels[visits], minlength=classes).astype(np.float64)
+    weights = class_weights(labels, classes, "none")
+    if "weights" in by or "sampler" in by:
+        strength = class_weights(
+            labels, classes, scheme, effective_beta=effective_beta, power=power
+        )
+        weights = strength if "weights" in by else weights
     if "sampler" in by:
-        chances = strength[labels].astype(np.float64)
+        visits, chances = None, strength[labels].astype(np.float64)
         chances /= chances.sum()
         shown = np.bincount(labels, weights=chances, minlength=classes)
-        visits = None
-    weights = strength if "weights" in by else class_weights(labels, classes, "none")
+    else:
+        times = np.array([repeat.get(code, 1) for code in codes])
+        visits, chances = np.repeat(np.arange(len(labels)), times[labels]), None
+        shown = np.bincount(labels[visits], minlength=classes).astype(np.float64)
     if "weights" in by and len(by) > 1 and scheme != "pos_weight":
         weights = (weights * shown.sum() / (weights @ shown)).astype(np.float32)
     counted = shown * weights
     return BalancePlan(weights, counted / counted.sum(), visits, chances)
 
 
-def check_balance(codes: Sequence[str], *, by: Sequence[str], repeat: Mapping[str, int]) -> None:
+def check_balance(
+    codes: Sequence[str],
+    *,
+    by: Sequence[str],
+    repeat: Mapping[str, int],
+    scheme: str = "none",
+) -> None:
     """Refuse balancing that contradicts itself; needs no labels, so it can come before any work.
 
     Raises:
         UserError: sampler and repeat together, repeat without multipliers, multipliers without
-            repeat, a multiplier below 1, or one of an unknown class.
+            repeat, a multiplier below 1, one of an unknown class, or pos_weight for other than two
+            classes.
     """
     if "sampler" in by and "repeat" in by:
         raise UserError(
@@ -128,6 +139,8 @@ def check_balance(codes: Sequence[str], *, by: Sequence[str], repeat: Mapping[st
                 f"Expected multipliers of 1 or more in balance.repeat. Received: {code}: {times}. "
                 "To leave a class out, map its label to drop (data.map)."
             )
+    if scheme == "pos_weight" and ("weights" in by or "sampler" in by):
+        _check_two(len(codes))
 
 
 def class_weights(
@@ -176,13 +189,17 @@ def class_weights(
     return (weights * counts.sum() / (weights @ counts)).astype(np.float32)
 
 
-def _pos_weight(counts: np.ndarray) -> np.ndarray:
-    if len(counts) != 2:
+def _check_two(classes: int) -> None:
+    if classes != 2:
         raise UserError(
             "Expected two classes for balance.scheme=pos_weight, the weight of the second over the "
-            f"first. Received: {len(counts)} classes. Choose another balance.scheme, or "
+            f"first. Received: {classes} classes. Choose another balance.scheme, or "
             "data.labels=binary."
         )
+
+
+def _pos_weight(counts: np.ndarray) -> np.ndarray:
+    _check_two(len(counts))
     if not counts.all():
         raise UserError(
             "Expected training images of both classes for balance.scheme=pos_weight. Received: "

@@ -78,10 +78,12 @@ class TrainBatches(keras.utils.PyDataset):
         self.plan = plan
         self.targets = np.eye(classes, dtype=np.float32)[labels] * plan.weights
         self.batch_size = min(batch_size, plan.length)
-        self.augment = dict(augment)
-        self.effects = uses_effects(augment)
-        if self.effects:
-            check_mixing(augment["mixup"], augment["cutmix"])
+        self.geometry = _amounts_for(draw_transforms, augment)
+        self.colour = _amounts_for(draw_colours, augment)
+        self.effects = _amounts_for(draw_effects, augment) if uses_effects(augment) else None
+        self.operations = augment["randaugment"]
+        self.magnitude = augment["randaugment_magnitude"]
+        check_mixing(augment["mixup"], augment["cutmix"])
         self.seed = seed
         self.fold = fold
         self.metadata = metadata
@@ -111,7 +113,7 @@ class TrainBatches(keras.utils.PyDataset):
             inputs["metadata"] = self.metadata_spec.hide(
                 self.metadata[chosen], self._rng("metadata", batch), self.metadata_dropout
             )
-        if self.effects:
+        if self.effects is not None:
             targets = mix_rows(targets, inputs["effects"])
             if self.metadata is not None:
                 inputs["metadata"] = mix_rows(inputs["metadata"], inputs["effects"])
@@ -121,30 +123,31 @@ class TrainBatches(keras.utils.PyDataset):
         """transforms, colours and, where any is switched on, effects."""
         rng = self._rng("augment", batch)
         frame = self.images.shape[1:3]
-        transforms = draw_transforms(rng, n, frame, **self._amounts(draw_transforms))
-        colours = draw_colours(rng, n, **self._amounts(draw_colours))
-        if not self.effects:
+        transforms = draw_transforms(rng, n, frame, **self.geometry)
+        colours = draw_colours(rng, n, **self.colour)
+        if self.effects is None:
             return {"transforms": transforms, "colours": colours}
         # Generators of their own: switching effects on leaves the draws above as they were.
-        effects = draw_effects(self._rng("effects", batch), n, **self._amounts(draw_effects))
-        if self.augment["randaugment"]:
+        effects = draw_effects(self._rng("effects", batch), n, **self.effects)
+        if self.operations:
             transforms, colours, effects = rand_augment(
                 self._rng("randaugment", batch),
                 transforms,
                 colours,
                 effects,
-                operations=self.augment["randaugment"],
-                magnitude=self.augment["randaugment_magnitude"],
+                operations=self.operations,
+                magnitude=self.magnitude,
             )
         return {"transforms": transforms, "colours": colours, "effects": effects}
 
     def _rng(self, purpose: str, batch: int) -> np.random.Generator:
         return rng_for(self.seed, self.fold, purpose, self.epoch, batch)
 
-    def _amounts(self, draw: Callable) -> dict[str, float]:
-        """The amounts that a drawing function takes by name."""
-        parameters = inspect.signature(draw).parameters.values()
-        return {p.name: self.augment[p.name] for p in parameters if p.kind is p.KEYWORD_ONLY}
+
+def _amounts_for(draw: Callable, augment: Mapping[str, float]) -> dict[str, float]:
+    """The amounts that a drawing function takes by name."""
+    parameters = inspect.signature(draw).parameters.values()
+    return {item.name: augment[item.name] for item in parameters if item.kind is item.KEYWORD_ONLY}
 
 
 class RowsOf:

@@ -66,6 +66,6 @@ def prior_sentence(shift: pd.DataFrame) -> str | None:
     )
     return (
         f"The probabilities expect some classes more or less often than they come: {named}. "
-        "Balancing, the focal loss and mixing do this, and so does a population unlike the training "
-        "images. Ranking metrics do not see it, but the values are not frequencies of these images."
+        "Balancing, the focal loss and mixing do this, and so does a population unlike that of "
+        "training. Ranking metrics do not see it, but the values are not frequencies here."
     )

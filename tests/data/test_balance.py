@@ -79,6 +79,13 @@ def test_pos_weight_is_refused_for_other_than_two_classes_and_without_positives(
         class_weights(np.zeros(4, int), 2, "pos_weight")
 
 
+def test_pos_weight_for_more_classes_is_refused_before_there_are_labels_where_it_is_used():
+    for by in (("weights",), ("sampler",)):
+        with pytest.raises(UserError, match="Expected two classes"):
+            check_balance(CODES, by=by, repeat={}, scheme="pos_weight")
+    np.testing.assert_array_equal(plan(by=(), scheme="pos_weight").weights, 1)
+
+
 def test_an_unknown_scheme_names_the_nearest():
     with pytest.raises(UserError, match=r"'balanced'.*Received: 'balance'"):
         class_weights(LABELS, 3, "balance")

@@ -1,6 +1,7 @@
 """Images inside an HDF5 file: the same bytes, frames and digests as from files of their own."""
 
 import io
+import multiprocessing
 import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
@@ -73,6 +74,14 @@ def test_a_file_that_was_replaced_is_read_anew(packed):
         file.create_dataset("ISIC_0", data=np.void(jpeg(77)))
     os.replace(fresh, packed)
     assert read_member(member_path(packed, "ISIC_0")) == jpeg(77)
+
+
+def test_a_forked_process_reads_through_a_file_handle_of_its_own(packed):
+    path = member_path(packed, "ISIC_0")
+    assert read_member(path) == jpeg(0)
+    with multiprocessing.get_context("fork").Pool(2) as pool:
+        assert pool.map(read_member, [path] * 20) == [jpeg(0)] * 20
+    assert read_member(path) == jpeg(0)
 
 
 def test_names_are_listed_without_reading_an_image(packed):

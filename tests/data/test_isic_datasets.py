@@ -141,6 +141,17 @@ def test_isic_2019_without_its_metadata_knows_no_lesions_and_says_so(lay_out):
     assert any("3 of 3 images have no lesion id" in note for note in manifest.notes)
 
 
+def test_facts_are_found_beside_a_table_that_lies_away_from_the_images(lay_out, tmp_path):
+    root, tables = lay_out("isic2019"), tmp_path / "tables"
+    tables.mkdir()
+    for path in root.glob("*.csv"):
+        path.rename(tables / path.name)
+    truth = tables / "ISIC_2019_Training_GroundTruth.csv"
+    manifest = manifest_of("isic2019", root, table=truth)
+    assert column(manifest, "lesion_id")["ISIC_3"] == "MSK4_1"
+    assert manifest.dropped == {}
+
+
 def test_isic_2020_is_read_by_target_or_by_diagnosis(lay_out):
     root = lay_out("isic2020")
     assert list(column(manifest_of("isic2020", root), "label").values()) == [

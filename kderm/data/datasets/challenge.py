@@ -33,9 +33,8 @@ def read_isic2018(root: Path, labels: LabelSpace, table: Path | None = None) -> 
     """
     expected = "ISIC2018_Task3_Training_GroundTruth.csv"
     rows, problems = _truths(root, labels, table, r"isic2018_task3_\w+_groundtruth\.csv", expected)
-    facts, more = _facts(
-        root, r"isic2018_task3_\w+_lesiongroupings\.csv", {"lesion_id": ["lesion_id"]}
-    )
+    columns = {"lesion_id": ["lesion_id"]}
+    facts, more = _facts(root, table, r"isic2018_task3_\w+_lesiongroupings\.csv", columns)
     synthetic = rows["image_id"] == SYNTHETIC
     notes = [f"{SYNTHETIC} of the test is synthetic and left out."] if synthetic.any() else []
     return _joined(rows[~synthetic], facts, root, [*problems, *more], notes)
@@ -55,7 +54,7 @@ def read_isic2019(root: Path, labels: LabelSpace, table: Path | None = None) -> 
         "sex": ["sex"],
         "site": ["anatom_site_general"],
     }
-    facts, more = _facts(root, r"isic_2019_\w+_metadata\.csv", columns)
+    facts, more = _facts(root, table, r"isic_2019_\w+_metadata\.csv", columns)
     return _joined(rows, facts, root, [*problems, *more], [])
 
 
@@ -100,11 +99,13 @@ def _rank(part: str) -> int:
 
 
 def _facts(
-    root: Path, pattern: str, columns: dict[str, list[str]]
+    root: Path, table: Path | None, pattern: str, columns: dict[str, list[str]]
 ) -> tuple[pd.DataFrame, list[Problem]]:
-    """What the tables beside say, one row an image id; no rows where there is no such table."""
+    """What the tables below the root or beside `table` say, one row an image id."""
     tables, problems = [], []
-    for path in find_tables(root, pattern):
+    folders = [root] if table is None else [root, table.parent]
+    paths = {path.resolve(): path for folder in folders for path in find_tables(folder, pattern)}
+    for path in paths.values():
         read, found = read_columns(open_csv(path), {"image_id": ["image"]}, columns)
         tables.append(read.drop(columns="row"))
         problems += found
@@ -121,7 +122,8 @@ def _joined(
 ) -> RawRows:
     table = rows.merge(facts.astype({"image_id": rows["image_id"].dtype}), "left", on="image_id")
     table["path"], copies = find_images(table["image_id"], index_images(root))
-    alone = int(table["lesion_id"].fillna("").str.lower().isin(MISSING_WORDS).sum())
+    lesions = table["lesion_id"]
+    alone = int((lesions.isna() | lesions.astype(str).str.lower().isin(MISSING_WORDS)).sum())
     if alone:
         notes.append(
             f"{alone} of {len(table)} images have no lesion id and are groups of their own: "

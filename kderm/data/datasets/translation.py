@@ -72,7 +72,7 @@ def translate(
         mapping: what `check_mapping` gave; goes before everything else.
     """
     between = None if spelled.name == labels.name else label_map(spelled.name, labels.name)
-    text = raw.table["label"].fillna("").astype(str)
+    text = raw.table["label"].astype("object").where(raw.table["label"].notna(), "").astype(str)
     counts = text.value_counts(sort=False)
     decided, problems, notes = {}, [], []
     for spelling in counts.index:

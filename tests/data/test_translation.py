@@ -102,6 +102,16 @@ def test_custom_labels_take_classes_by_code_or_name_and_ask_for_the_rest(lay_out
     assert found["ISIC_4"] == "melanoma"
 
 
+def test_custom_labels_are_read_from_the_diagnoses_by_their_own_spelling(lay_out):
+    labels = label_space("custom", ["melanoma", "lentigo nos", "unknown"])
+    found, problems = labels_of("isic2020", lay_out("isic2020"), labels)
+    assert problems == []
+    assert found == {"ISIC_1": "unknown", "ISIC_2": "melanoma", "ISIC_3": "lentigo nos"}
+    labels = label_space("custom", ["melanoma", "nevus"])
+    found, problems = labels_of("isic_archive", lay_out("isic_archive"), labels)
+    assert (found, problems) == ({"ISIC_1": "nevus", "ISIC_2": "melanoma"}, [])
+
+
 def test_a_data_set_without_a_map_to_the_wanted_labels_asks_for_each_label(lay_out):
     problems = read_dataset("isic2024", lay_out("isic2024"), PAD_UFES20).problems
     assert {problem.kind for problem in problems} == {"label without one counterpart"}

@@ -12,7 +12,7 @@ import pandas as pd
 from kderm.data.manifest import Problem, RawRows
 from kderm.errors import UserError, nearest_names
 from kderm.label_maps import LabelMap, label_map
-from kderm.labels import LabelSpace, plain
+from kderm.labels import LABEL_SPACES, LabelSpace, plain
 
 DROP = "drop"
 UNDECIDED = "label without one counterpart"
@@ -53,11 +53,14 @@ def reading_space(labels: LabelSpace, mapping: Mapping[str, str]) -> LabelSpace:
 
 
 def native_space(native: tuple[str, ...], labels: LabelSpace) -> str | None:
-    """The label space to read a data set in: the wanted one, else the first with a map to it."""
+    """The label space to read a data set in; None where any will do.
+
+    The wanted one, else the first of its own with a map to it, else the one with most classes.
+    """
     if not native or labels.name in native:
         return labels.name if native else None
     mapped = (name for name in native if label_map(name, labels.name) is not None)
-    return next(mapped, native[-1])
+    return next(mapped, max(native, key=lambda name: len(LABEL_SPACES[name])))
 
 
 def translate(
@@ -87,7 +90,7 @@ def translate(
         elif chosen is not None:
             decided[spelling] = chosen
         elif code is not None and spelled.name != labels.name:
-            found = _counterparts(code, spelled, labels, between)
+            found = between.targets[code] if between else _by_name(spelling, code, spelled, labels)
             decided[spelling] = found[0] if len(found) == 1 else DROP
             if len(found) != 1:
                 rows = raw.table.loc[text == spelling, "row"]
@@ -102,14 +105,10 @@ def translate(
     )
 
 
-def _counterparts(
-    code: str, spelled: LabelSpace, labels: LabelSpace, between: LabelMap | None
-) -> tuple[str, ...]:
-    if between is not None:
-        return between.targets[code]
-    # Without a map (labels=custom) a class has the counterpart that has its code or its name.
-    name = spelled.names[spelled.index(code)]
-    found = labels.resolve(code) or labels.resolve(name)
+def _by_name(spelling: str, code: str, spelled: LabelSpace, labels: LabelSpace) -> tuple[str, ...]:
+    """Without a map (labels=custom) a label is what is spelled as it, or has its code or name."""
+    names = (spelling, code, spelled.names[spelled.index(code)])
+    found = next(filter(None, map(labels.resolve, names)), None)
     return (found,) if found else ()
 
 

@@ -4,7 +4,7 @@ The teacher's half of `cv --unlabelled`: predicts, keeps the sure answers, and w
 a student run trains on beside its own images. Trains nothing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import pandas as pd
 from kderm import console
 from kderm.atomic import write_csv
 from kderm.data.datasets.columns import FACTS
+from kderm.data.overlap import global_id
 from kderm.ensemble.bundle import Bundle, read_bundle
 from kderm.ensemble.inputs import Inputs, find_inputs
 from kderm.ensemble.predictor import ensemble_predict
@@ -21,6 +22,13 @@ from kderm.errors import UserError
 from kderm.evaluation.predictions import Predictions, read_predictions
 from kderm.labels import LabelSpace
 from kderm.run_dir import RunDir
+
+# What a reader of a student's report must know.
+CAUTION = (
+    "The teacher's members have together seen the labels of every fold, so where the unlabelled "
+    "images resemble held-out ones, the student's out-of-fold scores are a little too good. "
+    "Compare teacher and student on images from elsewhere (evaluate --external)."
+)
 
 
 @dataclass(frozen=True)
@@ -73,7 +81,7 @@ class PseudoLabels:
             for code, row in zip(self.by_class.index, self.by_class.itertuples(), strict=True)
         ]
         lines.append(console.table(rows, header))
-        return "\n".join([*lines, f"Pseudo-labels: {self.path}"])
+        return "\n".join([*lines, f"Pseudo-labels: {self.path}", f"WARNING: {CAUTION}"])
 
 
 def pseudo_label(
@@ -91,9 +99,7 @@ def pseudo_label(
     last finished chunk. Source: Lee 2013, "Pseudo-Label". Differs: labels come once, from an
     ensemble, and only where it is sure.
 
-    The members that make a pseudo-label have together seen every fold. So a student's out-of-fold
-    scores are a little too good where unlabelled pictures resemble held-out ones; images from
-    elsewhere tell.
+    What that costs in honesty is said in `CAUTION`.
 
     Args:
         run: a finished run, the teacher.
@@ -110,7 +116,7 @@ def pseudo_label(
     _check_threshold(threshold, len(bundle.labels))
     oof = read_predictions(run.oof, bundle.labels)
     inputs = find_inputs(sources, bundle.labels)
-    unlabelled = without_known(inputs, set(oof.table["image_id"]))
+    unlabelled = without_known(inputs, oof.table["image_id"])
     place = run.pseudo_labels.with_suffix("")  # keeps the answers to all of them
     summary = ensemble_predict(bundle, unlabelled, place, batch_size=batch_size, progress=progress)
     answered = _read_answers(summary.predictions, bundle).dropna()
@@ -132,21 +138,29 @@ def pseudo_label(
     )
 
 
-def without_known(inputs: Inputs, known: set[str]) -> Inputs:
+def without_known(inputs: Inputs, known: Iterable[str]) -> Inputs:
     """`inputs` without images whose id or file name is among `known`, and without any labels.
+
+    Ids of the ISIC archive are compared as `kderm.data.overlap` compares them (case and
+    `_downsampled` aside), others letter by letter.
 
     Raises:
         UserError: nothing is left.
     """
+    taken = {_identity(image_id) for image_id in known}
     table = inputs.table
     stems = table["path"].map(lambda path: Path(path).stem)
-    keep = ~(table["image_id"].isin(known) | stems.isin(known))
+    keep = ~(table["image_id"].map(_identity).isin(taken) | stems.map(_identity).isin(taken))
     if not keep.any():
         raise UserError(
             f"Expected images that the run was not trained on. Received {len(inputs)}, all with "
             "the id of one of the run's own images. Name a folder of other images."
         )
     return replace(inputs, table=table[keep].reset_index(drop=True).assign(label=""))
+
+
+def _identity(image_id: str) -> str:
+    return global_id(image_id) or image_id
 
 
 def sure_answers(answers: pd.DataFrame, labels: LabelSpace, threshold: float) -> pd.DataFrame:

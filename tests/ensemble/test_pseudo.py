@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 
 from kderm.data.datasets import read_dataset
-from kderm.ensemble.pseudo import class_shares, pseudo_label, sure_answers
+from kderm.ensemble.inputs import find_inputs
+from kderm.ensemble.pseudo import CAUTION, class_shares, pseudo_label, sure_answers, without_known
 from kderm.errors import UserError
 from kderm.evaluation.predictions import make_predictions
 from kderm.labels import BINARY, HAM10000
@@ -60,6 +61,16 @@ def test_images_with_the_id_of_a_training_image_are_left_out(run, images, pictur
     assert (found.known, found.images) == (2, 9)
     assert not found.table["image_id"].str.startswith("train_").any()
     assert "2 left out" in str(found)
+    assert CAUTION in str(found)
+
+
+def test_archive_ids_are_known_under_their_aliases_too(tmp_path, picture):
+    names = ("ISIC_0000007_downsampled", "isic_0000008", "ISIC_0000009", "scan_1", "SCAN_2")
+    for number, name in enumerate(names):
+        picture(tmp_path / f"{name}.png", number)
+    inputs = find_inputs([str(tmp_path)], HAM10000)
+    left = without_known(inputs, ["ISIC_0000007", "ISIC_0000008", "scan_1", "scan_2"])
+    assert left.table["image_id"].tolist() == ["ISIC_0000009", "SCAN_2"]
 
 
 def test_labels_that_are_known_are_not_looked_at(run, images, answers, middle):

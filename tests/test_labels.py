@@ -97,6 +97,8 @@ def test_every_map_leads_each_code_to_codes_of_the_other_space(row):
 @pytest.mark.parametrize("row", LABEL_MAPS.values(), ids=map("-".join, LABEL_MAPS))
 def test_every_code_without_one_counterpart_says_why(row):
     assert set(row.undecided) <= set(row.reasons)
+    # Else the code alone would be taken for an answer: a finer spelling is one, the code is none.
+    assert not any(LABEL_SPACES[row.target].resolve(code) for code in row.undecided)
 
 
 def test_there_is_a_map_between_all_spaces_but_out_of_binary():

@@ -38,6 +38,24 @@ def test_a_label_without_counterpart_is_a_problem_that_says_why(lay_out):
     assert "set data.map.scc=drop" in problem.message
 
 
+def test_several_spellings_of_one_undecided_code_are_one_problem(lay_out):
+    root = lay_out("isic2020")
+    path = root / "train.csv"
+    path.write_text(path.read_text().replace("melanoma", "cafe-au-lait macule"))
+    _, (problem,) = labels_of("isic2020", root, HAM10000)
+    assert problem.message.startswith("'unk' ('unknown', 'cafe-au-lait macule'), the label of 2")
+    assert "data.map.unk=drop, or a class" in problem.message
+
+
+def test_a_spelling_finer_than_its_code_is_taken_where_the_wanted_space_knows_it(lay_out):
+    root = lay_out("isic2020")
+    path = root / "train.csv"
+    path.write_text(path.read_text().replace("unknown", "seborrheic keratosis"))
+    found, (problem,) = labels_of("isic2020", root, PAD_UFES20)
+    assert found == {"ISIC_1": "sek", "ISIC_2": "mel"}
+    assert problem.message.startswith("'bkl' ('lentigo NOS'), the label of 1 image(s)")
+
+
 def test_the_user_decides_an_ambiguous_label(lay_out):
     root = lay_out("isic2018")
     for decision in ("ak", "scc", "Squamous cell carcinoma"):

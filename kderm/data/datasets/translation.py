@@ -77,7 +77,9 @@ def translate(
     between = None if spelled.name == labels.name else label_map(spelled.name, labels.name)
     text = raw.table["label"].astype("object").where(raw.table["label"].notna(), "").astype(str)
     counts = text.value_counts(sort=False)
-    decided, problems, notes = {}, [], []
+    decided: dict[str, str] = {}
+    open_codes: dict[str, list[str]] = {}
+    notes = []
     for spelling in counts.index:
         code = spelled.resolve(spelling)
         keys = (plain(spelling), *([] if code is None else [plain(code)]))
@@ -86,15 +88,16 @@ def translate(
             notes.append(
                 f"{counts[spelling]} image(s) labelled {spelling!r} are left out (data.map)."
             )
-            decided[spelling] = DROP
-        elif chosen is not None:
+        if chosen is not None:
             decided[spelling] = chosen
         elif code is not None and spelled.name != labels.name:
-            found = between.targets[code] if between else _by_name(spelling, code, spelled, labels)
-            decided[spelling] = found[0] if len(found) == 1 else DROP
-            if len(found) != 1:
-                rows = raw.table.loc[text == spelling, "row"]
-                problems.append(_undecided(spelling, code, found, between, rows, labels))
+            decided[spelling] = _counterpart(spelling, code, spelled, labels, between) or DROP
+            if decided[spelling] == DROP:
+                open_codes.setdefault(code, []).append(spelling)
+    problems = [
+        _undecided(code, spellings, between, raw.table["row"][text.isin(spellings)], labels)
+        for code, spellings in open_codes.items()
+    ]
     keep = text.map(decided) != DROP
     table = raw.table.assign(label=text.map(lambda item: decided.get(item, item)))
     unused = [key for key in mapping if not _matches(key, counts.index, spelled)]
@@ -105,28 +108,35 @@ def translate(
     )
 
 
-def _by_name(spelling: str, code: str, spelled: LabelSpace, labels: LabelSpace) -> tuple[str, ...]:
-    """Without a map (labels=custom) a label is what is spelled as it, or has its code or name."""
-    names = (spelling, code, spelled.names[spelled.index(code)])
-    found = next(filter(None, map(labels.resolve, names)), None)
-    return (found,) if found else ()
+def _counterpart(
+    spelling: str, code: str, spelled: LabelSpace, labels: LabelSpace, between: LabelMap | None
+) -> str | None:
+    """The code of `labels` for a label, or None where that is not for sure."""
+    if between is not None and code not in between.undecided:
+        return between.targets[code][0]
+    # A spelling may be finer than its code: `seborrheic keratosis` is a class of PAD-UFES-20, `bkl`
+    # is none. Without a map (labels=custom) code and full name may be known there, too.
+    names = [spelling] if between else [spelling, code, spelled.names[spelled.index(code)]]
+    return next(filter(None, map(labels.resolve, names)), None)
 
 
 def _undecided(
-    spelling: str,
     code: str,
-    found: tuple[str, ...],
+    spellings: list[str],
     between: LabelMap | None,
     rows: pd.Series,
     labels: LabelSpace,
 ) -> Problem:
+    found = between.targets[code] if between else ()
     what = f"may be {' or '.join(found)}" if found else "has no counterpart"
     reason = between.reasons.get(code) if between else None
     why = f" ({reason})" if reason else ""
+    spelled = [text for text in spellings if plain(text) != plain(code)]
+    also = f" ({', '.join(map(repr, spelled))})" if spelled else ""
     options = [f"data.map.{code}={target}" for target in (*found, DROP)]
     message = (
-        f"{spelling!r}, the label of {len(rows)} image(s), {what} in {labels.name}{why}: "
-        f"set {' or '.join(options)}"
+        f"{code!r}{also}, the label of {len(rows)} image(s), {what} in {labels.name}{why}: "
+        f"set {' or '.join(options)}{'' if found else ', or a class in place of drop'}"
     )
     return Problem(UNDECIDED, int(rows.iloc[0]), message)
 

@@ -1,0 +1,1 @@
+"""Pages that show a data set before anything is trained: one HTML file, figures and tables."""

@@ -1,0 +1,248 @@
+"""The HTML of the inspection pages: sections, tables, figures and picture grids in one file.
+
+Everything is inside the file: style, charts, pictures. No script and no network. Light or dark by
+what the reader's system says, and readable at the width of a phone. Knows strings and pictures; no
+data set.
+"""
+
+import base64
+import io
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from html import escape
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+_STYLE = """
+:root{color-scheme:light dark;--page:#f6f6f7;--card:#fff;--ink:#1f2328;--soft:#59606a;
+--line:#e3e5e8;--accent:#0072b2;--bad:#b42318;--bad-page:#fdeceb;--warn:#8a5300;--warn-page:#fdf3e1;
+--good:#1a6b3c;--good-page:#e8f5ee}
+@media (prefers-color-scheme:dark){:root{--page:#0f0f11;--card:#18181b;--ink:#e4e4e7;--soft:#a1a1aa;
+--line:#303036;--accent:#4ba3da;--bad:#ff9d93;--bad-page:#3a1916;--warn:#f3c26b;--warn-page:#33270f;
+--good:#7fd6a2;--good-page:#12301f}}
+*{box-sizing:border-box}
+body{margin:0;background:var(--page);color:var(--ink);
+font:16px/1.55 system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",sans-serif}
+main{max-width:1040px;margin:0 auto;padding:32px 20px 64px}
+h1{font-size:1.9rem;line-height:1.2;margin:0 0 6px;overflow-wrap:anywhere}
+h2{font-size:1.3rem;line-height:1.3;margin:0 0 10px}
+h3{font-size:1.02rem;margin:26px 0 8px}
+p{margin:0 0 12px;max-width:75ch}
+.soft{color:var(--soft)}
+.card{background:var(--card);border:1px solid var(--line);border-radius:12px;padding:24px;
+margin:20px 0}
+nav{display:flex;flex-wrap:wrap;gap:6px 18px;margin:14px 0 0;font-size:.94rem}
+a{color:var(--accent);text-decoration:none}a:hover{text-decoration:underline}
+.facts{display:grid;grid-template-columns:repeat(auto-fit,minmax(118px,1fr));gap:12px;margin:20px 0}
+.fact{background:var(--card);border:1px solid var(--line);border-radius:12px;padding:12px 16px}
+.fact b{display:block;font-size:1.5rem;line-height:1.25;font-variant-numeric:tabular-nums}
+.fact span{color:var(--soft);font-size:.88rem}
+.findings{list-style:none;margin:0;padding:0;display:grid;gap:8px}
+.findings li{border-radius:8px;padding:9px 14px;overflow-wrap:anywhere}
+.bad{background:var(--bad-page);color:var(--bad)}
+.warn{background:var(--warn-page);color:var(--warn)}
+.good{background:var(--good-page);color:var(--good)}
+.wide{overflow-x:auto;margin:0 0 14px}
+table{border-collapse:collapse;font-size:.92rem;font-variant-numeric:tabular-nums;min-width:50%}
+th,td{padding:6px 14px 6px 0;text-align:left;border-bottom:1px solid var(--line);
+vertical-align:top}
+th{color:var(--soft);font-weight:600;white-space:nowrap}
+td.n,th.n{text-align:right}
+td.n{white-space:nowrap}
+td.shade{padding-left:10px;padding-right:10px}
+.bar{display:inline-block;height:.72em;border-radius:2px;margin-right:8px;min-width:2px}
+.charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,420px),1fr));gap:18px}
+figure{margin:0}
+figure.chart{max-width:640px}
+figure img{width:100%;height:auto;display:block;border-radius:6px}
+figcaption{color:var(--soft);font-size:.88rem;margin-top:4px}
+.grid{display:grid;grid-template-columns:repeat(auto-fill,minmax(104px,1fr));gap:8px;
+margin:0 0 18px}
+.grid figcaption{font-size:.74rem;line-height:1.35;overflow-wrap:anywhere}
+.steps{display:grid;gap:8px;margin:0 0 16px}
+.row{display:grid;grid-template-columns:repeat(var(--n),minmax(104px,1fr));gap:6px;overflow-x:auto}
+.row figcaption{font-size:.76rem}
+.pairs{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,270px),1fr));gap:14px}
+.pair{display:grid;grid-template-columns:1fr 1fr;gap:4px}
+.pair figcaption{grid-column:1/3;font-size:.8rem;overflow-wrap:anywhere}
+footer{color:var(--soft);font-size:.88rem}
+@media (max-width:560px){main{padding:20px 12px 40px}.card{padding:16px 14px}h1{font-size:1.5rem}
+.grid{grid-template-columns:repeat(auto-fill,minmax(84px,1fr))}}
+"""
+
+
+@dataclass
+class Page:
+    """A page that grows section by section; `html` gives the whole.
+
+    Attributes:
+        title: heading.
+        lead: HTML under the heading.
+    """
+
+    title: str
+    lead: str
+    _sections: list[tuple[str, str]] = field(default_factory=list)
+
+    def section(self, heading: str, *parts: str) -> None:
+        """Add a card with a heading; empty parts are left out."""
+        self._sections.append((heading, "\n".join(part for part in parts if part)))
+
+    def html(self) -> str:
+        """The file's text."""
+        names = [heading.lower().replace(" ", "-") for heading, _ in self._sections]
+        links = "".join(
+            f'<a href="#{escape(name)}">{escape(heading)}</a>'
+            for name, (heading, _) in zip(names, self._sections, strict=True)
+        )
+        cards = "\n".join(
+            f'<section class="card" id="{escape(name)}"><h2>{escape(heading)}</h2>\n{body}'
+            "</section>"
+            for name, (heading, body) in zip(names, self._sections, strict=True)
+        )
+        return (
+            '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+            '<meta name="viewport" content="width=device-width,initial-scale=1">'
+            f"<title>{escape(self.title)}</title><style>{_STYLE}</style></head>\n"
+            f"<body><main><h1>{escape(self.title)}</h1>\n{self.lead}\n<nav>{links}</nav>\n"
+            f"{cards}\n</main></body></html>\n"
+        )
+
+
+def text(words: str, soft: bool = False) -> str:
+    """A paragraph."""
+    return f'<p class="soft">{escape(words)}</p>' if soft else f"<p>{escape(words)}</p>"
+
+
+def heading(words: str) -> str:
+    """A heading inside a section."""
+    return f"<h3>{escape(words)}</h3>"
+
+
+def facts(values: Iterable[tuple[str, str]]) -> str:
+    """A row of large numbers, each over what it counts."""
+    cards = (
+        f'<div class="fact"><b>{escape(v)}</b><span>{escape(k)}</span></div>' for k, v in values
+    )
+    return f'<div class="facts">{"".join(cards)}</div>'
+
+
+def findings(items: Sequence[tuple[str, str]]) -> str:
+    """A list of (bad, warn or good; words)."""
+    rows = (f'<li class="{kind}">{escape(words)}</li>' for kind, words in items)
+    return f'<ul class="findings">{"".join(rows)}</ul>'
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A table cell that is more than text.
+
+    Attributes:
+        words: what it says.
+        bar: share (0..1) of a bar before the words, or None.
+        colour: of the bar.
+        shade: strength (0..1) of the cell's background, or None.
+    """
+
+    words: str
+    bar: float | None = None
+    colour: str = "var(--accent)"
+    shade: float | None = None
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str | Cell]]) -> str:
+    """A table that scrolls sideways where it is too wide; numbers stand right."""
+    rows = [[cell if isinstance(cell, Cell) else Cell(str(cell)) for cell in row] for row in rows]
+    if not rows:
+        return ""
+    right = [all(_is_number(row[j].words) for row in rows) for j in range(len(header))]
+    heads = "".join(
+        f"<th{' class=n' if right[j] else ''}>{escape(name)}</th>" for j, name in enumerate(header)
+    )
+    body = "".join(
+        "<tr>" + "".join(_cell(cell, right[j]) for j, cell in enumerate(row)) + "</tr>"
+        for row in rows
+    )
+    head = f"<thead><tr>{heads}</tr></thead>"
+    return f'<div class="wide"><table>{head}<tbody>{body}</tbody></table></div>'
+
+
+def _cell(cell: Cell, right: bool) -> str:
+    classes = [*(["n"] if right else []), *(["shade"] if cell.shade is not None else [])]
+    style = bar = ""
+    if cell.shade is not None:
+        percent = round(100 * min(1.0, cell.shade))
+        style = f' style="background:color-mix(in srgb,var(--accent) {percent}%,transparent)"'
+    if cell.bar is not None:
+        width = f"{9 * cell.bar:.2f}rem"
+        bar = f'<span class="bar" style="width:{width};background:{cell.colour}"></span>'
+    named = f' class="{" ".join(classes)}"' if classes else ""
+    return f"<td{named}{style}>{bar}{escape(cell.words)}</td>"
+
+
+def _is_number(words: str) -> bool:
+    return words in ("", "–") or words.lstrip("<>~ ")[:1].isdigit() or words[:1] in "-−"
+
+
+def chart(paths: tuple[Path, Path], caption: str) -> str:
+    """A figure that follows the page's colours.
+
+    Args:
+        paths: PNG for light and for dark pages.
+        caption: what it shows.
+    """
+    light, dark = (_data_uri(path.read_bytes(), "png") for path in paths)
+    return (
+        '<figure class="chart"><picture>'
+        f'<source srcset="{dark}" media="(prefers-color-scheme: dark)">'
+        f'<img src="{light}" alt="{escape(caption)}"></picture>'
+        f"<figcaption>{escape(caption)}</figcaption></figure>"
+    )
+
+
+def charts(*figures: str) -> str:
+    """Figures beside one another where there is room."""
+    return f'<div class="charts">{"".join(figures)}</div>'
+
+
+def grid(pictures: Iterable[tuple[np.ndarray, str]]) -> str:
+    """Small pictures (uint8 (H, W, 3)) with a caption each, as many in a row as fit."""
+    return f'<div class="grid">{"".join(_picture(*item) for item in pictures)}</div>'
+
+
+def rows(lines: Iterable[Sequence[tuple[np.ndarray, str]]]) -> str:
+    """Lines of pictures that belong beside one another."""
+    shown = (
+        f'<div class="row" style="--n:{len(line)}">'
+        f"{''.join(_picture(*item) for item in line)}</div>"
+        for line in lines
+    )
+    return f'<div class="steps">{"".join(shown)}</div>'
+
+
+def pairs(items: Iterable[tuple[np.ndarray, np.ndarray, str]]) -> str:
+    """Two pictures side by side over one caption, again and again."""
+    shown = (
+        f'<figure class="pair">{_img(first)}{_img(second)}'
+        f"<figcaption>{escape(caption)}</figcaption></figure>"
+        for first, second, caption in items
+    )
+    return f'<div class="pairs">{"".join(shown)}</div>'
+
+
+def _picture(pixels: np.ndarray, caption: str) -> str:
+    return f"<figure>{_img(pixels, caption)}<figcaption>{escape(caption)}</figcaption></figure>"
+
+
+def _img(pixels: np.ndarray, alt: str = "") -> str:
+    image = Image.fromarray(pixels)
+    image.thumbnail((220, 220), Image.Resampling.BICUBIC)
+    stream = io.BytesIO()
+    image.save(stream, "JPEG", quality=85)
+    return f'<img src="{_data_uri(stream.getvalue(), "jpeg")}" alt="{escape(alt)}" loading="lazy">'
+
+
+def _data_uri(data: bytes, kind: str) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"

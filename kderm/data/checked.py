@@ -38,6 +38,7 @@ class Checked:
 
     Attributes:
         manifest: the rows without a problem of their own, overlapping ones removed if asked for.
+        everything: the same before any are removed, those whose images are unreadable too.
         problems: everything wrong with the rest.
         store: the decoded images of all rows.
         sources: where the rows are from.
@@ -48,6 +49,7 @@ class Checked:
     """
 
     manifest: Manifest
+    everything: Manifest
     problems: list[Problem]
     store: ImageStore
     sources: list[Source]
@@ -79,8 +81,9 @@ def check_data(config: Config, labels: LabelSpace, *, compare: bool | None = Non
     pairs = pd.DataFrame(columns=COLUMNS)
     if compare or (compare is None and act != "ignore"):
         pairs = find_pairs(raw, store)
-    manifest, problems = check_sources(raw, labels, names)
-    conflicts = label_conflicts(manifest.table, pairs)
+    everything, problems = check_sources(raw, labels, names)
+    manifest = everything
+    conflicts = label_conflicts(everything.table, pairs)
     removed, linked = pd.DataFrame(columns=REMOVED), []
     if act == "remove":
         raw, removed, linked = without_overlap(raw, pairs)
@@ -91,7 +94,9 @@ def check_data(config: Config, labels: LabelSpace, *, compare: bool | None = Non
         linked += zip(pairs["image_id_1"], pairs["image_id_2"], strict=True)
     manifest, broken = without_images(manifest, unreadable, drop=data.drop_unreadable)
     problems = [*problems, *broken]
-    return Checked(manifest, problems, store, sources, pairs, removed, linked, conflicts)
+    return Checked(
+        manifest, everything, problems, store, sources, pairs, removed, linked, conflicts
+    )
 
 
 def find_pairs(raw: RawRows, store: ImageStore) -> pd.DataFrame:

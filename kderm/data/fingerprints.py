@@ -6,7 +6,7 @@ Made from the image store's frames and the files behind them, kept beside the st
 
 import hashlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,6 +61,13 @@ class Fingerprints:
             np.concatenate([self.digests, other.digests]),
             np.concatenate([self.thumbnails, other.thumbnails]),
         )
+
+    def of(self, image_ids: Iterable[str]) -> "Fingerprints":
+        """Those of the images named, in this order; ids that are not here are passed over."""
+        wanted = set(image_ids)
+        rows = [row for row, image_id in enumerate(self.image_ids) if image_id in wanted]
+        ids = [self.image_ids[row] for row in rows]
+        return Fingerprints(ids, self.digests[rows], self.thumbnails[rows])
 
     @property
     def has_digest(self) -> np.ndarray:

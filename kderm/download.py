@@ -119,11 +119,12 @@ def file_digests(path: Path, algorithms: set[str]) -> dict[str, str]:
 def require_connection(url: str, seconds: float | None = None) -> None:
     """Raise DownloadError within `seconds` if no connection to the host of `url` opens."""
     seconds = CONNECT_SECONDS if seconds is None else seconds
-    scheme = urllib.parse.urlsplit(url).scheme
-    if scheme not in ("http", "https"):
+    address = urllib.parse.urlsplit(url)
+    if address.scheme not in ("http", "https"):
         raise DownloadError(f"expected an address of http or https, received {url!r}")
-    proxy = urllib.request.getproxies().get(scheme)
-    address = urllib.parse.urlsplit(proxy or url)
+    proxy = urllib.request.getproxies().get(address.scheme)
+    if proxy and not urllib.request.proxy_bypass(address.hostname or ""):
+        address = urllib.parse.urlsplit(proxy if "://" in proxy else f"http://{proxy}")
     port = address.port or {"http": 80}.get(address.scheme, 443)
     problems: list[Exception | None] = [TimeoutError("no answer")]
 

@@ -25,6 +25,7 @@ class FileServer:
         ranges: whether ranges are answered with a part.
         headers: further headers of every answer; "{md5}" and "{md5_base64}" stand for the file's.
         cuts: for the next answers, after how many bytes of the body the connection is cut.
+        moved: path -> address that an answer sends to.
         statuses: for the next answers, a status in place of the file.
         shift: bytes by which answered ranges are off.
         asked: (path, Range header or None) of each request.
@@ -35,6 +36,7 @@ class FileServer:
     ranges: bool = True
     headers: dict[str, str] = field(default_factory=lambda: {"ETag": '"v-{md5}"'})
     cuts: list[int] = field(default_factory=list)
+    moved: dict[str, str] = field(default_factory=dict)
     statuses: list[int] = field(default_factory=list)
     shift: int = 0
     asked: list[tuple[str, str | None]] = field(default_factory=list)
@@ -54,6 +56,10 @@ def handler_of(server: FileServer):
         def do_GET(self):
             path = self.path.lstrip("/").partition("?")[0]
             server.asked.append((path, self.headers.get("Range")))
+            if path in server.moved:
+                self.send_response(302)
+                self.send_header("Location", server.moved[path])
+                return self.end_headers()
             status = server.statuses.pop(0) if server.statuses else 200
             if status != 200 or path not in server.files:
                 return self.send_error(status if status != 200 else 404)

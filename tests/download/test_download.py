@@ -72,6 +72,14 @@ def test_a_later_call_goes_on_where_an_interrupted_one_stopped(served, tmp_path)
     assert names(tmp_path) == ["big.zip"]
 
 
+def test_a_file_behind_a_redirect_is_gone_on_with_too(served, tmp_path):
+    served.moved = {"access/1": served.url("big.zip")}
+    served.cuts = [2500]
+    download(served.url("access/1"), tmp_path / "big.zip")
+    assert (tmp_path / "big.zip").read_bytes() == BODY
+    assert ("big.zip", "bytes=2500-") in served.asked
+
+
 def test_a_server_without_ranges_is_asked_for_everything_again(served, tmp_path):
     served.ranges = False
     served.cuts = [2500]
@@ -237,6 +245,20 @@ def test_a_network_that_never_answers_is_given_up(monkeypatch):
     monkeypatch.setattr(socket, "create_connection", lambda *_: threading.Event().wait())
     with pytest.raises(DownloadError, match=r"no connection to example\.org \(no answer\)"):
         require_connection("https://example.org/x", seconds=0.05)
+
+
+@pytest.mark.parametrize("proxy", ["http://proxy.example:3128", "proxy.example:3128"])
+def test_behind_a_proxy_it_is_the_proxy_that_must_answer(proxy, monkeypatch):
+    def refuse(address, seconds):
+        raise OSError(f"{address} is silent")
+
+    monkeypatch.setattr(socket, "create_connection", refuse)
+    monkeypatch.setenv("https_proxy", proxy)
+    monkeypatch.setenv("no_proxy", "inside.example")
+    with pytest.raises(DownloadError, match=r"proxy\.example \(\('proxy\.example', 3128\)"):
+        require_connection("https://outside.example/x")
+    with pytest.raises(DownloadError, match=r"no connection to inside\.example"):
+        require_connection("https://inside.example/x")
 
 
 @pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://example.org/x"])

@@ -81,6 +81,14 @@ def test_a_fetched_data_set_is_read_by_its_adapter(mirror, tmp_path):
     ]
 
 
+def test_the_command_says_what_it_fetches_under_which_licence_and_what_comes_next(mirror, tmp_path):
+    into = tmp_path / "ham"
+    result = CliRunner().invoke(main, ["prepare", "--download", "ham10000", "--into", str(into)])
+    assert result.exit_code == 0, result.output
+    assert "HAM10000, CC BY-NC 4.0; terms: https://terms.example" in result.output
+    assert f"data.dataset=ham10000 data.root={into}" in result.output
+
+
 def test_what_was_fetched_is_written_down(mirror, tmp_path):
     into = fetch_dataset("ham10000", tmp_path / "ham")
     record = json.loads((into / "HAM10000_images_part_1.zip.fetched.json").read_text())

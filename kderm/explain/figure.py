@@ -102,8 +102,9 @@ def _maps(
         classifier = load_classifier(model)
         pixels = plain_view(frames[rows], input_size(classifier))
         known = None if metadata is None else metadata[rows]
+        # One image at a time: JAX compiles every operation anew for another number of images.
         found = class_activation_maps(
-            classifier, pixels, classes[rows], layer=layer, metadata=known
+            classifier, pixels, classes[rows], layer=layer, metadata=known, batch_size=1
         )
         for row, one in zip(rows, found, strict=True):
             maps[row] = one

@@ -58,6 +58,9 @@ class DataConfig(_Section):
     duplicates: Path | None = Field(
         None, description="CSV of two image-id columns: pairs that must share a fold."
     )
+    pseudo_labels: Path | None = Field(
+        None, description="Table of further images that train only; see `cv --unlabelled`."
+    )
     drop_unreadable: bool = Field(
         False, description="Drop unreadable images with a count instead of refusing."
     )

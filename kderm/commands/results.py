@@ -94,6 +94,12 @@ def run_facts(run: RunDir, config: Config) -> dict[str, object]:
         return " / ".join(sorted({str(fold[key]) for fold in done}))
 
     facts: dict[str, object] = {"synthetic data": SYNTHETIC} if is_demo(config) else {}
+    if config.data.pseudo_labels:
+        facts["warnings"] = [
+            f"The members also learnt from pseudo-labels ({config.data.pseudo_labels}). Those who "
+            "made them have together seen every fold, so the numbers are a little too good where "
+            "those images resemble held-out ones."
+        ]
     return facts | {
         "data set": config.data.dataset,
         "backbone": config.model.preset,

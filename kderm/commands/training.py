@@ -1,5 +1,6 @@
 """`cv` and `train`: members, then the ensemble and the report."""
 
+import json
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,6 +29,25 @@ def cross_validate(
     images = unseen_demo(config) if is_demo(config) else "YOUR_IMAGES/"
     again = shlex.join(["ensemble-predict", str(images), "--run", run.name])
     console.say(f"\nNext: {console.program()} {again}")
+
+
+def train_student(
+    config_path: str | None,
+    run_name: str | None,
+    folds: int | None,
+    overrides: Sequence[str],
+    unlabelled: str,
+    threshold: float,
+) -> None:
+    """`cv --unlabelled`: pseudo-labels by the run's ensemble, and a student of them."""
+    from kderm.ensemble.pseudo import pseudo_label
+
+    teacher = named_run(config_path, run_name)
+    with console.progress("predicting the unlabelled images") as report:
+        found = pseudo_label(teacher, [unlabelled], threshold=threshold, progress=report)
+    console.say(f"\n{found}\n\nNow the student, {teacher.name}_student:")
+    overrides = [*overrides, f"data.pseudo_labels={json.dumps(str(found.path))}"]
+    cross_validate(config_path, f"{teacher.name}_student", folds, overrides)
 
 
 def train(

@@ -14,6 +14,7 @@ from kderm.config import Config
 from kderm.data.checked import check_data, overlap_notes
 from kderm.data.folds import FoldTable, make_folds, read_duplicates, read_folds, write_folds
 from kderm.data.manifest import Manifest, raise_problems, write_manifest
+from kderm.data.pseudo import PseudoLabelled, read_pseudo_labelled
 from kderm.data.store import ImageStore
 from kderm.errors import UserError
 from kderm.labels import LabelSpace, label_space
@@ -33,6 +34,7 @@ class Prepared:
         notes: facts that the user and the report should know.
         overlaps: pairs of images of joined sources that are the same; see `overlap.find`.
         removed: images that an earlier source has; see `join.without_overlap`.
+        pseudo: further images that train only, where there are any.
     """
 
     manifest: Manifest
@@ -43,6 +45,7 @@ class Prepared:
     notes: list[str] = field(default_factory=list)
     overlaps: pd.DataFrame = field(default_factory=pd.DataFrame)
     removed: pd.DataFrame = field(default_factory=pd.DataFrame)
+    pseudo: PseudoLabelled | None = None
 
 
 def prepare(config: Config, run: RunDir | None = None, *, make_folds_file: bool = True) -> Prepared:
@@ -76,7 +79,12 @@ def prepare(config: Config, run: RunDir | None = None, *, make_folds_file: bool 
         write_manifest(run.manifest, manifest)
         write_folds(run.folds, folds, f"run {run.name}, from {path}")
         write_json(run.store, {"digest": store.digest})
-    return Prepared(manifest, folds, path, store, labels, notes, checked.pairs, checked.removed)
+    pseudo = None
+    if config.data.pseudo_labels:
+        pseudo = read_pseudo_labelled(config.data.pseudo_labels, labels, store.spec)
+    return Prepared(
+        manifest, folds, path, store, labels, notes, checked.pairs, checked.removed, pseudo
+    )
 
 
 def refuse_other_images(run: RunDir, folds: FoldTable) -> None:

@@ -17,6 +17,7 @@ from kderm.data.balance import BalancePlan, plan_balance
 from kderm.data.batches import RowsOf, TrainBatches
 from kderm.data.metadata import MetadataSpec, fit_metadata
 from kderm.data.prepare import Prepared
+from kderm.data.pseudo import Frames
 from kderm.data.views import view_transforms
 from kderm.errors import UserError
 from kderm.evaluation.metrics import epoch_metrics
@@ -56,7 +57,7 @@ class Task:
     config: Config
     number: int
     place: FoldDir
-    frames: np.ndarray
+    frames: np.ndarray | Frames
     images: FoldData
     metadata: MetadataSpec | None
     plan: BalancePlan
@@ -105,7 +106,7 @@ def new_task(config: Config, data: Prepared, place: FoldDir, fold: int, precisio
         config=config,
         number=fold,
         place=place,
-        frames=data.store.images,
+        frames=frames_of(data),
         images=images,
         metadata=metadata,
         plan=plan_balance(images.train_labels, data.labels.codes, **config.balance.model_dump()),
@@ -121,6 +122,13 @@ def new_task(config: Config, data: Prepared, place: FoldDir, fold: int, precisio
             fused=config.train.fused,
         ),
     )
+
+
+def frames_of(data: Prepared) -> np.ndarray | Frames:
+    """The store's frames, and behind them the pseudo-labelled ones where there are any."""
+    if data.pseudo is None:
+        return data.store.images
+    return Frames(data.store.images, data.pseudo)
 
 
 def new_classifier(

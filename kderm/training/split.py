@@ -13,7 +13,7 @@ class FoldData:
     """The images of one fold.
 
     Attributes:
-        train, held_out: int64 (n,), rows of the store.
+        train, held_out: int64 (n,), rows of the frames.
         train_labels, held_out_labels: int32 (n,), class indices.
         train_metadata, held_out_metadata: float32 (n, d), or None where the member sees images
             alone.
@@ -30,7 +30,10 @@ class FoldData:
 
 
 def split(data: Prepared, fold: int, metadata: MetadataSpec | None = None) -> FoldData:
-    """The rows that train and the rows that are held out when `fold` is left out."""
+    """The rows that train and the rows that are held out when `fold` is left out.
+
+    Pseudo-labelled images train in every fold; their rows come behind those of the store.
+    """
     table = data.folds.table
     labels = table["label"].map({code: i for i, code in enumerate(data.labels.codes)})
     labels = labels.to_numpy(dtype=np.int32)
@@ -40,6 +43,13 @@ def split(data: Prepared, fold: int, metadata: MetadataSpec | None = None) -> Fo
         facts = data.manifest.table.set_index("image_id").loc[table["image_id"]]
         known = metadata.encode(facts.reset_index())
     held_out = (table["fold"] == fold).to_numpy()
+    if data.pseudo is not None:
+        further = data.pseudo.table
+        rows = np.concatenate([rows, len(data.store) + np.arange(len(further))])
+        labels = np.concatenate([labels, further["label"].map(data.labels.index)]).astype(np.int32)
+        held_out = np.concatenate([held_out, np.zeros(len(further), bool)])
+        if metadata is not None:
+            known = np.concatenate([known, metadata.encode(further)])
     return FoldData(
         train=rows[~held_out],
         train_labels=labels[~held_out],
@@ -47,5 +57,5 @@ def split(data: Prepared, fold: int, metadata: MetadataSpec | None = None) -> Fo
         held_out=rows[held_out],
         held_out_labels=labels[held_out],
         held_out_metadata=None if known is None else known[held_out],
-        held_out_ids=table["image_id"][held_out].tolist(),
+        held_out_ids=table["image_id"][held_out[: len(table)]].tolist(),
     )

@@ -22,6 +22,7 @@ class BalancePlan:
 
     Attributes:
         weights: float32 (k,), of each class in the loss; 0 for a class without images.
+        share: float64 (k,), share of each class of the training images, sums to 1.
         prior: float64 (k,), share of each class in the loss of an epoch, sums to 1.
         visits: int64 (length,), positions in the training labels, each as often as an epoch shows
             it; None where images are drawn at random.
@@ -30,6 +31,7 @@ class BalancePlan:
     """
 
     weights: np.ndarray
+    share: np.ndarray
     prior: np.ndarray
     visits: np.ndarray | None
     chances: np.ndarray | None
@@ -97,7 +99,8 @@ def plan_balance(
     if "weights" in by and len(by) > 1 and scheme != "pos_weight":
         weights = (weights * shown.sum() / (weights @ shown)).astype(np.float32)
     counted = shown * weights
-    return BalancePlan(weights, counted / counted.sum(), visits, chances)
+    share = np.bincount(labels, minlength=classes) / len(labels)
+    return BalancePlan(weights, share, counted / counted.sum(), visits, chances)
 
 
 def check_balance(
@@ -217,7 +220,10 @@ def stacking_warnings(
     focal_gamma: float,
     mixing: float,
 ) -> list[str]:
-    """One sentence for each pair of choices that push towards rare classes twice.
+    """One sentence for each choice that pushes towards rare classes beside another one.
+
+    The first ends with the shares that the classes now have in the loss, before focal loss and
+    mixing, which have no closed form. What the predictions make of it, `evaluation.prior` says.
 
     Args:
         plan: tells the share that each class ends up with.
@@ -227,24 +233,35 @@ def stacking_warnings(
         mixing: share of images that MixUp and CutMix mix.
     """
     means = [name for name in ("weights", "sampler", "repeat") if name in by]
-    shares = "The classes' shares in the loss are now " + ", ".join(
-        f"{code} {share:.1%}" for code, share in zip(codes, plan.prior, strict=True)
-    )
+    if not means:
+        return []
+    together = " and ".join(means)
     said = []
     if len(means) > 1:
+        said.append(f"{together} (balance.by) multiply: rare classes are favoured twice")
+    if focal_gamma > 0:
         said.append(
-            f"{' and '.join(means)} balance the classes twice (balance.by). {shares}: "
-            "one of them is enough."
+            f"{together} and the focal loss (gamma {focal_gamma:g}) stack: both turn towards rare, "
+            "hard images"
         )
-    if means and focal_gamma > 0:
+    if mixing > 0:
         said.append(
-            f"{' and '.join(means)} and the focal loss (gamma {focal_gamma:g}) both turn towards "
-            f"rare, hard images. {shares}, before the focal loss adds to it."
+            f"{together} and mixing ({mixing:.0%} of images by MixUp or CutMix) stack: a rare "
+            "class reaches most images, each time with its weight"
         )
-    if means and mixing > 0:
-        said.append(
-            f"{' and '.join(means)} and mixing ({mixing:.0%} of images by MixUp or CutMix) stack: "
-            "a mixed image trains its rare part with that part's weight, so most images get some "
-            f"of a rare class. {shares}."
-        )
-    return said
+    if said:
+        said[0] += f". {_shares(plan, codes)}"
+    return [f"{sentence}." for sentence in said]
+
+
+def _shares(plan: BalancePlan, codes: Sequence[str]) -> str:
+    listed = ", ".join(
+        f"{code} {counted:.1%} ({images:.1%} of the images)"
+        for code, counted, images in zip(codes, plan.prior, plan.share, strict=True)
+    )
+    there = np.flatnonzero(plan.share)
+    rarest, commonest = (there[pick(plan.share[there])] for pick in (np.argmin, np.argmax))
+    turned = ""
+    if plan.prior[rarest] > 1.01 * plan.prior[commonest]:
+        turned = f": {codes[rarest]}, the rarest, outweighs {codes[commonest]}, the commonest"
+    return f"Shares in the loss: {listed}{turned}"

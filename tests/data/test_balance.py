@@ -211,12 +211,15 @@ def test_weights_beside_sampling_are_warned_of_with_the_shares_in_the_loss(other
         by=("weights", other), scheme="balanced", repeat={"df": 7} if other == "repeat" else {}
     )
     assert f"weights and {other}" in said
-    assert f"df {stacked.prior[2]:.1%}" in said
+    assert f"df {stacked.prior[2]:.1%} (10.0% of the images)" in said
+    assert "df, the rarest, outweighs nv, the commonest" in said
 
 
-def test_each_further_means_gets_its_own_sentence():
+def test_each_further_choice_gets_its_own_sentence_and_the_shares_come_once():
     first, second = warnings(("sampler",), focal_gamma=2.0, mixing=0.5)
     assert "focal loss (gamma 2)" in first
-    assert "df 33.3%" in first
+    assert "df 33.3% (10.0% of the images)" in first
+    assert "outweighs" not in first
     assert "50% of images" in second
+    assert "Shares" not in second
     assert len(warnings(("weights", "sampler"), focal_gamma=2.0, mixing=0.5)) == 3

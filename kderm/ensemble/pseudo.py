@@ -4,7 +4,7 @@ The teacher's half of `cv --unlabelled`: predicts, keeps the sure answers, and w
 a student run trains on beside its own images. Trains nothing.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,8 +14,8 @@ import pandas as pd
 from kderm import console
 from kderm.atomic import write_csv
 from kderm.data.datasets.columns import FACTS
-from kderm.data.overlap import global_id
 from kderm.ensemble.bundle import Bundle, read_bundle
+from kderm.ensemble.external import compare
 from kderm.ensemble.inputs import Inputs, find_inputs
 from kderm.ensemble.predictor import ensemble_predict
 from kderm.errors import UserError
@@ -45,7 +45,8 @@ class PseudoLabels:
             (the share of those that are it; NaN for none).
         threshold: from which probability an answer is sure.
         images: unlabelled images that were predicted.
-        known: images left out because their id is one of the teacher's own.
+        known: images left out because they are the run's own.
+        compared: by what that was found out, in words.
         unreadable: images that gave no picture.
         path: the table on disk.
     """
@@ -55,6 +56,7 @@ class PseudoLabels:
     threshold: float
     images: int
     known: int
+    compared: str
     unreadable: int
     path: Path
 
@@ -64,8 +66,7 @@ class PseudoLabels:
             f"{kept} of {self.images} unlabelled images ({kept / self.images:.0%}) have a class "
             f"with a probability of at least {self.threshold:g}"
         ]
-        if self.known:
-            lines.append(f"{self.known} left out: their ids are those of the run's own images")
+        lines.append(f"{self.known} left out as the run's own images, compared {self.compared}")
         if self.unreadable:
             lines.append(f"{self.unreadable} could not be read")
         header = ["class", "predicted", "kept", "of kept", "of training", "right out of fold"]
@@ -94,10 +95,10 @@ def pseudo_label(
 ) -> PseudoLabels:
     """Label what the run's ensemble is sure of, and write `runs/<run>/pseudo_labels.csv`.
 
-    Images whose id or file name is that of one of the run's own images are left out before they are
-    predicted; labels that the sources tell are not looked at. An interrupted call goes on after its
-    last finished chunk. Source: Lee 2013, "Pseudo-Label". Differs: labels come once, from an
-    ensemble, and only where it is sure.
+    The run's own images (by id, and by file and picture where its store is there) are left out
+    before they are predicted; labels that the sources tell are not looked at. An interrupted call
+    goes on after its last finished chunk. Source: Lee 2013, "Pseudo-Label". Differs: labels come
+    once, from an ensemble, and only where it is sure.
 
     What that costs in honesty is said in `CAUTION`.
 
@@ -116,7 +117,7 @@ def pseudo_label(
     _check_threshold(threshold, len(bundle.labels))
     oof = read_predictions(run.oof, bundle.labels)
     inputs = find_inputs(sources, bundle.labels)
-    unlabelled = without_known(inputs, oof.table["image_id"])
+    unlabelled, compared = without_known(run, bundle, inputs)
     place = run.pseudo_labels.with_suffix("")  # keeps the answers to all of them
     summary = ensemble_predict(bundle, unlabelled, place, batch_size=batch_size, progress=progress)
     answered = _read_answers(summary.predictions, bundle).dropna()
@@ -133,34 +134,37 @@ def pseudo_label(
         threshold=threshold,
         images=len(unlabelled),
         known=len(inputs) - len(unlabelled),
+        compared=compared,
         unreadable=summary.unreadable,
         path=run.pseudo_labels,
     )
 
 
-def without_known(inputs: Inputs, known: Iterable[str]) -> Inputs:
-    """`inputs` without images whose id or file name is among `known`, and without any labels.
+def without_known(run: RunDir, bundle: Bundle, inputs: Inputs) -> tuple[Inputs, str]:
+    """`inputs` without the run's own images and without any labels, and what was compared.
 
-    Ids of the ISIC archive are compared as `kderm.data.overlap` compares them (case and
-    `_downsampled` aside), others letter by letter.
+    The same id or file name is enough here, even where elsewhere it might mean another picture: an
+    image too few costs little, and a held-out image would be learnt from.
 
     Raises:
         UserError: nothing is left.
     """
-    taken = {_identity(image_id) for image_id in known}
+    own = set(read_predictions(run.oof, bundle.labels).table["image_id"])
     table = inputs.table
     stems = table["path"].map(lambda path: Path(path).stem)
-    keep = ~(table["image_id"].map(_identity).isin(taken) | stems.map(_identity).isin(taken))
-    if not keep.any():
+    inputs = _keep(inputs, ~(table["image_id"].isin(own) | stems.isin(own)))
+    found = compare(run, bundle, inputs)
+    inputs = _keep(inputs, ~inputs.table["image_id"].isin(set(found.table["image_id"])))
+    return inputs, found.how + (f" ({found.warning})" if found.warning else "")
+
+
+def _keep(inputs: Inputs, rows: pd.Series) -> Inputs:
+    if not rows.any():
         raise UserError(
-            f"Expected images that the run was not trained on. Received {len(inputs)}, all with "
-            "the id of one of the run's own images. Name a folder of other images."
+            f"Expected images that the run was not trained on. Received {len(inputs)}, all of "
+            "them the run's own. Name a folder of other images."
         )
-    return replace(inputs, table=table[keep].reset_index(drop=True).assign(label=""))
-
-
-def _identity(image_id: str) -> str:
-    return global_id(image_id) or image_id
+    return replace(inputs, table=inputs.table[rows].reset_index(drop=True).assign(label=""))
 
 
 def sure_answers(answers: pd.DataFrame, labels: LabelSpace, threshold: float) -> pd.DataFrame:

@@ -6,13 +6,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from kderm.atomic import write_json
 from kderm.data.datasets import read_dataset
+from kderm.data.store import build_store, store_digest
+from kderm.ensemble.bundle import read_bundle
 from kderm.ensemble.inputs import find_inputs
 from kderm.ensemble.pseudo import CAUTION, class_shares, pseudo_label, sure_answers, without_known
 from kderm.errors import UserError
 from kderm.evaluation.predictions import make_predictions
 from kderm.labels import BINARY, HAM10000
-from kderm.run_dir import RunDir
+from kderm.run_dir import RunDir, store_dir
 
 
 @pytest.fixture
@@ -64,13 +67,34 @@ def test_images_with_the_id_of_a_training_image_are_left_out(run, images, pictur
     assert CAUTION in str(found)
 
 
-def test_archive_ids_are_known_under_their_aliases_too(tmp_path, picture):
-    names = ("ISIC_0000007_downsampled", "isic_0000008", "ISIC_0000009", "scan_1", "SCAN_2")
+def test_archive_ids_are_known_under_their_aliases_too(run, tmp_path, picture):
+    oof = pd.read_csv(run.oof)
+    oof.loc[:2, "image_id"] = ["ISIC_0000007", "ISIC_0000008", "scan_1"]
+    oof.to_csv(run.oof, index=False)
+    names = ("ISIC_0000007_downsampled", "isic_0000008", "ISIC_0000009", "scan_1", "scan_2")
     for number, name in enumerate(names):
-        picture(tmp_path / f"{name}.png", number)
-    inputs = find_inputs([str(tmp_path)], HAM10000)
-    left = without_known(inputs, ["ISIC_0000007", "ISIC_0000008", "scan_1", "scan_2"])
-    assert left.table["image_id"].tolist() == ["ISIC_0000009", "SCAN_2"]
+        picture(tmp_path / "more" / f"{name}.png", number)
+    inputs = find_inputs([str(tmp_path / "more")], HAM10000)
+    left, compared = without_known(run, read_bundle(run.path), inputs)
+    assert left.table["image_id"].tolist() == ["ISIC_0000009", "scan_2"]
+    assert compared.startswith("by id alone (")  # this run has no image store
+
+
+def test_copies_of_the_runs_images_under_other_names_are_left_out(
+    run, images, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("KDERM_RUNS", str(tmp_path / "runs"))
+    own = pd.read_csv(run.oof)["image_id"].tolist()[:3]
+    paths = sorted(images.glob("*.png"))[:3]  # the run's own, and in the folder too
+    manifest = pd.DataFrame({"image_id": own, "path": paths, "label": "nv"})
+    manifest.to_csv(run.manifest, index=False)
+    bundle = read_bundle(run.path)
+    digest = store_digest(own, paths, bundle.spec)
+    build_store(store_dir(digest), own, paths, bundle.spec)
+    write_json(run.store, {"digest": digest})
+    left, compared = without_known(run, bundle, find_inputs([str(images)], HAM10000))
+    assert left.table["image_id"].tolist() == [f"lesion_{n}" for n in range(3, 9)]
+    assert compared == "by id, file and picture"
 
 
 def test_labels_that_are_known_are_not_looked_at(run, images, answers, middle):

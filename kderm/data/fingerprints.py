@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 from PIL import Image
@@ -34,7 +35,7 @@ _COARSE = 1.5
 # field, and it alone makes them correlate by up to 0.975 (HAM10000). With both, by up to 0.62.
 _FEW_LEVELS = 2.0
 # A picture whose fine structure is weaker than this (standard deviation in grey levels) is a blank
-# field or a gradient, which any other of its kind resembles.
+# field, which any other blank field resembles.
 _LEAST_CONTRAST = 0.5
 
 
@@ -246,7 +247,7 @@ def _read_cache(path: Path, key: str, store: ImageStore) -> Fingerprints | None:
             if str(saved["key"]) != key:
                 return None
             return Fingerprints(list(store.image_ids), saved["digests"], saved["thumbnails"])
-    except (OSError, ValueError, KeyError, EOFError):  # absent or damaged: made again
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile):  # absent or damaged: made again
         return None
 
 

@@ -105,7 +105,7 @@ def isic2019(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def isic2020(tmp_path_factory):
-    """ISIC 2020: 16 patients of four images, one of them a melanoma, and one of a single one."""
+    """ISIC 2020: 16 patients of four images, one a melanoma; a 17th of one image, 2019's first."""
     root = tmp_path_factory.mktemp("isic2020")
     diagnoses = {
         "melanoma": "mel",
@@ -118,7 +118,7 @@ def isic2020(tmp_path_factory):
         patient = i // 4
         diagnosis = list(diagnoses)[(i + patient) % 4]
         name = f"ISIC_02{i:05d}"
-        draw(root / "train" / f"{name}.jpg", diagnoses[diagnosis], 200 + i)
+        draw(root / "train" / f"{name}.jpg", diagnoses[diagnosis], 100 if i == 64 else 200 + i)
         target = int(diagnosis == "melanoma")
         kind = "malignant" if target else "benign"
         about = ["male" if patient % 2 else "female", 40 + patient, SITES[i % 4]]

@@ -167,9 +167,15 @@ def isic2020_winner(recipe, isic2020, isic2019):
     return recipe("isic2020_winner", f"data.sources=[{first}, {second}]")
 
 
-def test_isic2020_winner_joins_both_years_in_nine_diagnoses(isic2020_winner):
+def test_isic2020_winner_joins_both_years_in_nine_diagnoses_each_picture_once(
+    isic2020_winner, isic2019, isic2020
+):
+    kept = isic2020 / "train" / "ISIC_0200064.jpg"
+    left_out = isic2019 / "ISIC_2019_Training_Input" / "ISIC_0100000.jpg"
+    assert kept.read_bytes() == left_out.read_bytes()
     manifest = manifest_of(isic2020_winner)
-    assert manifest["source"].value_counts().to_dict() == {"isic2020": 65, "isic2019": 64}
+    assert manifest["source"].value_counts().to_dict() == {"isic2020": 65, "isic2019": 63}
+    assert "ISIC_0100000" not in set(manifest["image_id"])
     assert set(manifest["label"]) == {"ak", "bcc", "bkl", "df", "mel", "nv", "scc", "vasc", "unk"}
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from kderm.models.classifier import load_classifier
 from kderm.models.fused import use_fused_layers
-from kderm.models.losses import FocalLoss
+from kderm.models.losses import BinaryCrossEntropy, FocalLoss, LdamLoss
 
 # Sure and right, sure and wrong, all equal, and far beyond what exp() holds in float32; label 0.
 EDGES = np.array(
@@ -65,6 +65,30 @@ def losses():
     ]
 
 
+def losses_on_targets():
+    """Values and gradients of every loss on targets, shares of two classes times weights."""
+    labels, logits = loss_batch()
+    rng = np.random.default_rng(1)
+    share = rng.uniform(size=(len(labels), 1))
+    weights = rng.uniform(0.2, 3, 5)
+    mixed = (share * np.eye(5)[labels] + (1 - share) * np.eye(5)[np.roll(labels, 1)]) * weights
+    two = np.concatenate([share, 4 * (1 - share)], axis=1)
+    cases = [
+        (FocalLoss(2.0, 0.1), mixed, logits),
+        (FocalLoss(0.0), mixed, logits),
+        (LdamLoss([400, 30, 5, 80, 7]), mixed, logits),
+        (BinaryCrossEntropy(0.1), two, logits[:, :2]),
+    ]
+    return [
+        {
+            "name": loss.name,
+            "value": float(loss(targets.astype("float32"), on)),
+            "gradient": gradient(loss, targets.astype("float32"), on).tolist(),
+        }
+        for loss, targets, on in cases
+    ]
+
+
 def main(images, path):
     """Print all of it as JSON; `fast`: how many layers of the member could be made fast."""
     member = load_classifier(path)
@@ -75,6 +99,7 @@ def main(images, path):
         "fast": use_fused_layers(member),
         "keras_cv": "keras_cv" in sys.modules,
         "losses": losses(),
+        "losses_on_targets": losses_on_targets(),
     }
     print(json.dumps(report))
 

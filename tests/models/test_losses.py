@@ -1,4 +1,4 @@
-"""Focal loss against NumPy in double precision, against Keras, and at the edges."""
+"""The losses against NumPy in double precision, against Keras and torch, and at the edges."""
 
 import json
 import runpy
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from kderm.errors import UserError
-from kderm.models.losses import FocalLoss, build_loss
+from kderm.models.losses import BinaryCrossEntropy, FocalLoss, LdamLoss, build_loss
 
 
 def batch(n=64, k=7, scale=4.0, seed=0):
@@ -106,22 +106,144 @@ def test_the_loss_is_float32_whatever_comes_in(dtype):
 
 def test_labels_of_another_shape_are_refused():
     labels, logits = batch()
-    with pytest.raises(ValueError, match=r"labels \(n,\)"):
-        FocalLoss()(labels[:, None], logits)
+    for wrong in (labels[:, None], np.eye(5, dtype="float32")[labels % 5]):
+        with pytest.raises(ValueError, match=r"labels \(n,\)"):
+            FocalLoss()(wrong, logits)
 
 
-def test_a_loss_survives_its_config():
-    loss = build_loss("focal", gamma=1.5, label_smoothing=0.05)
+@pytest.mark.parametrize(
+    "loss",
+    [
+        FocalLoss(1.5, 0.05),
+        BinaryCrossEntropy(0.05),
+        LdamLoss([5, 50], 0.7),
+    ],
+    ids=lambda loss: loss.name,
+)
+def test_a_loss_survives_its_config(loss):
     again = keras.losses.deserialize(json.loads(json.dumps(keras.losses.serialize(loss))))
-    assert isinstance(again, FocalLoss)
+    assert type(again) is type(loss)
     assert again.get_config() == loss.get_config()
-    labels, logits = batch()
+    labels, logits = batch(k=2)
     np.testing.assert_array_equal(value(again, labels, logits), value(loss, labels, logits))
 
 
 def test_an_unknown_loss_is_refused_with_the_nearest_name():
     with pytest.raises(UserError, match="cross_entropy"):
         build_loss("crossentropy")
+
+
+# === Targets: shares times weights ===
+
+
+def targets_of(labels, weights):
+    """float32 (n, k): each row its class's weight at its place."""
+    targets = np.zeros((len(labels), len(weights)), "float32")
+    targets[np.arange(len(labels)), labels] = weights[labels]
+    return targets
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("gamma", [0.0, 2.0])
+def test_targets_of_one_class_are_labels_with_sample_weights_to_the_last_bit(gamma, smoothing):
+    labels, logits = batch()
+    weights = np.linspace(0, 3, 7).astype("float32")
+    loss = FocalLoss(gamma, smoothing)
+    np.testing.assert_array_equal(
+        value(loss, targets_of(labels, weights), logits),
+        value(loss, labels, logits, sample_weight=weights[labels]),
+    )
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_mixed_targets_pay_each_class_by_its_share_and_weight(smoothing):
+    labels, logits = batch()
+    partners = np.roll(labels, 1)
+    weights = np.linspace(0.2, 3, 7).astype("float32")
+    share = np.random.default_rng(1).uniform(size=len(labels)).astype("float32")
+    mixed = share[:, None] * targets_of(labels, weights)
+    mixed += (1 - share[:, None]) * targets_of(partners, weights)
+    loss = FocalLoss(2.0, smoothing, reduction="none")
+    expected = share * weights[labels] * oracle(labels, logits, 2.0, smoothing)
+    expected += (1 - share) * weights[partners] * oracle(partners, logits, 2.0, smoothing)
+    np.testing.assert_allclose(value(loss, mixed, logits), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_an_image_of_no_weight_costs_nothing():
+    labels, logits = batch()
+    for loss in (FocalLoss(2.0, 0.1), LdamLoss([9] * 7)):
+        assert value(loss, np.zeros((len(labels), 7), "float32"), logits) == 0
+
+
+# === Two classes ===
+
+
+def test_binary_cross_entropy_is_that_of_torch_with_pos_weight():
+    torch = pytest.importorskip("torch")
+    labels, logits = batch(k=2)
+    difference = torch.tensor(logits[:, 1] - logits[:, 0])
+    peer = torch.nn.BCEWithLogitsLoss(pos_weight=torch.tensor(6.5))
+    expected = peer(difference, torch.tensor(labels, dtype=torch.float32)).item()
+    targets = targets_of(labels, np.array([1.0, 6.5], "float32"))
+    found = value(build_loss("binary_cross_entropy"), targets, logits)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+    soft = np.random.default_rng(2).uniform(size=len(labels)).astype("float32")
+    expected = peer(difference, torch.tensor(soft)).item()
+    targets = np.stack([1 - soft, 6.5 * soft], axis=1)
+    found = value(build_loss("binary_cross_entropy"), targets, logits)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_binary_cross_entropy_is_cross_entropy_of_two_logits(smoothing):
+    labels, logits = batch(k=2)
+    loss = BinaryCrossEntropy(smoothing, reduction="none")
+    expected = oracle(labels, logits, 0.0, smoothing)
+    np.testing.assert_allclose(value(loss, labels, logits), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_binary_cross_entropy_of_more_classes_is_refused():
+    labels, logits = batch(k=3)
+    with pytest.raises(UserError, match=r"two classes.*Received: 3"):
+        build_loss("binary_cross_entropy")(labels, logits)
+
+
+# === LDAM ===
+
+
+def test_ldam_takes_a_margin_off_the_logit_of_the_label_alone():
+    labels, logits = batch()
+    counts = np.array([327, 514, 1099, 115, 1113, 6705, 142])
+    margins = 0.8 * (counts / counts.min()) ** -0.25
+    shifted = logits.astype("float64")
+    shifted[np.arange(len(labels)), labels] -= margins[labels]
+    loss = LdamLoss(counts, 0.8, reduction="none")
+    np.testing.assert_allclose(
+        value(loss, labels, logits), oracle(labels, shifted, 0.0, 0.0), rtol=1e-4, atol=1e-6
+    )
+    assert loss.margins.argmax() == counts.argmin()
+    assert loss.margins.max() == pytest.approx(0.8)
+
+
+def test_ldam_counts_a_class_without_images_as_one():
+    np.testing.assert_array_equal(LdamLoss([0, 16]).margins, LdamLoss([1, 16]).margins)
+    assert LdamLoss([0, 16]).margins == pytest.approx([0.5, 0.25])
+
+
+def test_ldam_refuses_smoothed_labels_and_needs_counts_that_fit():
+    with pytest.raises(UserError, match="label_smoothing=0"):
+        build_loss("ldam", label_smoothing=0.1, counts=[3, 4])
+    with pytest.raises(UserError, match=r"loss\.margin"):
+        build_loss("ldam", margin=0.0, counts=[3, 4])
+    with pytest.raises(ValueError, match="counts"):
+        build_loss("ldam")
+    labels, logits = batch(k=3)
+    with pytest.raises(ValueError, match="2 classes"):
+        build_loss("ldam", counts=[3, 4])(labels, logits)
+
+
+# === Ranges and edges ===
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,14 @@ PACKAGE = Path(kderm.__file__).parent
 
 # Left never imports right (docs/architecture.md).
 ROOMS = [
-    {"errors", "atomic", "labels", "run_dir", "runtime", "console"},
+    {
+        *("errors", "atomic", "labels", "label_spaces", "label_maps", "run_dir", "runtime"),
+        *("console", "download", "unpack"),
+    },
     {"config"},
     {"data", "evaluation"},
     {"models"},
-    {"training", "ensemble", "doctor"},
+    {"training", "ensemble", "explain", "inspection", "doctor"},
     {"commands"},
     {"cli"},
 ]

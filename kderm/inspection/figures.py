@@ -63,21 +63,15 @@ def draw(path: Path, height: float, chart: Callable[["Axes", bool], None]) -> tu
 
 
 def class_counts(table: pd.DataFrame, codes: Sequence[str]) -> Callable[["Axes", bool], None]:
-    """Images of each class, on a logarithmic axis where the largest is 30 times the smallest."""
+    """Images of each class."""
     counts = table["label"].value_counts().reindex(list(codes), fill_value=0).to_numpy()
 
     def chart(axes: "Axes", dark: bool) -> None:
         colours = [class_colour(j, dark) for j in range(len(codes))]
         bars = axes.barh(range(len(codes)), counts, color=colours, height=0.7)
         axes.bar_label(bars, [f"{count:,}" for count in counts], padding=4, fontsize=10)
-        there = counts[counts > 0]
-        if len(there) and there.max() > 30 * there.min():
-            axes.set_xscale("log")
-            axes.set_xlim(max(1, there.min() / 3), counts.max() * 3)
-        else:
-            axes.set_xlim(0, max(1, counts.max()) * 1.15)
         _rows(axes, codes)
-        axes.set(xlabel="images")
+        axes.set(xlabel="images", xlim=(0, max(1, counts.max()) * 1.14))
 
     return chart
 
@@ -139,7 +133,7 @@ def sex_by_class(table: pd.DataFrame, codes: Sequence[str]) -> Callable[["Axes",
             colour = dict(SEXES).get(name, "#8C8C8C")
             bars = axes.barh(range(len(codes)), share, left=left, height=0.7, color=colour,
                              label=name)  # fmt: skip
-            texts = [f"{value:.0%}" if value > 0.08 else "" for value in share]
+            texts = [f"{100 * value:.0f} %" if value > 0.08 else "" for value in share]
             axes.bar_label(bars, texts, label_type="center", fontsize=10, color="#111111")
             left += share
         _rows(axes, [f"{code}  ({totals[code]:,})" for code in codes])
@@ -160,9 +154,12 @@ def site_by_class(table: pd.DataFrame, codes: Sequence[str]) -> Callable[["Axes"
     shares = counts.div(totals.where(totals > 0), axis=1).fillna(0.0).head(12)
 
     def chart(axes: "Axes", dark: bool) -> None:
+        from matplotlib.colors import LinearSegmentedColormap
+
         values = shares.to_numpy()
         most = max(0.3, values.max())
-        colours = "cividis" if dark else "Blues"
+        ends = (_DARK_PAGE, "#4BA3DA") if dark else ("#FFFFFF", "#0072B2")
+        colours = LinearSegmentedColormap.from_list("share", ends)
         axes.imshow(values, cmap=colours, vmin=0, vmax=most, aspect="auto")
         for (row, column), value in np.ndenumerate(values):
             strong = value > 0.55 * most

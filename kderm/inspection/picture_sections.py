@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from kderm.atomic import write_csv
+from kderm.data.checked import BY
 from kderm.data.images import UnreadableImage, read_image
 from kderm.data.preprocess import STEPS
 from kderm.errors import UserError
@@ -241,7 +242,7 @@ def duplicates(subject: Subject, to: Page, directory: Path) -> Findings:
     counts = pairs["by"].value_counts()
     words = (
         f"{len(pairs):,} pairs of images are the same: "
-        + ", ".join(f"{count:,} by {name}" for name, count in counts.items())
+        + ", ".join(f"{counts[by]:,} {words}" for by, words in BY.items() if by in counts)
         + f". {len(loose):,} of them lie in different groups, so that folds could part them."
         if len(pairs)
         else "No image is there twice, by id, by file or by picture."
@@ -271,7 +272,7 @@ def duplicates(subject: Subject, to: Page, directory: Path) -> Findings:
 def _pair(subject: Subject, pair: dict) -> tuple[np.ndarray, np.ndarray, str]:
     rows = [subject.row_of[pair[name]] for name in ("image_id_1", "image_id_2")]
     told = " = ".join(f"{subject.table['image_id'][r]} ({subject.table['label'][r]})" for r in rows)
-    return subject.frame(rows[0]), subject.frame(rows[1]), f"{told}, by {pair['by']}"
+    return subject.frame(rows[0]), subject.frame(rows[1]), f"{told}, {BY[pair['by']]}"
 
 
 def leakage(subject: Subject, to: Page, directory: Path) -> Findings:

@@ -78,24 +78,25 @@ def _measure_chunk(
 
 
 def _measure_one(frame: np.ndarray, find_hair: Callable | None) -> tuple[float, ...]:
-    small = frame.astype(np.float32)
-    grey = small @ np.array([0.299, 0.587, 0.114], np.float32)
-    edges = (
-        grey[:-2, 1:-1] + grey[2:, 1:-1] + grey[1:-1, :-2] + grey[1:-1, 2:] - 4 * grey[1:-1, 1:-1]
-    )
+    grey = np.asarray(Image.fromarray(frame).convert("L"), np.int16)
+    edges = 4 * grey[1:-1, 1:-1]
+    edges -= grey[:-2, 1:-1] + grey[2:, 1:-1] + grey[1:-1, :-2] + grey[1:-1, 2:]
     sharpness = np.log10((edges.var() + 1e-3) / (grey.var() + 1e-3))
-    means = small.mean(axis=(0, 1))
+    red, _, blue = frame[::2, ::2].reshape(-1, 3).mean(axis=0)
     hair = float(find_hair(frame).mean()) if find_hair else np.nan
-    return float(sharpness), float(grey.mean()), _dark_corners(frame), hair, means[0] - means[2]
+    return float(sharpness), float(grey.mean()), _dark_corners(frame), hair, red - blue
 
 
 def _dark_corners(frame: np.ndarray) -> float:
     """Share of the four corners that is dark against the bright part of the picture."""
-    light = frame.max(axis=-1)
-    dark = light < _DARK * np.percentile(light[::4, ::4], 90)
-    y, x = (max(2, round(_CORNER * side)) for side in light.shape)
-    corners = [dark[:y, :x], dark[:y, -x:], dark[-y:, :x], dark[-y:, -x:]]
-    return float(np.mean([corner.mean() for corner in corners]))
+    y, x = (max(2, round(_CORNER * side)) for side in frame.shape[:2])
+    bright = np.percentile(_light(frame[::4, ::4]), 90)
+    corners = [frame[:y, :x], frame[:y, -x:], frame[-y:, :x], frame[-y:, -x:]]
+    return float(np.mean([(_light(corner) < _DARK * bright).mean() for corner in corners]))
+
+
+def _light(part: np.ndarray) -> np.ndarray:
+    return np.maximum(np.maximum(part[..., 0], part[..., 1]), part[..., 2])
 
 
 def flag(quality: pd.DataFrame, sources: np.ndarray) -> pd.DataFrame:

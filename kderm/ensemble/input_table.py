@@ -11,6 +11,7 @@ from pathlib import Path
 
 from kderm.data.datasets.columns import FACTS, TableRows, read_rows
 from kderm.data.datasets.image_index import stem
+from kderm.data.hdf5 import is_member, member_stat
 from kderm.data.manifest import MISSING_WORDS
 from kderm.ensemble.image_files import image_files
 from kderm.errors import UserError
@@ -76,6 +77,17 @@ def is_missing(cell: str) -> bool:
     return cell.lower() in MISSING_WORDS
 
 
+def _inside_hdf5(path: Path) -> bool:
+    """Whether `path` names an image inside an HDF5 file that is there."""
+    if not is_member(path):
+        return False
+    try:
+        member_stat(path)
+    except OSError:
+        return False
+    return True
+
+
 class _Folder:
     """Leads the names in a CSV to files in and under its folder."""
 
@@ -86,7 +98,7 @@ class _Folder:
         """The file at `text`, seen from the CSV's folder or else from the working folder."""
         text = text.replace("\\", "/")
         for path in (self._root / text, Path(text)):
-            if path.is_file():
+            if path.is_file() or _inside_hdf5(path):
                 return path, ""
         return self._root / text, "file not found"
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 import kderm
+from kderm.data.hdf5 import is_member, member_stat
 from kderm.data.views import view_transforms
 from kderm.ensemble.bundle import Bundle
 from kderm.ensemble.combine import average_members, fold_sd, normalised_entropy
@@ -233,7 +234,7 @@ def _digest(bundle: Bundle, views: str, how: str, chunk: int, inputs: Inputs) ->
 
 def _size_and_time(path: str) -> tuple[int, int]:
     try:
-        found = os.stat(path)
+        found = member_stat(path) if is_member(path) else os.stat(path)
     except OSError:
         return -1, -1
     return found.st_size, found.st_mtime_ns

@@ -1,9 +1,12 @@
 import os
 
+import h5py
+import numpy as np
 import pytest
 
 from kderm.data.datasets import read_dataset
 from kderm.data.datasets.columns import ALIASES
+from kderm.data.images import ImageSpec, read_image
 from kderm.ensemble.inputs import find_inputs
 from kderm.errors import UserError
 from kderm.labels import HAM10000, label_space
@@ -276,3 +279,15 @@ def test_a_folder_without_images_is_refused(tmp_path):
     (tmp_path / "notes.txt").write_text("no image")
     with pytest.raises(UserError, match=r"no image to predict .* Received 1 other file"):
         find_inputs([str(tmp_path)], HAM10000)
+
+
+def test_a_csv_may_name_images_inside_an_hdf5_file(tmp_path, picture):
+    picture(tmp_path / "one.jpg", 1)
+    with h5py.File(tmp_path / "images.hdf5", "w") as file:
+        file["ISIC_1"] = np.void((tmp_path / "one.jpg").read_bytes())
+    table = tmp_path / "list.csv"
+    table.write_text("path\nimages.hdf5::ISIC_1\ngone.hdf5::ISIC_2\n")
+    found = find_inputs([str(table)], HAM10000).table
+    assert found["problem"].tolist() == ["", "file not found"]
+    frame = read_image(found["path"][0], ImageSpec(16, 16))
+    np.testing.assert_array_equal(frame, read_image(tmp_path / "one.jpg", ImageSpec(16, 16)))

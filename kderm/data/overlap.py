@@ -42,10 +42,11 @@ def find(a: Fingerprints, b: Fingerprints | None = None) -> pd.DataFrame:
     prints = a if b is None else a + b
     side = None if b is None else np.arange(len(prints)) >= len(a)
     clear = prints.has_picture
+    files = _digest_codes(prints)
     found = [
         _equal(_id_codes(prints.image_ids), side, "id"),
-        _equal(_digest_codes(prints), side, "digest"),
-        _pictures(prints.thumbnails, np.flatnonzero(clear), side),
+        _equal(files, side, "digest"),
+        _pictures_of_files(prints.thumbnails, clear, files, side),
     ]
     pairs = pd.concat(found, ignore_index=True).drop_duplicates(["first", "second"])
     first, second = pairs["first"].to_numpy(), pairs["second"].to_numpy()
@@ -101,6 +102,26 @@ def _equal(codes: np.ndarray, side: np.ndarray | None, by: str) -> pd.DataFrame:
     first = order[is_first][np.cumsum(is_first) - 1]
     keep = ~is_first if side is None else side[first] != side[order]
     return _pairs(first[keep], order[keep], np.full(int(keep.sum()), np.nan), by)
+
+
+def _pictures_of_files(
+    thumbnails: np.ndarray, clear: np.ndarray, files: np.ndarray, side: np.ndarray | None
+) -> pd.DataFrame:
+    """Pairs of one picture in different files.
+
+    Of images with one file the first is compared, and what is found of it as the second of a pair
+    holds for the others: a file that is there a thousand times is not compared a million times.
+    """
+    table = pd.DataFrame({"file": files, "side": 0 if side is None else side})
+    alone = table["file"] < 0
+    table.loc[alone, "file"] = -1 - np.flatnonzero(alone)
+    number = table.groupby(["file", "side"], sort=False).ngroup().to_numpy()
+    _, first_of = np.unique(number, return_index=True)
+    pairs = _pictures(thumbnails, np.sort(first_of[clear[first_of]]), side)
+    copies = pd.DataFrame({"number": number, "copy": np.arange(len(number))})
+    pairs["number"] = number[pairs["second"].to_numpy()]
+    spread = pairs.merge(copies, on="number")
+    return spread.assign(second=spread["copy"]).drop(columns=["copy", "number"])
 
 
 def _pictures(thumbnails: np.ndarray, rows: np.ndarray, side: np.ndarray | None) -> pd.DataFrame:

@@ -79,9 +79,18 @@ def test_one_file_under_three_names_is_paired_with_the_first(tmp_path, drawn):
     for name in ("b.jpg", "c.jpg"):
         (tmp_path / name).write_bytes(data)
     pairs = find(prints_of(tmp_path, ["a.jpg", "b.jpg", "c.jpg"]))
-    digests = pairs[pairs["by"] == "digest"]
-    assert listed(digests) == [("a", "b", "digest"), ("a", "c", "digest")]
-    assert digests["similarity"].tolist() == [1.0, 1.0]
+    assert listed(pairs) == [("a", "b", "digest"), ("a", "c", "digest")]
+    assert pairs["similarity"].tolist() == [1.0, 1.0]
+
+
+def test_every_copy_of_a_file_that_shows_an_earlier_picture_is_paired_with_that(tmp_path, drawn):
+    drawn(tmp_path / "a.jpg", 1)
+    data = drawn(tmp_path / "b.jpg", 1, quality=70).read_bytes()
+    (tmp_path / "c.jpg").write_bytes(data)
+    expected = [("a", "b", "picture"), ("a", "c", "picture"), ("b", "c", "digest")]
+    assert listed(find(prints_of(tmp_path, ["a.jpg", "b.jpg", "c.jpg"]))) == expected
+    one, two = prints_of(tmp_path, ["a.jpg"]), prints_of(tmp_path, ["b.jpg", "c.jpg"])
+    assert listed(find(one, two)) == expected[:2]
 
 
 def test_an_unknown_digest_equals_no_other():

@@ -7,9 +7,12 @@ import pytest
 from kderm.errors import UserError
 from kderm.models.classifier import (
     GeM,
+    MultiSampleDropout,
     as_float32,
     build_classifier,
+    input_size,
     load_classifier,
+    metadata_width,
     set_backbone_trainable,
 )
 
@@ -70,6 +73,85 @@ def test_gem_learns_one_exponent_and_survives_saving(tmp_path):
     batch = images()
     reloaded = load_classifier(tmp_path / "gem.keras")
     assert run(reloaded, batch) == pytest.approx(run(classifier, batch), abs=1e-6)
+
+
+# === Metadata ===
+
+
+def test_metadata_go_through_two_dense_layers_to_the_pooled_features(draw_weights):
+    classifier = draw_weights(build_classifier(TINY, 32, 4, weights="none", metadata_width=5))
+    assert [tuple(item.shape) for item in classifier.inputs] == [(None, 32, 32, 3), (None, 5)]
+    assert (input_size(classifier), metadata_width(classifier)) == (32, 5)
+    batch, metadata = images(), np.random.default_rng(1).normal(size=(2, 5)).astype("float32")
+    pooled = keras.Model(classifier.inputs[0], classifier.get_layer("pool").output)
+    x = metadata
+    for name in ("metadata_hidden", "metadata_features"):
+        kernel, bias = classifier.get_layer(name).get_weights()
+        x = np.maximum(x @ kernel + bias, 0)
+    kernel, bias = classifier.get_layer("logits").get_weights()
+    expected = np.concatenate([run(pooled, batch), x], axis=1) @ kernel + bias
+    assert run(classifier, [batch, metadata]) == pytest.approx(expected, rel=1e-4, abs=1e-4)
+
+
+def test_a_member_of_the_image_alone_has_no_metadata(tiny):
+    assert (input_size(tiny), metadata_width(tiny)) == (32, 0)
+
+
+def test_a_member_with_metadata_survives_saving_and_mixed_precision(
+    mixed_bfloat16, tmp_path, draw_weights
+):
+    classifier = build_classifier(TINY, 32, 4, weights="none", metadata_width=5, dropout_samples=3)
+    for name in ("metadata_hidden", "metadata_features", "image_and_metadata", "dropout"):
+        assert classifier.get_layer(name).compute_dtype == "float32"
+    plain = as_float32(draw_weights(classifier))
+    plain.save(tmp_path / "member.keras")
+    again = load_classifier(tmp_path / "member.keras")
+    inputs = [images(), np.ones((2, 5), "float32")]
+    np.testing.assert_array_equal(run(again, inputs), run(plain, inputs))
+
+
+# === Multi-sample dropout ===
+
+
+def test_multi_sample_dropout_changes_nothing_when_not_training(draw_weights):
+    plain = draw_weights(build_classifier(TINY, 32, 4, weights="none", dropout=0.4))
+    several = draw_weights(
+        build_classifier(TINY, 32, 4, weights="none", dropout=0.4, dropout_samples=3)
+    )
+    assert [w.shape for w in plain.trainable_weights] == [
+        w.shape for w in several.trainable_weights
+    ]
+    for ours, theirs in zip(several.trainable_weights, plain.trainable_weights, strict=True):
+        ours.assign(theirs)
+    for ours, theirs in zip(several.layers, plain.layers, strict=True):
+        if isinstance(ours, keras.layers.BatchNormalization):
+            ours.set_weights(theirs.get_weights())
+    np.testing.assert_array_equal(run(several, images()), run(plain, images()))
+
+
+def test_each_of_its_masks_drops_a_share_and_scales_the_rest():
+    keras.utils.set_random_seed(0)
+    drawn = run(MultiSampleDropout(0.25, 4), np.ones((500, 64), "float32"), training=True)
+    kept = drawn * 4 * 0.75
+    np.testing.assert_allclose(kept, kept.round(), atol=1e-4)  # of four masks, whole ones keep
+    assert set(kept.round().ravel()) == {0, 1, 2, 3, 4}
+    assert drawn.mean() == pytest.approx(1, abs=0.01)
+    single = run(keras.layers.Dropout(0.25), np.ones((500, 64), "float32"), training=True)
+    assert drawn.std() == pytest.approx(single.std() / 2, rel=0.05)
+
+
+def test_the_mean_mask_gives_the_mean_of_the_logits_of_each_mask():
+    keras.utils.set_random_seed(0)
+    features = np.random.default_rng(0).normal(size=(3, 16)).astype("float32")
+    dense = keras.layers.Dense(4)
+    dense.build((None, 16))
+    dropout = MultiSampleDropout(0.5, 5, seed=1)
+    masks = keras.ops.convert_to_numpy(
+        keras.random.dropout(keras.ops.ones((5, 3, 16)), 0.5, seed=keras.random.SeedGenerator(1))
+    )
+    expected = np.mean([run(dense, features * mask) for mask in masks], axis=0)
+    found = run(dense, keras.ops.convert_to_numpy(dropout(features, training=True)))
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
 # === Freezing ===

@@ -105,8 +105,9 @@ def missing_values(table: pd.DataFrame, codes: Sequence[str]) -> pd.DataFrame:
 def telling_columns(source: pd.DataFrame, labels: np.ndarray) -> pd.DataFrame:
     """How well each column of the raw table alone tells the class.
 
-    A row's class is guessed from the other rows with the same value (numbers: the same of 20 bins),
-    every class counting the same. Without other rows it is not guessed: an id tells nothing new.
+    A row's class is drawn from those of the other rows with the same value (numbers: the same of 20
+    bins), every class counting the same. Without other rows it is drawn blindly, so that an id
+    tells nothing.
 
     Args:
         source: the raw table, text; a row an image.
@@ -154,11 +155,12 @@ def _guessed(levels: np.ndarray, truth: np.ndarray, k: int) -> float:
     weight = 1 / np.bincount(truth, minlength=k)
     np.add.at(votes, (levels + 1, truth), weight[truth])
     others = votes[levels + 1]
-    others[np.arange(len(truth)), truth] -= weight[truth]
-    best = others.max(axis=1)
-    # Ties are shared; a value that no other row has is a tie of all.
-    tied = np.isclose(others, best[:, None], atol=1e-12)
-    right = tied[np.arange(len(truth)), truth] / tied.sum(axis=1)
+    rows = np.arange(len(truth))
+    others[rows, truth] -= weight[truth]
+    # Drawn in proportion, not the commonest: leaving a row out makes its own class the rarer one.
+    total = others.sum(axis=1)
+    alone = total < 0.5 * weight.min()
+    right = np.where(alone, 1 / k, others[rows, truth] / np.where(alone, 1, total))
     return float(np.mean([right[truth == j].mean() for j in range(k)]))
 
 

@@ -268,11 +268,14 @@ def _collect(
         return len(rows)
 
     done = 0
-    with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
+    pool = ThreadPoolExecutor(workers or os.cpu_count() or 1, thread_name_prefix="fingerprint")
+    try:
         for count in pool.map(fill, _chunks(len(image_ids), _CHUNK)):
             done += count
             if progress is not None:
                 progress(done, len(image_ids))
+    finally:  # after an error or Ctrl-C: leave after the chunks in work, not after all
+        pool.shutdown(cancel_futures=True)
     return Fingerprints(image_ids, digests, thumbnails)
 
 

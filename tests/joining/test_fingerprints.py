@@ -119,3 +119,32 @@ def test_fine_structure_multiplies_to_a_correlation(files):
     pictures = np.stack([thumbnail(np.asarray(Image.open(path))) for path in files.values()])
     fine = fine_structure(pictures)[0].reshape(len(pictures), -1)
     np.testing.assert_allclose(fine @ fine.T, np.corrcoef(fine), atol=1e-5)
+
+
+def test_an_interruption_leaves_no_cache_and_is_made_up_for(store, files, tmp_path):
+    def stop(done, total):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        store_fingerprints(store, files, progress=stop)
+    assert not (tmp_path / "store" / fingerprints.CACHE).exists()
+    assert store_fingerprints(store, files).has_digest.all()
+
+
+def test_fingerprints_of_some_images_are_theirs(store, files):
+    every = store_fingerprints(store, files)
+    some = every.of(["a3", "a1", "elsewhere"])
+    assert some.image_ids == ["a1", "a3"]
+    assert np.array_equal(some.digests, every.digests[[1, 3]])
+    assert np.array_equal(some.thumbnails, every.thumbnails[[1, 3]])
+
+
+def test_an_image_in_an_hdf5_file_has_the_digest_of_its_bytes(tmp_path, files):
+    h5py = pytest.importorskip("h5py")
+    from kderm.data.hdf5 import member_path
+
+    with h5py.File(tmp_path / "images.hdf5", "w") as target:
+        target["ISIC_1"] = np.void(files["a1"].read_bytes())
+    inside = file_fingerprints(["x"], [member_path(tmp_path / "images.hdf5", "ISIC_1")], SPEC)
+    plain = file_fingerprints(["x"], [files["a1"]], SPEC)
+    assert equal(inside, plain)

@@ -231,6 +231,26 @@ def test_packing_keeps_every_bit_but_the_mean():
 # === Real data ===
 
 
+def test_ids_tell_which_images_isic_2019_took_over():
+    files = {
+        "2019": REAL / "labels" / "ISIC_2019_Training_GroundTruth.csv",
+        "ham": REAL / "ham10000" / "HAM10000_metadata.csv",
+        "uda1": REAL / "isic_uda1" / "metadata.csv",
+    }
+    if not all(path.is_file() for path in files.values()):
+        pytest.skip("no real tables here")
+    ids = {
+        name: pd.read_csv(path, usecols=["image" if name == "2019" else "image_id"]).iloc[:, 0]
+        for name, path in files.items()
+    }
+    ham, uda1, all_2019 = (ids[name].tolist() for name in ("ham", "uda1", "2019"))
+    assert len(same_ids(ham, all_2019)) == 10_015
+    shared = same_ids(uda1, all_2019)
+    assert len(shared) == 481  # 270 under the same id, the others as `_downsampled`
+    assert (shared["image_id_1"] == shared["image_id_2"]).sum() == 270
+    assert len(same_ids(ham, uda1)) == 0
+
+
 @pytest.mark.real
 def test_copies_in_real_collections_are_found_and_nothing_else():
     folders = {"ham10000": ("ham10000", 10_015), "isic_uda1": ("isic_uda1", 557)}

@@ -67,6 +67,17 @@ class DataConfig(_Section):
     demo_images: int = Field(560, ge=70, le=100_000, description="Images in the demo data set.")
     demo_size: int = Field(72, ge=32, le=600, description="Height of a demo image in pixels.")
 
+    @property
+    def is_demo(self) -> bool:
+        """Whether the images are drawn by a program."""
+        return self.dataset == "demo" and not self.sources
+
+    @property
+    def title(self) -> str:
+        """The data set's name, or those of the joined ones."""
+        names = [source.name or source.dataset for source in self.sources]
+        return " + ".join(names) or self.dataset
+
 
 class FoldsConfig(_Section):
     """How images are split."""
@@ -301,7 +312,9 @@ def config_difference(old: Config, new: Config) -> list[str]:
     """One line `section.key: old -> new` for each field that differs."""
     before, after = _flatten(old.model_dump(mode="json")), _flatten(new.model_dump(mode="json"))
     return [
-        f"{key}: {before[key]!r} -> {after[key]!r}" for key in after if before[key] != after[key]
+        f"{key}: {before.get(key)!r} -> {after.get(key)!r}"
+        for key in dict.fromkeys([*before, *after])
+        if before.get(key) != after.get(key)
     ]
 
 
@@ -328,6 +341,8 @@ def _expand(value: Any) -> Any:
     """Replace `${NAME:-default}` in every string by that environment variable or the default."""
     if isinstance(value, dict):
         return {key: _expand(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_expand(item) for item in value]
     if isinstance(value, str):
         return re.sub(r"\$\{(\w+):-([^}]*)\}", lambda m: os.environ.get(m[1]) or m[2], value)
     return value

@@ -167,6 +167,11 @@ class RunDir:
         return self.path / "pseudo_labels.csv"
 
     @property
+    def unlabelled(self) -> Path:
+        """The ensemble's answers to all unlabelled images."""
+        return self.path / "pseudo_labels"
+
+    @property
     def predictions(self) -> Path:
         """Default place of `ensemble-predict` results."""
         return self.path / "predictions"

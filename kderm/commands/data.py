@@ -36,7 +36,7 @@ def download(
             "Expected --download NAME with at most --into FOLDER: files are fetched first and "
             "prepared by a command of its own. Received other options too, or no name."
         )
-    with console.progress(f"fetching {name}") as report:
+    with console.progress(f"fetching {name} (MB)") as report:
         folder = fetch_dataset(name, Path(into) if into else Path("data") / name, report)
     console.say(f"{name}: {folder}/")
     console.say(f"Next: {console.program()} prepare data.dataset={name} data.root={folder}")

@@ -53,7 +53,7 @@ def exclusive(run: RunDir) -> contextlib.AbstractContextManager:
 
 def is_demo(config: Config) -> bool:
     """Whether the images were drawn by a program."""
-    return config.data.dataset == "demo"
+    return config.data.is_demo
 
 
 def describe(data) -> None:

@@ -41,8 +41,11 @@ def conclude(run: RunDir) -> None:
     if config.predict.grad_cam:
         from kderm.explain.figure import grad_cam_figure
 
-        pictures["What the members look at"] = run.grad_cam
-        grad_cam_figure(run, run.grad_cam)
+        try:
+            grad_cam_figure(run, run.grad_cam)
+            pictures["What the members look at"] = run.grad_cam
+        except UserError as error:  # members or images that are gone cost the picture alone
+            console.warn(f"no activation maps: {error}")
     with console.progress("resampling groups for the intervals") as report:
         metrics = write_report(
             predictions,
@@ -95,13 +98,11 @@ def run_facts(run: RunDir, config: Config) -> dict[str, object]:
 
     facts: dict[str, object] = {"synthetic data": SYNTHETIC} if is_demo(config) else {}
     if config.data.pseudo_labels:
-        facts["warnings"] = [
-            f"The members also learnt from pseudo-labels ({config.data.pseudo_labels}). Those who "
-            "made them have together seen every fold, so the numbers are a little too good where "
-            "those images resemble held-out ones."
-        ]
+        from kderm.ensemble.pseudo import CAUTION
+
+        facts["warnings"] = [f"Learnt from {config.data.pseudo_labels} besides. {CAUTION}"]
     return facts | {
-        "data set": config.data.dataset,
+        "data set": config.data.title,
         "backbone": config.model.preset,
         "weights": config.model.weights,
         "parameters": f"{done[0]['parameters']:,}",

@@ -250,7 +250,7 @@ def write_bundle(run: RunDir) -> Bundle:
             "format": FORMAT,
             "kderm": kderm.__version__,
             "run": run.path.absolute().name,
-            "synthetic": config.data.dataset == "demo",
+            "synthetic": config.data.is_demo,
             "labels": oof.labels.to_dict(),
             "image": {
                 "size": config.image.size,

@@ -118,7 +118,7 @@ def pseudo_label(
     oof = read_predictions(run.oof, bundle.labels)
     inputs = find_inputs(sources, bundle.labels)
     unlabelled, compared = without_known(run, bundle, inputs)
-    place = run.pseudo_labels.with_suffix("")  # keeps the answers to all of them
+    place = run.unlabelled  # keeps the answers to all of them
     summary = ensemble_predict(bundle, unlabelled, place, batch_size=batch_size, progress=progress)
     answered = _read_answers(summary.predictions, bundle).dropna()
     found = sure_answers(answered, bundle.labels, threshold)

@@ -7,6 +7,7 @@ data set.
 
 import base64
 import io
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from html import escape
@@ -51,6 +52,7 @@ vertical-align:top}
 th{color:var(--soft);font-weight:600;white-space:nowrap}
 td.n,th.n{text-align:right}
 td.n{white-space:nowrap}
+td.long{min-width:24ch}
 td.shade{padding-left:10px;padding-right:10px}
 .bar{display:inline-block;height:.72em;border-radius:2px;margin-right:8px;min-width:2px}
 .charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,420px),1fr));gap:18px}
@@ -92,7 +94,7 @@ class Page:
 
     def html(self) -> str:
         """The file's text."""
-        names = [heading.lower().replace(" ", "-") for heading, _ in self._sections]
+        names = [re.sub(r"\W+", "-", heading.lower()) for heading, _ in self._sections]
         links = "".join(
             f'<a href="#{escape(name)}">{escape(heading)}</a>'
             for name, (heading, _) in zip(names, self._sections, strict=True)
@@ -142,13 +144,13 @@ class Cell:
     Attributes:
         words: what it says.
         bar: share (0..1) of a bar before the words, or None.
-        colour: of the bar.
+        colour: of the bar, on light and on dark pages.
         shade: strength (0..1) of the cell's background, or None.
     """
 
     words: str
     bar: float | None = None
-    colour: str = "var(--accent)"
+    colour: tuple[str, str] = ("#0072b2", "#4ba3da")
     shade: float | None = None
 
 
@@ -170,14 +172,18 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str | Cell]]) -> str:
 
 
 def _cell(cell: Cell, right: bool) -> str:
-    classes = [*(["n"] if right else []), *(["shade"] if cell.shade is not None else [])]
+    classes = ["n"] if right else []
+    classes += ["shade"] if cell.shade is not None else []
+    classes += ["long"] if len(cell.words) > 30 else []
     style = bar = ""
     if cell.shade is not None:
         percent = round(100 * min(1.0, cell.shade))
         style = f' style="background:color-mix(in srgb,var(--accent) {percent}%,transparent)"'
     if cell.bar is not None:
         width = f"{9 * cell.bar:.2f}rem"
-        bar = f'<span class="bar" style="width:{width};background:{cell.colour}"></span>'
+        light, dark = cell.colour  # the first for browsers that do not know light-dark()
+        colour = f"background:{light};background:light-dark({light},{dark})"
+        bar = f'<span class="bar" style="width:{width};{colour}"></span>'
     named = f' class="{" ".join(classes)}"' if classes else ""
     return f"<td{named}{style}>{bar}{escape(cell.words)}</td>"
 

@@ -86,7 +86,7 @@ def _table_findings(subject: Subject) -> sections.Findings:
     if problems:
         shown = "; ".join(f"{problem.kind}: {problem.message}" for problem in problems[:3])
         more = f"; and {len(problems) - 3} more" if len(problems) > 3 else ""
-        found.append(("bad", f"{len(problems)} problems in the table, which prepare refuses: "
+        found.append(("bad", f"Problems in the table, which prepare refuses: {len(problems)}. "
                              f"{shown}{more}"))  # fmt: skip
     for reason, count in subject.checked.manifest.dropped.items():
         found.append(("warn", f"Left out, {reason}: {count:,} images."))

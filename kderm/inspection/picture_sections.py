@@ -260,7 +260,7 @@ def duplicates(subject: Subject, to: Page, directory: Path) -> Findings:
         )]  # fmt: skip
     if len(conflicts):
         found.append(
-            ("bad", f"{len(conflicts):,} pairs of the same picture have different labels.")
+            ("bad", f"Pairs of the same picture with different labels: {len(conflicts):,}.")
         )
         parts += [page.heading("Different labels"), page.pairs(
             _pair(subject, pair) for pair in conflicts.head(_SHOWN_PAIRS).to_dict("records")

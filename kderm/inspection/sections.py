@@ -59,13 +59,16 @@ def _class_table(subject: Subject, counts: pd.DataFrame, sources: list[str]) -> 
     most = max(1, counts["images"].max())
     optional = [name for name in ("lesions", "patients") if counts[name].any()]
     header = ["class", "images", "share", *optional, *sources, "name"]
+    colours = [
+        (figures.class_colour(j, False), figures.class_colour(j, True)) for j in range(len(counts))
+    ]
     lines = []
     for j, row in enumerate(counts.to_dict("records")):
         dot = " ●" if row["malignant"] else ""
         lines.append(
             [
                 row["class"] + dot,
-                Cell(f"{row['images']:,}", row["images"] / most, figures.class_colour(j, False)),
+                Cell(f"{row['images']:,}", row["images"] / most, colours[j]),
                 f"{100 * row['share']:.1f} %",
                 *(f"{row[name]:,}" for name in optional),
                 *(f"{row[f'from {name}']:,}" for name in sources),

@@ -83,7 +83,17 @@ def train_fold(config: Config, data: Prepared, run: RunDir, fold: int) -> None:
     for phase in phases(config):
         while state.epoch < phase.end and not state.stopped:
             state = run_phase(task, state, phase)
-    finish(config, data, task.images, place, fold, task.classifier, state, precision)
+    finish(
+        config,
+        data,
+        task.images,
+        place,
+        fold,
+        task.classifier,
+        state,
+        precision,
+        metadata=task.metadata,
+    )
 
 
 def kept_weights(train: TrainConfig) -> list[str]:

@@ -11,6 +11,7 @@ from kderm import console
 from kderm.atomic import atomic_path, write_csv, write_json
 from kderm.config import Config
 from kderm.data.batches import RowsOf
+from kderm.data.metadata import MetadataSpec
 from kderm.data.prepare import Prepared
 from kderm.data.views import view_transforms
 from kderm.evaluation.metrics import epoch_metrics
@@ -32,6 +33,8 @@ def finish(
     classifier: keras.Model,
     state: FoldState,
     precision: str,
+    *,
+    metadata: MetadataSpec | None = None,
 ) -> None:
     """Save the chosen epoch as a plain float32 member, predict with that file, mark as done."""
     set_backbone_trainable(classifier, True)
@@ -69,6 +72,7 @@ def finish(
             "precision": precision,
             "batch_size": state.micro_batch,
             "config_digest": config.digest,
+            "metadata": None if metadata is None else metadata.to_dict(),
         },
     )
     place.sweep()

@@ -22,7 +22,7 @@ def check_recipe(config: Config) -> None:
     """
     labels = label_space(config.data.labels, config.data.classes, config.data.malignant)
     balance, loss, train = config.balance, config.loss, config.train
-    check_balance(labels.codes, by=balance.by, repeat=balance.repeat)
+    check_balance(labels.codes, by=balance.by, scheme=balance.scheme, repeat=balance.repeat)
     if loss.name == "binary_cross_entropy" and len(labels) != 2:
         raise UserError(
             "loss.name=binary_cross_entropy is for two classes. Received: the label space "

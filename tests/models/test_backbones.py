@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 
+from kderm.errors import UserError
 from kderm.models.backbones import build_backbone
 from kderm.models.presets import find_preset
 
@@ -65,3 +66,25 @@ def test_stochastic_depth_of_keras_cv_reaches_the_rate_of_the_paper_and_no_more(
     rates = [layer.rate for layer in backbone.layers if isinstance(layer, keras.layers.Dropout)]
     blocks = 23
     assert max(rates) == pytest.approx(0.2 * (blocks - 2) / blocks, abs=0.01)
+
+
+def test_the_small_cnn_halves_its_maps_five_times_and_has_a_few_100k_weights():
+    for size, side in ((32, 1), (75, 3), (224, 7)):
+        backbone = build_backbone(find_preset("kderm/small_cnn"), size, "none")
+        assert backbone.output.shape[1:] == (side, side, 192)
+        assert 300_000 < backbone.count_params() < 500_000
+
+
+def test_the_small_cnn_takes_its_own_weights_and_asks_for_weights_none_otherwise(
+    tmp_path, empty_machine, draw_weights
+):
+    row = find_preset("kderm/small_cnn")
+    with pytest.raises(UserError, match=r"without pretrained weights.*model\.weights=none"):
+        build_backbone(row, 32)
+    before = draw_weights(build_backbone(row, 32, "none"))
+    keras.Model(before.get_layer("preprocess").output, before.output).save_weights(
+        tmp_path / "small.weights.h5"
+    )
+    after = build_backbone(row, 32, str(tmp_path / "small.weights.h5"))
+    batch = images(size=32)
+    np.testing.assert_array_equal(run(after, batch), run(before, batch))

@@ -10,7 +10,12 @@ import numpy as np
 import pandas as pd
 
 from kderm.data.datasets.image_index import stem
-from kderm.data.fingerprints import Fingerprints, fine_structure, perceptual_bits
+from kderm.data.fingerprints import (
+    FineStructure,
+    Fingerprints,
+    fine_structure,
+    perceptual_bits,
+)
 from kderm.data.hash_search import near_pairs, pack, symmetries, turned, turned_bits
 
 COLUMNS = ["image_id_1", "image_id_2", "by", "similarity"]
@@ -41,18 +46,18 @@ def find(a: Fingerprints, b: Fingerprints | None = None) -> pd.DataFrame:
     """
     prints = a if b is None else a + b
     side = None if b is None else np.arange(len(prints)) >= len(a)
-    clear = prints.has_picture
+    fine = fine_structure(prints.thumbnails)
     files = _digest_codes(prints)
     found = [
         _equal(_id_codes(prints.image_ids), side, "id"),
         _equal(files, side, "digest"),
-        _pictures_of_files(prints.thumbnails, clear, files, side),
+        _pictures_of_files(prints.thumbnails, fine, files, side),
     ]
     pairs = pd.concat(found, ignore_index=True).drop_duplicates(["first", "second"])
     first, second = pairs["first"].to_numpy(), pairs["second"].to_numpy()
-    unknown = pairs["similarity"].isna().to_numpy() & clear[first] & clear[second]
+    unknown = pairs["similarity"].isna().to_numpy() & fine.clear[first] & fine.clear[second]
     similarity = pairs["similarity"].to_numpy(copy=True)
-    similarity[unknown] = _correlation(prints.thumbnails, first[unknown], second[unknown])
+    similarity[unknown] = _correlation(fine, first[unknown], second[unknown])
     return _table(prints.image_ids, pairs.assign(similarity=similarity))
 
 
@@ -105,7 +110,7 @@ def _equal(codes: np.ndarray, side: np.ndarray | None, by: str) -> pd.DataFrame:
 
 
 def _pictures_of_files(
-    thumbnails: np.ndarray, clear: np.ndarray, files: np.ndarray, side: np.ndarray | None
+    thumbnails: np.ndarray, fine: FineStructure, files: np.ndarray, side: np.ndarray | None
 ) -> pd.DataFrame:
     """Pairs of one picture in different files.
 
@@ -117,14 +122,16 @@ def _pictures_of_files(
     table.loc[alone, "file"] = -1 - np.flatnonzero(alone)
     number = table.groupby(["file", "side"], sort=False).ngroup().to_numpy()
     _, first_of = np.unique(number, return_index=True)
-    pairs = _pictures(thumbnails, np.sort(first_of[clear[first_of]]), side)
+    pairs = _pictures(thumbnails, fine, np.sort(first_of[fine.clear[first_of]]), side)
     copies = pd.DataFrame({"number": number, "copy": np.arange(len(number))})
     pairs["number"] = number[pairs["second"].to_numpy()]
     spread = pairs.merge(copies, on="number")
     return spread.assign(second=spread["copy"]).drop(columns=["copy", "number"])
 
 
-def _pictures(thumbnails: np.ndarray, rows: np.ndarray, side: np.ndarray | None) -> pd.DataFrame:
+def _pictures(
+    thumbnails: np.ndarray, fine: FineStructure, rows: np.ndarray, side: np.ndarray | None
+) -> pd.DataFrame:
     """Pairs of `rows` whose pictures are one, in any of the eight symmetries."""
     bits = perceptual_bits(thumbnails[rows])
     hashes = pack(bits)
@@ -138,7 +145,7 @@ def _pictures(thumbnails: np.ndarray, rows: np.ndarray, side: np.ndarray | None)
             return ordered if side is None else ordered & (side[rows[i]] != side[rows[j]])
 
         for i, j in near_pairs(pack(turned_bits(bits, symmetry)), hashes, allowed):
-            similarity = _correlation(thumbnails, rows[i], rows[j], symmetry)
+            similarity = _correlation(fine, rows[i], rows[j], symmetry)
             keep = similarity >= SAME_PICTURE
             low, high = np.minimum(i, j)[keep], np.maximum(i, j)[keep]
             found.append(_pairs(rows[low], rows[high], similarity[keep], "picture"))
@@ -150,7 +157,7 @@ def _pictures(thumbnails: np.ndarray, rows: np.ndarray, side: np.ndarray | None)
 
 
 def _correlation(
-    thumbnails: np.ndarray,
+    fine: FineStructure,
     first: np.ndarray,
     second: np.ndarray,
     symmetry: tuple[bool, bool, bool] = (False, False, False),
@@ -159,10 +166,10 @@ def _correlation(
     values = np.empty(len(first))
     for start in range(0, len(first), _CHUNK):
         part = slice(start, start + _CHUNK)
-        one = fine_structure(turned(thumbnails[first[part]], symmetry))[0]
-        two = fine_structure(thumbnails[second[part]])[0]
+        one = turned(fine.codes[first[part]], symmetry).astype(np.float32)
+        two = fine.codes[second[part]].astype(np.float32)
         values[part] = np.einsum("nhw,nhw->n", one, two)
-    return values
+    return values / (fine.lengths[first] * fine.lengths[second])
 
 
 def _pairs(first: np.ndarray, second: np.ndarray, similarity: np.ndarray, by: str) -> pd.DataFrame:

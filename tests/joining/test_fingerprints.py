@@ -117,8 +117,19 @@ def test_the_blur_has_the_edges_of_a_gaussian_filter(files):
 
 def test_fine_structure_multiplies_to_a_correlation(files):
     pictures = np.stack([thumbnail(np.asarray(Image.open(path))) for path in files.values()])
-    fine = fine_structure(pictures)[0].reshape(len(pictures), -1)
-    np.testing.assert_allclose(fine @ fine.T, np.corrcoef(fine), atol=1e-5)
+    fine = fine_structure(pictures)
+    codes = fine.codes.reshape(len(pictures), -1).astype(float)
+    mine = codes @ codes.T / np.outer(fine.lengths, fine.lengths)
+    np.testing.assert_allclose(mine, np.corrcoef(codes), atol=1e-5)
+
+
+def test_rounding_to_int8_hardly_changes_a_correlation(files):
+    pictures = np.stack([thumbnail(np.asarray(Image.open(path))) for path in files.values()])
+    codes = fine_structure(pictures).codes.reshape(len(pictures), -1)
+    pixels = pictures.astype(float)
+    fine = pixels - fingerprints._BLUR @ pixels @ fingerprints._BLUR.T
+    exact = (fine / (np.abs(fine) + fingerprints._FEW_LEVELS)).reshape(len(pictures), -1)
+    np.testing.assert_allclose(np.corrcoef(codes), np.corrcoef(exact), atol=2e-3)
 
 
 def test_an_interruption_leaves_no_cache_and_is_made_up_for(store, files, tmp_path):

@@ -147,7 +147,7 @@ def test_isic2019_challenge_answers_images_with_and_without_metadata(
     answers = pd.read_csv(isic2019_challenge.run.path / "bare" / "predictions.csv")
     assert len(answers) == 64
     assert np.isfinite(answers["p_mel"]).all()
-    assert "metadata" in output
+    assert "the members look at age, sex, site" in output
 
 
 def test_isic2019_challenge_groups_images_without_a_lesion_id_alone(isic2019_challenge):

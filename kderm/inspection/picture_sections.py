@@ -24,6 +24,7 @@ from kderm.inspection.subject import MOST_LINES, Subject
 _SHOWN_PAIRS = 12
 _SHOWN_FLAGGED = 8
 _SAMPLES = 6
+_MUCH_HAIR = 0.25
 _SHOWN_COLUMNS = 15
 # From which share of bluer-than-red images a source as a whole is called so.
 _MOSTLY_BLUE = 0.8
@@ -32,7 +33,7 @@ _MOSTLY_BLUE = 0.8
 def quality(subject: Subject, to: Page, directory: Path) -> Findings:
     """File sizes, and flags of quality by class."""
     table = subject.table.iloc[subject.measured].reset_index(drop=True)
-    columns = {name.replace(" ", "_"): subject.flags[name].to_numpy() for name in FLAGS}
+    columns = {f"is_{name.replace(' ', '_')}": subject.flags[name].to_numpy() for name in FLAGS}
     ids = table[["image_id", "label", "source"]]
     whole = pd.concat([ids, subject.sizes, subject.quality.round(4)], axis=1).assign(**columns)
     write_csv(directory / "quality.csv", whole)
@@ -195,7 +196,7 @@ def preprocessing(subject: Subject, to: Page, directory: Path) -> Findings:
         specs[" + ".join(chosen)] = replace(subject.spec, preprocess=chosen)
     lines = []
     for row, why in _samples(subject):
-        line = [(subject.frame(row), f"before · {why}")]
+        line = [(subject.frame(row), f"before · {why}" if why else "before")]
         try:
             path = subject.table["path"][row]
             line += [(read_image(path, spec), name) for name, spec in specs.items()]
@@ -219,18 +220,24 @@ def preprocessing(subject: Subject, to: Page, directory: Path) -> Findings:
 def _samples(subject: Subject) -> list[tuple[int, str]]:
     """Rows to show, each with why: the extreme ones first, then evenly spread ones."""
     measures = subject.quality
-    wanted = (("hair", "most hair"), ("dark_corners", "darkest corners"), ("redness", "reddest"))
+    # So much hair that hair_removal leaves the picture alone would show nothing.
+    hair = measures["hair"].where(measures["hair"] < _MUCH_HAIR)
+    wanted = (
+        (hair, "much hair"),
+        (measures["dark_corners"], "dark corners"),
+        (measures["redness"].abs(), "strong colour"),
+    )
     chosen: dict[int, str] = {}
-    for name, why in wanted:
-        for place in measures[name].dropna().sort_values(ascending=False, kind="stable").index[:3]:
+    for values, why in wanted:
+        for place in values[values > 0].sort_values(ascending=False, kind="stable").index[:3]:
             row = int(subject.measured[place])
-            if measures[name][place] > 0 and row not in chosen:
+            if row not in chosen:
                 chosen[row] = why
                 break
     spread = np.linspace(0, len(subject.table) - 1, 2 * _SAMPLES).astype(int)
     for row in spread[1::2]:
         if len(chosen) < _SAMPLES:
-            chosen.setdefault(int(row), "any")
+            chosen.setdefault(int(row), "")
     return list(chosen.items())
 
 

@@ -203,7 +203,7 @@ def preprocessing(subject: Subject, to: Page, directory: Path) -> Findings:
         except UnreadableImage:  # gone since it was stored
             continue
         lines.append(line)
-    in_use = ", ".join(chosen) or "nothing"
+    in_use = ", ".join(chosen) or "none of them"
     notes = [f"{step}: {row.does}" for step, row in STEPS.items()]
     to.section(
         "Preprocessing",

@@ -46,11 +46,13 @@ def training_step(preset: str, size: int, batch: int, precision: str):
         loss=build_loss("cross_entropy", gamma=0.0, label_smoothing=0.0),
     )
     rng = np.random.default_rng(0)
-    inputs = [
-        rng.integers(0, 256, (batch, *frame, 3), dtype=np.uint8),
-        draw_transforms(rng, batch, frame, flip=True, rotation=180.0, zoom=0.1, shift=0.05),
-        draw_colours(rng, batch, brightness=0.1, contrast=0.1, saturation=0.1, hue=0.02),
-    ]
+    inputs = {
+        "images": rng.integers(0, 256, (batch, *frame, 3), dtype=np.uint8),
+        "transforms": draw_transforms(
+            rng, batch, frame, flip=True, rotation=180.0, zoom=0.1, shift=0.05
+        ),
+        "colours": draw_colours(rng, batch, brightness=0.1, contrast=0.1, saturation=0.1, hue=0.02),
+    }
     labels = rng.integers(0, 7, batch).astype(np.int32)
     return lambda: model.train_on_batch(inputs, labels)  # returns a number: waits for the device
 

@@ -114,9 +114,7 @@ def inspect(config: str | None, out: str | None, overrides: tuple[str, ...]) -> 
 @click.option(
     "--threshold",
     type=click.FloatRange(0, 1),
-    default=0.95,
-    show_default=True,
-    help="Least probability of a pseudo-label.",
+    help="For --unlabelled: least probability of a pseudo-label; default: 0.95.",
 )
 @OVERRIDES
 @plainly
@@ -125,15 +123,19 @@ def cv(
     run_name: str | None,
     folds: int | None,
     unlabelled: str | None,
-    threshold: float,
+    threshold: float | None,
     overrides: tuple[str, ...],
 ) -> None:
     """Train all folds, join their predictions, report. The same command resumes."""
     from kderm.commands import training
 
-    training.cross_validate(config, run_name, folds, overrides)
+    if threshold is not None and not unlabelled:
+        raise UserError("--threshold belongs to --unlabelled DIR. Received: no --unlabelled.")
     if unlabelled:
-        training.train_student(config, run_name, folds, overrides, unlabelled, threshold)
+        threshold = 0.95 if threshold is None else threshold
+        training.with_student(config, run_name, folds, overrides, unlabelled, threshold)
+    else:
+        training.cross_validate(config, run_name, folds, overrides)
 
 
 @main.command()
@@ -157,14 +159,12 @@ def train(config: str | None, run_name: str | None, fold: int, overrides: tuple[
 @click.option(
     "--overlap",
     type=click.Choice(["remove", "keep"]),
-    default="remove",
-    show_default=True,
-    help="External images that the members trained on.",
+    help="For --external: images that the members trained on; default: remove.",
 )
 @OUT
 @plainly
 def evaluate(
-    run_name: str | None, external: tuple[str, ...], overlap: str, out: str | None
+    run_name: str | None, external: tuple[str, ...], overlap: str | None, out: str | None
 ) -> None:
     """Join a run's folds and rebuild its ensemble and report from the saved tables.
 
@@ -174,7 +174,9 @@ def evaluate(
     from kderm.commands import results
 
     if external:
-        results.evaluate_external(run_name, external, out, overlap)
+        results.evaluate_external(run_name, external, out, overlap or "remove")
+    elif overlap or out:
+        raise UserError("--overlap and --out belong to --external PATH. Received: no --external.")
     else:
         results.evaluate(run_name)
 

@@ -183,3 +183,51 @@ def test_doctor_names_the_backend_and_the_device(workplace):
     assert result.exit_code == 0, result.output
     assert "torch" in result.output
     assert "cpu" in result.output.lower() or "nvidia" in result.output.lower()
+
+
+def test_audit_and_inspect_look_at_the_demo_and_make_no_folds(workplace):
+    for command, written in (("audit", "pairs.csv"), ("inspect", "index.html")):
+        result = invoke(command, "data.demo_images=70", "data.demo_size=40", "image.size=32")
+        assert result.exit_code == 0, result.output
+        assert (workplace / "runs" / "demo" / command / written).is_file()
+    assert not (workplace / "cv_folds").exists()
+
+
+def test_images_from_elsewhere_are_scored_without_those_of_the_run(finished, monkeypatch):
+    workplace, _ = finished
+    monkeypatch.chdir(workplace)
+    run = RunDir(workplace / "runs" / "demo")
+    own = pd.read_csv(run.manifest).iloc[0]
+    unseen = next((workplace / "runs" / "_data").glob("demo-unseen*"))
+    table = pd.read_csv(unseen / "HAM10000_metadata.csv").head(12)
+    for row in table.itertuples():
+        (workplace / "elsewhere" / row.dx).mkdir(parents=True, exist_ok=True)
+        shutil.copy(next(unseen.rglob(f"{row.image_id}.jpg")), workplace / "elsewhere" / row.dx)
+    shutil.copy(own["path"], workplace / "elsewhere" / own["label"] / "renamed.jpg")
+    result = invoke("evaluate", "demo", "--external", "elsewhere")
+    assert result.exit_code == 0, result.output
+    scored = pd.read_csv(run.external / "elsewhere" / "predictions.csv")
+    assert len(scored) == 12
+    assert "renamed" not in set(scored["image_id"])
+    again = invoke("evaluate", "demo", "--external", "elsewhere", "--overlap", "keep", "-o", "all")
+    assert again.exit_code == 0, again.output
+    assert len(pd.read_csv(workplace / "all" / "predictions.csv")) == 13
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["prepare", "--download", "isic2091"], "isic2019"),
+        (["prepare", "--into", "somewhere"], "--download NAME"),
+        (["prepare", "--download", "isic2019", "train.epochs=3"], "--download NAME"),
+        (["cv", "--unlabelled", "nowhere"], "nowhere"),
+        (["evaluate", "--overlap", "keep"], "--external"),
+        (["evaluate", "--external", "nowhere"], "no finished run"),
+    ],
+)
+def test_options_that_cannot_be_meant_are_refused_before_any_work(workplace, arguments, words):
+    result = invoke(*arguments)
+    assert result.exit_code == 2
+    assert words in result.output
+    assert "Traceback" not in result.output
+    assert list(workplace.iterdir()) == []

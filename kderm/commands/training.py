@@ -9,6 +9,7 @@ from kderm import console, run_dir
 from kderm.commands.pieces import SYNTHETIC, command_line, describe, exclusive, is_demo, named_run
 from kderm.commands.results import conclude
 from kderm.config import Config, load_config
+from kderm.errors import UserError
 from kderm.run_dir import RunDir
 from kderm.runtime import check_backend
 
@@ -31,7 +32,7 @@ def cross_validate(
     console.say(f"\nNext: {console.program()} {again}")
 
 
-def train_student(
+def with_student(
     config_path: str | None,
     run_name: str | None,
     folds: int | None,
@@ -39,7 +40,13 @@ def train_student(
     unlabelled: str,
     threshold: float,
 ) -> None:
-    """`cv --unlabelled`: pseudo-labels by the run's ensemble, and a student of them."""
+    """`cv --unlabelled`: the teacher, its pseudo-labels, and a student of both."""
+    if not Path(unlabelled).expanduser().exists():
+        raise UserError(
+            "Expected a folder, an image or a CSV of images behind --unlabelled. Received: "
+            f"{unlabelled}, which does not exist."
+        )
+    cross_validate(config_path, run_name, folds, overrides)
     from kderm.ensemble.pseudo import pseudo_label
 
     teacher = named_run(config_path, run_name)

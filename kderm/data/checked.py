@@ -145,7 +145,8 @@ def data_sources(data: DataConfig, seed: int) -> list[Source]:
         raise UserError(
             "Expected either data.sources or one data set in data.dataset, data.root and "
             f"data.table. Received: data.sources and data.{' and data.'.join(given)}. Move the one "
-            "data set into the list, as {dataset: ..., root: ...}."
+            "data set into the list, as {dataset: ..., root: ...}; data.root=null behind a config "
+            "takes the config's away."
         )
     return [
         Source(

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kderm.commands.training import cross_validate, train_student
+from kderm.commands.training import with_student
 from kderm.config import load_config
 from kderm.data.datasets.demo import write_demo
 from kderm.data.prepare import prepare
@@ -18,9 +18,8 @@ def test_a_student_trains_on_pseudo_labels_and_is_scored_on_its_own_images_alone
     workplace, tiny_overrides, capsys
 ):
     few = [*tiny_overrides, "train.epochs=1", "train.frozen_epochs=0"]
-    cross_validate(None, "teacher", None, few)
     write_demo(workplace / "unlabelled", 70, seed=7, height=40)
-    train_student(None, "teacher", None, few, str(workplace / "unlabelled"), 0.15)
+    with_student(None, "teacher", None, few, str(workplace / "unlabelled"), 0.15)
     said = capsys.readouterr().out
     assert "unlabelled images" in said
     teacher, student = (RunDir(workplace / "runs" / n) for n in ("teacher", "teacher_student"))

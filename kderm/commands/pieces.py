@@ -26,12 +26,6 @@ def named_run(config_path: str | None, run_name: str | None) -> RunDir:
     return RunDir(runs_root() / name)
 
 
-def default_name(sources: Sequence[str]) -> str:
-    """A folder name for the predictions of `sources`."""
-    name = Path(sources[0]).resolve().stem.replace("*", "_") or "images"
-    return name if len(sources) == 1 else f"{name}_and_{len(sources) - 1}_more"
-
-
 def command_line(
     verb: str, config_path: str | None, run_name: str | None, overrides: Sequence[str]
 ) -> str:

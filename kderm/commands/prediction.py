@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kderm import console
-from kderm.commands.pieces import default_name
 from kderm.run_dir import open_run
 from kderm.runtime import check_backend
 
@@ -21,6 +20,7 @@ def ensemble_predict(
     check_backend()
     from kderm.ensemble.bundle import read_bundle
     from kderm.ensemble.inputs import find_inputs
+    from kderm.ensemble.place import default_name
     from kderm.ensemble.predictor import ensemble_predict as predict
 
     bundle = read_bundle(bundle_path(run_name))

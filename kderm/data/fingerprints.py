@@ -77,11 +77,6 @@ class Fingerprints:
         """bool (n,): the file's bytes were read."""
         return self.digests.any(axis=1)
 
-    @property
-    def has_picture(self) -> np.ndarray:
-        """bool (n,): there is enough in the picture to recognise it by."""
-        return fine_structure(self.thumbnails).clear
-
 
 @dataclass(frozen=True)
 class FineStructure:

@@ -36,11 +36,6 @@ def member_path(file: str | os.PathLike, name: str) -> str:
     return f"{os.fspath(file)}{_MARK}{name}"
 
 
-def is_hdf5_name(path: str | os.PathLike) -> bool:
-    """Whether the suffix is one of HDF5's."""
-    return os.fspath(path).lower().endswith(_SUFFIXES)
-
-
 def member_stat(path: str | os.PathLike) -> os.stat_result:
     """Size and time of the HDF5 file around the image at `path`.
 

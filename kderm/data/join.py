@@ -21,7 +21,7 @@ from kderm.labels import LabelSpace
 
 # Lesion and patient ids that mean the same in every data set: those of the ISIC archive and its
 # contributors (HAM10000, BCN20000, MSK) and of PAD-UFES-20. A bare number does not.
-_GLOBAL_GROUP = re.compile(r"(ham|bcn|msk\d*|il|ip|isic|pat)_\d+.*", re.IGNORECASE)
+GLOBAL_GROUP = re.compile(r"(ham|bcn|msk\d*|il|ip|isic|pat)_\d+.*", re.IGNORECASE)
 
 # Columns of the table of images left out because an earlier source has them.
 REMOVED = ["image_id", "source", "kept", "kept_source", "by"]
@@ -199,7 +199,7 @@ def _set_apart(table: pd.DataFrame, column: str) -> tuple[pd.Series, dict[str, i
     ids = ids.where(ids.notna(), "").astype(str).str.strip()
     known = ~ids.str.lower().isin(MISSING_WORDS)
     if column != "image_id":
-        known &= ~ids.str.fullmatch(_GLOBAL_GROUP)
+        known &= ~ids.str.fullmatch(GLOBAL_GROUP)
     owner = table["source"].groupby(ids).transform("first")
     foreign = known & (owner != table["source"])
     renamed = ids.where(~foreign, table["source"] + "/" + ids)

@@ -20,6 +20,12 @@ _SOURCES = "sources.json"
 _SHOWN_SOURCES = 3
 
 
+def default_name(sources: Sequence[str]) -> str:
+    """A folder name for the results of `sources`."""
+    name = Path(sources[0]).resolve().stem.replace("*", "_") or "images"
+    return name if len(sources) == 1 else f"{name}_and_{len(sources) - 1}_more"
+
+
 @contextlib.contextmanager
 def held(directory: Path) -> Iterator[None]:
     """Make `directory` and hold its lock: two calls at a time would remove each other's parts.

@@ -3,7 +3,6 @@
 Reads the run's tables, and its image store or, where that is gone, the files. Knows no model.
 """
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +10,10 @@ import pandas as pd
 
 from kderm.data.images import ImageSpec, UnreadableImage, read_image
 from kderm.data.manifest import Manifest
-from kderm.data.store import ImageStore
+from kderm.data.run_store import open_run_store
 from kderm.errors import UserError
 from kderm.evaluation.predictions import Predictions
-from kderm.run_dir import RunDir, store_dir
+from kderm.run_dir import RunDir
 
 
 def choose_examples(oof: Predictions) -> pd.DataFrame:
@@ -65,7 +64,7 @@ def read_frames(
     Raises:
         UserError: the store is gone and a file cannot be read.
     """
-    store = _store(run, spec)
+    store = open_run_store(run, spec)
     if store is not None and set(image_ids) <= set(store.image_ids):
         return np.stack([store.images[row] for row in store.rows(image_ids)])
     paths = _paths(manifest, image_ids)
@@ -99,16 +98,6 @@ def read_pictures(
             picture = frame
         pictures.append(_centre_square(picture))
     return pictures
-
-
-def _store(run: RunDir, spec: ImageSpec) -> ImageStore | None:
-    """The store that the run began with, if it is still there."""
-    try:
-        digest = json.loads(run.store.read_text(encoding="utf-8"))["digest"]
-        store = ImageStore.open(store_dir(digest))
-    except (OSError, ValueError, KeyError, UserError):
-        return None
-    return store if (store.digest, store.spec) == (digest, spec) else None
 
 
 def _paths(manifest: Manifest, image_ids: list[str]) -> list[str]:

@@ -98,6 +98,15 @@ def test_without_a_store_the_files_give_the_same_frames(run, manifest, store):
     assert np.array_equal(read_frames(run, manifest, ["img_07", "img_02"], SPEC), stored)
 
 
+def test_the_store_of_a_run_that_was_moved_with_its_stores_is_found(
+    run, manifest, store, monkeypatch, tmp_path
+):
+    stored = read_frames(run, manifest, ["img_02"], SPEC)
+    remove_images(manifest)
+    monkeypatch.setenv("KDERM_RUNS", str(tmp_path / "elsewhere"))
+    assert np.array_equal(read_frames(run, manifest, ["img_02"], SPEC), stored)
+
+
 def test_a_store_of_other_frames_is_not_used(run, manifest, store):
     larger = ImageSpec(72, 96)
     assert read_frames(run, manifest, ["img_07"], larger).shape == (1, 72, 96, 3)

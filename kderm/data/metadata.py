@@ -1,10 +1,13 @@
 """Metadata as the member sees them: age, sex and site of each image as one row of numbers.
 
-The vocabulary is fixed by the table that the run was trained on and travels in the bundle, so that
-training and prediction encode alike. "Not known" is a value of its own in each column, never an
-average. Pandas and numpy only.
+The vocabularies are fixed data, the same whatever data set is read: the sexes, and for the site
+`kderm.data.sites.SITES`, into which every source's spelling is translated here and nowhere else, so
+that a word tells the site and not the source. Which of these words a member has travels in the
+bundle, so that training and prediction encode alike. "Not known" is a value of its own in each
+column, never an average. Pandas and numpy only.
 """
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,11 +15,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from kderm import console
 from kderm.data.datasets.leaking import refuse_leaking
 from kderm.data.manifest import MISSING_WORDS, SEXES
+from kderm.data.sites import SITES, coarse_site
 from kderm.errors import UserError, unknown_name
 
 METADATA_COLUMNS = ("age", "sex", "site")
+VOCABULARIES = {"sex": ("female", "male"), "site": SITES}
+# A word of fewer images has no place: the folds that train on few or none of them would answer with
+# weights as random as they began.
+FEWEST_IMAGES = 10
+_NAMES_TOLD = 8
 
 # Puts ages around 0 with a spread around 1; any constants would do, and constants leak nothing.
 _MIDDLE_AGE, _AGE_SPREAD = 50.0, 25.0
@@ -29,7 +39,8 @@ class MetadataColumn:
 
     Attributes:
         name: one of `METADATA_COLUMNS`.
-        values: words with a place of their own, in order; () for age.
+        values: words with a place of their own, in order; () for age. Some of `VOCABULARIES`; those
+            of a source's own spelling, as bundles of before held them, keep their meaning.
     """
 
     name: str
@@ -48,8 +59,8 @@ class MetadataColumn:
             known = ~np.isnan(ages)
             encoded[known, 0] = (ages[known] - _MIDDLE_AGE) / _AGE_SPREAD
         else:
-            words = _words(column).to_numpy()
-            encoded[:, :-1] = words[:, None] == np.array(self.values, dtype=object)
+            words = _words(column, self.values).to_numpy()
+            encoded[:, : len(self.values)] = words[:, None] == np.array(self.values, dtype=object)
             known = encoded.any(axis=1)
         encoded[:, -1] = ~known
         return encoded
@@ -119,26 +130,36 @@ class MetadataSpec:
 
 
 def fit_metadata(table: pd.DataFrame, columns: Sequence[str]) -> MetadataSpec:
-    """The encoding of `columns`, with the words that `table` has.
+    """The encoding of `columns`: the words of `VOCABULARIES` that enough images of `table` have.
+
+    That `table` holds the held-out images too gives nothing away: no label is looked at and no
+    statistic taken. All that is learned is which words at least `FEWEST_IMAGES` images have, and it
+    must be the same for every fold of an ensemble. Words that count as not known because they are
+    rarer, or are no spelling that kderm knows, are told in a warning, once a process.
 
     Args:
-        table: a manifest's table. No label is looked at, and no statistic is taken from it.
+        table: a manifest's table.
         columns: some of `METADATA_COLUMNS`.
 
     Raises:
         UserError: a column that gives the label away, is unknown, is named twice, or of which the
-            table knows nothing.
+            table knows too little.
     """
     check_columns(columns)
-    found = []
-    for name in columns:
-        values = () if name == "age" else tuple(sorted(set(_words(table[name])) - {""}))
-        if not values and not (name == "age" and (~np.isnan(_ages(table[name]))).any()):
+    found = [MetadataColumn(name, _frequent(table[name])) for name in columns]
+    for item in found:
+        known = item.encode(table[item.name])[:, -1] == 0
+        if item.name in VOCABULARIES:
+            _tell_left_out(table[item.name][~known])
+        if known.sum() < FEWEST_IMAGES:
+            words = ", ".join(VOCABULARIES.get(item.name, ()))
             raise UserError(
-                f"model.metadata names {name!r}, but of no image of the data set is it known. "
+                f"model.metadata names {item.name!r}, of which the data set knows too little. "
+                f"Expected: at least {FEWEST_IMAGES} images with "
+                f"{f'the same of {words}' if words else 'an age in years'}. "
+                f"Received: {known.sum()}. "
                 "Leave it out, or fill in that column of the data set's table."
             )
-        found.append(MetadataColumn(name, values))
     return MetadataSpec(tuple(found))
 
 
@@ -166,8 +187,43 @@ def _ages(column: pd.Series) -> np.ndarray:
     return numbers.where(numbers.between(0, _OLDEST)).to_numpy(np.float64)
 
 
-def _words(column: pd.Series) -> pd.Series:
-    """Lower-case words, "" where not known, the short forms of sexes written out."""
+def _frequent(column: pd.Series) -> tuple[str, ...]:
+    """The words of the column's vocabulary that enough images have, in its order; () for age."""
+    vocabulary = VOCABULARIES.get(column.name, ())
+    counts = _words(column, vocabulary).value_counts() if vocabulary else {}
+    return tuple(word for word in vocabulary if counts.get(word, 0) >= FEWEST_IMAGES)
+
+
+def _tell_left_out(column: pd.Series) -> None:
+    """Warn of the spellings in `column`, which got no place, with the number of their images."""
+    text = _text(column)
+    counts = text[text != ""].value_counts()
+    if counts.empty:
+        return
+    told = [f"{word!r} ({count})" for word, count in counts.head(_NAMES_TOLD).items()]
+    if len(counts) > _NAMES_TOLD:
+        told.append(f"and {len(counts) - _NAMES_TOLD} more")
+    _warn_once(
+        f"model.metadata: of {counts.sum()} image(s) the {column.name} counts as not known, since "
+        f"kderm does not know the word or too few images have it: {', '.join(told)}."
+    )
+
+
+@functools.cache
+def _warn_once(text: str) -> None:
+    """Every fold encodes the same table; one warning does for all."""
+    console.warn(text)
+
+
+def _words(column: pd.Series, values: Sequence[str]) -> pd.Series:
+    """Words of `values` where a spelling means one of them, "" where not known, else others."""
+    text = _text(column)
+    if column.name == "sex":
+        return text.replace(SEXES)
+    return text.map(lambda word: word if word in values else coarse_site(word) or word)
+
+
+def _text(column: pd.Series) -> pd.Series:
+    """Lower-case spellings, "" where not known."""
     text = column.astype(object).where(column.notna(), "").astype(str).str.strip().str.lower()
-    text = text.replace(SEXES) if column.name == "sex" else text
     return text.where(~text.isin(MISSING_WORDS), "")

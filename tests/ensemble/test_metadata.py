@@ -13,9 +13,8 @@ from kderm.ensemble.bundle import read_bundle, write_bundle
 from kderm.errors import UserError
 from kderm.run_dir import RunDir
 
-SPEC = fit_metadata(
-    pd.DataFrame({"age": [30.0], "sex": ["female"], "site": ["back"]}), ("age", "sex", "site")
-)
+IMAGES = pd.DataFrame({"age": [30.0], "sex": ["female"], "site": ["back"]}, index=[0] * 10)
+SPEC = fit_metadata(IMAGES, ("age", "sex", "site"))
 HEADER = "path,age,sex,localization\n"
 
 
@@ -132,7 +131,7 @@ def test_an_interrupted_call_is_not_continued_with_other_metadata(
 
 
 def test_folds_that_encode_metadata_differently_make_no_bundle(metadata_run):
-    other = fit_metadata(pd.DataFrame({"age": [30.0]}), ("age",))
+    other = fit_metadata(IMAGES, ("age",))
     note_in(metadata_run.fold(2).done, metadata=other.to_dict())
     with pytest.raises(UserError, match=r"encode metadata alike.*fold 2"):
         write_bundle(metadata_run)

@@ -136,6 +136,8 @@ def fit_metadata(table: pd.DataFrame, columns: Sequence[str]) -> MetadataSpec:
     statistic taken. All that is learned is which words at least `FEWEST_IMAGES` images have, and it
     must be the same for every fold of an ensemble. Words that count as not known because they are
     rarer, or are no spelling that kderm knows, are told in a warning, once a process.
+    Where all images of a word are one patient's, the one fold that holds them out is left with a
+    word that it never trained on; the others are not.
 
     Args:
         table: a manifest's table.

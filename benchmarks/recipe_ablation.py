@@ -50,6 +50,7 @@ BALANCING = {
     "sampler_balanced": ["balance.by=[sampler]", "balance.scheme=balanced"],
     "repeat": [
         "balance.by=[repeat]",
+        *("train.epochs=1", "train.frozen_epochs=0"),  # as many steps as four epochs of the others
         "balance.repeat={akiec: 15, bcc: 10, bkl: 5, df: 50, mel: 5, nv: 1, vasc: 40}",
     ],
     "sampler_and_weights": ["balance.by=[sampler, weights]", "balance.scheme=balanced"],
@@ -116,14 +117,12 @@ def main() -> None:
 
 
 def trained(row: str, config: str, fold: int, overrides: list[str]) -> FoldDir:
-    """The row's fold, trained now unless it is finished."""
+    """The row's fold, trained now unless it is finished; refused if with other options."""
     name = f"ablation_{row}"
-    place = RunDir(runs_root() / name).fold(fold)
-    if not place.is_done:
-        command = [sys.executable, "run.py", "train", "--fold", str(fold), "--config", config]
-        command += ["--run", name, CHECKPOINT, *overrides, *ROWS[row]]
-        subprocess.run(command, check=True, cwd=Path(__file__).resolve().parents[1])
-    return place
+    command = [sys.executable, "run.py", "train", "--fold", str(fold), "--config", config]
+    command += ["--run", name, CHECKPOINT, *overrides, *ROWS[row]]
+    subprocess.run(command, check=True, cwd=Path(__file__).resolve().parents[1])
+    return RunDir(runs_root() / name).fold(fold)
 
 
 def own_cells(predictions: Predictions) -> list[str]:

@@ -284,7 +284,7 @@ class Config(_Section):
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-# What `cv` runs without a config: small enough for a laptop's CPU, on generated images.
+# What the demo runs without a config: small enough for a laptop's CPU, on generated images.
 DEMO = {
     "image": {"size": 48},
     "model": {"preset": "keras_cv/efficientnetv2_tiny", "weights": "none"},
@@ -293,15 +293,21 @@ DEMO = {
 
 
 def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> Config:
-    """The config in the YAML file `path` (None: the demo), with `section.key=value` overrides.
+    """The config in the YAML file `path`, with `section.key=value` overrides.
+
+    Without a file the overrides change the defaults, or, while the data set is the demo, `DEMO`.
 
     Raises:
         UserError: unreadable file, unknown key (nearest known named), or a value out of range.
     """
-    values = _read_yaml(Path(path)) if path is not None else DEMO
+    values = _read_yaml(Path(path)) if path is not None else {}
     values = json.loads(json.dumps(values, default=str))
     for override in overrides:
         _apply_override(values, override)
+    data = values.get("data") or {}
+    if path is None and data.get("dataset", "demo") == "demo" and not data.get("sources"):
+        for section, defaults in DEMO.items():
+            values[section] = defaults | (values.get(section) or {})
     try:
         return Config.model_validate(values)
     except ValidationError as error:

@@ -4,6 +4,7 @@
 runs/
   _data/demo-.../               generated demo data sets
   _stores/<digest>/             decoded images, shared by all runs that need the same pixels
+  _data_sets/<name>/            audit/ and inspect/ of a data set that no config names
   <run>/
     config.yaml                 the whole config, frozen when the run starts
     environment.json            versions and devices
@@ -167,6 +168,11 @@ class RunDir:
         return self.path / "pseudo_labels.csv"
 
     @property
+    def lesson(self) -> Path:
+        """Of a student: the threshold and the images that its pseudo-labels are from."""
+        return self.path / "pseudo_labels.json"
+
+    @property
     def unlabelled(self) -> Path:
         """The ensemble's answers to all unlabelled images."""
         return self.path / "pseudo_labels"
@@ -216,6 +222,11 @@ def open_run(name: str | os.PathLike | None) -> RunDir:
 def demo_data_dir(key: str) -> Path:
     """Where a generated demo data set lives."""
     return runs_root() / "_data" / f"demo-{key}"
+
+
+def data_set_dir(name: str) -> Path:
+    """Where the audit and the pages of a data set go that no config names."""
+    return runs_root() / "_data_sets" / name
 
 
 def store_dir(digest: str) -> Path:

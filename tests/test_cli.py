@@ -9,6 +9,8 @@ import pytest
 from click.testing import CliRunner
 
 from kderm.cli import main
+from kderm.config import DEMO, Config, load_config
+from kderm.data.datasets.demo import write_demo
 from kderm.run_dir import RunDir
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -231,3 +233,37 @@ def test_options_that_cannot_be_meant_are_refused_before_any_work(workplace, arg
     assert words in result.output
     assert "Traceback" not in result.output
     assert list(workplace.iterdir()) == []
+
+
+def test_a_data_set_of_ones_own_gets_the_defaults_and_not_the_demos(workplace):
+    (workplace / "images" / "nv").mkdir(parents=True)
+    own = ["data.dataset=class_folders", "data.root=images"]
+    assert load_config(None, own).image.size == Config().image.size
+    assert load_config(None, own).model == Config().model
+    assert load_config(None, ["data.demo_images=105"]).image.size == DEMO["image"]["size"]
+
+
+def test_what_is_found_in_two_data_sets_does_not_share_a_folder(workplace):
+    for name in ("one", "two"):
+        write_demo(workplace / name, 70, seed=3, height=40)
+        own = ["data.dataset=ham10000", f"data.root={name}", "image.size=32"]
+        result = invoke("audit", *own)
+        assert result.exit_code == 0, result.output
+    written = sorted(workplace.glob("runs/_data_sets/*/audit/pairs.csv"))
+    assert [path.parts[-3] for path in written] == ["ham10000_one", "ham10000_two"]
+
+
+def test_prepare_refuses_what_cv_would_refuse(workplace):
+    result = invoke("prepare", "balance.by=[sampler, repeat]", "balance.repeat={mel: 2}")
+    assert result.exit_code == 2
+    assert "they cancel" in result.output
+    assert list(workplace.glob("**/*.csv")) == []
+
+
+def test_a_table_needs_no_root_where_its_images_lie_beside_it(workplace):
+    write_demo(workplace / "demo", 70, seed=3, height=40)
+    table = workplace / "demo" / "HAM10000_metadata.csv"
+    own = ["data.dataset=table", f"data.table={table}", "image.size=32", "folds.k=2"]
+    result = invoke("prepare", "--run", "mine", *own)
+    assert result.exit_code == 0, result.output
+    assert "70 images" in result.output

@@ -5,8 +5,9 @@ from pathlib import Path
 
 from kderm import console
 from kderm.commands.pieces import command_line, describe, exclusive, named_run
-from kderm.config import load_config
+from kderm.config import Config, load_config
 from kderm.errors import UserError
+from kderm.run_dir import data_set_dir
 
 
 def prepare(config_path: str | None, run_name: str | None, overrides: Sequence[str]) -> None:
@@ -14,9 +15,11 @@ def prepare(config_path: str | None, run_name: str | None, overrides: Sequence[s
     config, run = load_config(config_path, overrides), named_run(config_path, run_name)
     from kderm.data.prepare import prepare as prepare_data
     from kderm.training.crossval import refuse_other_config
+    from kderm.training.recipe import check_recipe
 
     with exclusive(run):
         refuse_other_config(config, run)
+        check_recipe(config)
         describe(prepare_data(config, run))
     console.say(f"\nNext: {command_line('cv', config_path, run_name, overrides)}")
 
@@ -39,12 +42,16 @@ def download(
     with console.progress(f"fetching {name} (MB)") as report:
         folder = fetch_dataset(name, Path(into) if into else Path("data") / name, report)
     console.say(f"{name}: {folder}/")
-    console.say(f"Next: {console.program()} prepare data.dataset={name} data.root={folder}")
+    from kderm.data.datasets import DATASETS
+
+    options = f"data.dataset={name} data.labels={DATASETS[name].native[0]} data.root={folder}"
+    console.say(f"Next: {console.program()} prepare {options}")
 
 
 def audit(config_path: str | None, out: str | None, overrides: Sequence[str]) -> None:
     """`audit`: the same picture twice, and what is done about it."""
-    config, directory = load_config(config_path, overrides), place(config_path, out, "audit")
+    config = load_config(config_path, overrides)
+    directory = place(config, config_path, out, "audit")
     from kderm.data.audit import audit as audit_data
 
     console.say(audit_data(config, directory))
@@ -52,12 +59,19 @@ def audit(config_path: str | None, out: str | None, overrides: Sequence[str]) ->
 
 def inspect(config_path: str | None, out: str | None, overrides: Sequence[str]) -> None:
     """`inspect`: pages that show the data set."""
-    config, directory = load_config(config_path, overrides), place(config_path, out, "inspect")
+    config = load_config(config_path, overrides)
+    directory = place(config, config_path, out, "inspect")
     from kderm.inspection.pages import inspect_data
 
     console.say(inspect_data(config, directory))
 
 
-def place(config_path: str | None, out: str | None, what: str) -> Path:
-    """Where the pages or tables about a data set go: --out, or a folder of the run."""
-    return Path(out) if out else named_run(config_path, None).path / what
+def place(config: Config, config_path: str | None, out: str | None, what: str) -> Path:
+    """Where the pages or tables about a data set go: --out, or a folder of its own."""
+    if out:
+        return Path(out)
+    if config_path or config.data.is_demo:
+        return named_run(config_path, None).path / what
+    roots = [source.root for source in config.data.sources] or [config.data.root or Path()]
+    names = [config.data.title.replace(" ", ""), *(root.resolve().name for root in roots)]
+    return data_set_dir("_".join(dict.fromkeys(names))) / what

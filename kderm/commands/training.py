@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kderm import console, run_dir
+from kderm.atomic import write_json, write_text
 from kderm.commands.pieces import SYNTHETIC, command_line, describe, exclusive, is_demo, named_run
 from kderm.commands.results import conclude
 from kderm.config import Config, load_config
 from kderm.errors import UserError
+from kderm.labels import label_space
 from kderm.run_dir import RunDir
 from kderm.runtime import check_backend
 
@@ -41,20 +43,48 @@ def with_student(
     threshold: float,
 ) -> None:
     """`cv --unlabelled`: the teacher, its pseudo-labels, and a student of both."""
-    if not Path(unlabelled).expanduser().exists():
-        raise UserError(
-            "Expected a folder, an image or a CSV of images behind --unlabelled. Received: "
-            f"{unlabelled}, which does not exist."
-        )
+    check_backend()
+    from kderm.ensemble.inputs import find_inputs
+    from kderm.ensemble.pseudo import check_threshold
+
+    data = load_config(config_path, overrides).data
+    labels = label_space(data.labels, data.classes, data.malignant)
+    check_threshold(threshold, len(labels))
+    find_inputs([unlabelled], labels)  # refuses what is not there before anything is trained
+    teacher = named_run(config_path, run_name)
+    student = RunDir(teacher.path.with_name(f"{teacher.name}_student"))
+    asked = {"threshold": threshold, "unlabelled": str(Path(unlabelled).resolve())}
+    refuse_other_lesson(student, asked)
     cross_validate(config_path, run_name, folds, overrides)
+    if not student.is_started:
+        teach(teacher, student, unlabelled, asked)
+    console.say(f"\nThe student, {student.name}:")
+    lesson = f"data.pseudo_labels={json.dumps(str(student.pseudo_labels))}"
+    cross_validate(config_path, student.name, folds, [*overrides, lesson])
+
+
+def refuse_other_lesson(student: RunDir, asked: dict) -> None:
+    """Refuse to continue a student that began with another threshold or other images."""
+    if not student.is_started:
+        return
+    before = json.loads(student.lesson.read_text()) if student.lesson.exists() else {}
+    if before != asked:
+        raise UserError(
+            f"The student {student.name!r} began with {before}. Received: {asked}. Repeat the "
+            "command with the old values to continue it, or give the new teacher and student a "
+            "name of their own with --run NAME."
+        )
+
+
+def teach(teacher: RunDir, student: RunDir, unlabelled: str, asked: dict) -> None:
+    """Pseudo-label by the teacher's ensemble; the student keeps its own copy of the table."""
     from kderm.ensemble.pseudo import pseudo_label
 
-    teacher = named_run(config_path, run_name)
     with console.progress("predicting the unlabelled images") as report:
-        found = pseudo_label(teacher, [unlabelled], threshold=threshold, progress=report)
-    console.say(f"\n{found}\n\nNow the student, {teacher.name}_student:")
-    overrides = [*overrides, f"data.pseudo_labels={json.dumps(str(found.path))}"]
-    cross_validate(config_path, f"{teacher.name}_student", folds, overrides)
+        found = pseudo_label(teacher, [unlabelled], threshold=asked["threshold"], progress=report)
+    console.say(f"\n{found}")
+    write_text(student.pseudo_labels, found.path.read_text(encoding="utf-8"))
+    write_json(student.lesson, asked)
 
 
 def train(

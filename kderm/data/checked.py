@@ -11,6 +11,7 @@ import pandas as pd
 
 from kderm import console, run_dir
 from kderm.config import Config, DataConfig
+from kderm.data.datasets.translation import UNDECIDED
 from kderm.data.fingerprints import store_fingerprints
 from kderm.data.images import ImageSpec
 from kderm.data.join import (
@@ -21,7 +22,7 @@ from kderm.data.join import (
     read_sources,
     without_overlap,
 )
-from kderm.data.manifest import Manifest, Problem, RawRows, without_images
+from kderm.data.manifest import Manifest, Problem, RawRows, raise_problems, without_images
 from kderm.data.overlap import COLUMNS, find
 from kderm.data.store import ImageStore, build_store, store_digest
 from kderm.errors import UserError
@@ -76,6 +77,8 @@ def check_data(config: Config, labels: LabelSpace, *, compare: bool | None = Non
     names = [source.name for source in sources]
     act = data.overlap if len(sources) > 1 else "ignore"
     raw = read_sources(sources, labels)
+    # Settled by the config alone: no need to decode for minutes before saying so.
+    raise_problems([problem for problem in raw.problems if problem.kind == UNDECIDED])
     spec = ImageSpec(*config.image.stored_shape, config.image.preprocess)
     store, unreadable = open_store(raw, spec)
     pairs = pd.DataFrame(columns=COLUMNS)
@@ -116,7 +119,8 @@ def overlap_notes(checked: Checked) -> list[str]:
         return []
     counts = checked.pairs["by"].value_counts()
     found = ", ".join(f"{counts[by]} {words}" for by, words in BY.items() if by in counts)
-    notes = [f"the same image twice: {len(checked.pairs)} pair(s), {found}; see the command audit"]
+    done = "one of each is left out" if len(checked.removed) else "each pair is in one fold"
+    notes = [f"the same image twice: {len(checked.pairs)} pair(s), {found}; {done} (see audit)"]
     if len(checked.conflicts):
         shown = [
             f"{row.image_id_1} ({row.label_1}) and {row.image_id_2} ({row.label_2})"
@@ -163,6 +167,8 @@ def data_sources(data: DataConfig, seed: int) -> list[Source]:
 def data_root(data: DataConfig, seed: int) -> Path:
     """The raw data set's folder; the demo data set is drawn there first if it is missing."""
     if data.dataset != "demo":
+        if data.root is None and data.dataset == "table" and data.table is not None:
+            return data.table.parent  # the images lie beside their table, or it gives full paths
         if data.root is None:
             raise UserError(
                 f"data.dataset is {data.dataset!r}, so data.root must name its folder, for example "

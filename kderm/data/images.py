@@ -123,6 +123,8 @@ def read_image(source: str | os.PathLike | bytes, spec: ImageSpec) -> np.ndarray
     data = source if isinstance(source, bytes) else _read_bytes(Path(source))
     if not data:
         raise UnreadableImage("the file is empty")
+    if data.startswith(b"\x89HDF\r\n"):
+        raise UnreadableImage("an HDF5 file of many images: name one in it as FILE.hdf5::ID")
     if data.startswith(b"\xff\xd8") and not _jpeg_is_whole(data):
         raise UnreadableImage("truncated JPEG: it has no end marker")
     try:

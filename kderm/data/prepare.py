@@ -14,6 +14,7 @@ from kderm.config import Config
 from kderm.data.checked import check_data, overlap_notes
 from kderm.data.folds import FoldTable, make_folds, read_duplicates, read_folds, write_folds
 from kderm.data.manifest import Manifest, raise_problems, write_manifest
+from kderm.data.metadata import fit_metadata
 from kderm.data.pseudo import PseudoLabelled, read_pseudo_labelled
 from kderm.data.store import ImageStore
 from kderm.errors import UserError
@@ -65,11 +66,17 @@ def prepare(config: Config, run: RunDir | None = None, *, make_folds_file: bool 
     checked = check_data(config, labels)
     raise_problems(checked.problems)
     manifest, store = checked.manifest, checked.store
+    if config.model.metadata:
+        fit_metadata(manifest.table, config.model.metadata)  # refuses columns that none has
 
     listed = read_duplicates(config.data.duplicates) if config.data.duplicates else []
     duplicates = [*listed, *checked.linked]
     notes = [*manifest.notes, *overlap_notes(checked)]
+    pseudo = None
+    if config.data.pseudo_labels:
+        pseudo = read_pseudo_labelled(config.data.pseudo_labels, labels, store.spec)
     if run is not None and run.is_started:
+        refuse_other_pseudo_labels(run, pseudo)
         folds, path = read_folds(run.folds, manifest.table, labels, duplicates), run.folds
         refuse_other_images(run, folds)
         notes += changed_files(run, store)
@@ -78,10 +85,8 @@ def prepare(config: Config, run: RunDir | None = None, *, make_folds_file: bool 
     if run is not None and not run.is_started:
         write_manifest(run.manifest, manifest)
         write_folds(run.folds, folds, f"run {run.name}, from {path}")
-        write_json(run.store, {"digest": store.digest})
-    pseudo = None
-    if config.data.pseudo_labels:
-        pseudo = read_pseudo_labelled(config.data.pseudo_labels, labels, store.spec)
+        taught = None if pseudo is None else pseudo.digest
+        write_json(run.store, {"digest": store.digest, "pseudo_labels": taught})
     return Prepared(
         manifest, folds, path, store, labels, notes, checked.pairs, checked.removed, pseudo
     )
@@ -98,6 +103,17 @@ def refuse_other_images(run: RunDir, folds: FoldTable) -> None:
         f"the data set any more: {', '.join(gone[:5])}{', ...' if len(gone) > 5 else ''}. Bring "
         "them back, or start a new run with --run NAME."
     )
+
+
+def refuse_other_pseudo_labels(run: RunDir, pseudo: PseudoLabelled | None) -> None:
+    """Refuse to train the folds that are left on other pseudo-labels than the first ones."""
+    before = json.loads(run.store.read_text()).get("pseudo_labels")
+    if before != (None if pseudo is None else pseudo.digest):
+        raise UserError(
+            f"The run {run.name!r} began with other pseudo-labels, so its folds would not have "
+            "learnt from the same images. Expected the table and the files that it began with. "
+            "Restore them, or start a new run with --run NAME."
+        )
 
 
 def changed_files(run: RunDir, store: ImageStore) -> list[str]:

@@ -4,6 +4,8 @@ Reads the table that `kderm.ensemble.pseudo` wrote, decodes its images into a st
 and lays that behind the data set's frames. They are in no manifest and in no fold.
 """
 
+import hashlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,11 +28,13 @@ class PseudoLabelled:
         table: image_id, label (code) and `FACTS`, one row an image.
         images: uint8 (N, H, W, 3), a store's frames.
         rows: int64 (n,), the row of each image of the table in it.
+        digest: of ids, labels and files, hex.
     """
 
     table: pd.DataFrame
     images: np.ndarray
     rows: np.ndarray
+    digest: str
 
 
 def read_pseudo_labelled(path: Path, labels: LabelSpace, spec: ImageSpec) -> PseudoLabelled:
@@ -70,7 +74,9 @@ def read_pseudo_labelled(path: Path, labels: LabelSpace, spec: ImageSpec) -> Pse
     for fact in FACTS:
         if fact not in table:
             table[fact] = ""
-    return PseudoLabelled(table, store.images, store.rows(table["image_id"]))
+    facts = json.dumps([store.digest, *zip(table["image_id"], table["label"], strict=True)])
+    digest = hashlib.sha256(facts.encode()).hexdigest()
+    return PseudoLabelled(table, store.images, store.rows(table["image_id"]), digest)
 
 
 class Frames:

@@ -13,9 +13,10 @@ from kderm import atomic
 from kderm.errors import UserError
 from kderm.evaluation import figures
 from kderm.evaluation.intervals import Interval
-from kderm.evaluation.measure import FEW_POSITIVES, measure
+from kderm.evaluation.measure import measure
 from kderm.evaluation.predictions import Predictions
 from kderm.evaluation.prior import prior_sentence, prior_shift
+from kderm.evaluation.provenance import FOLD_COLUMNS, WARNINGS, provenance, warning_quotes
 
 HEADLINE = {
     "macro_auc": "Macro AUC (one against the rest)",
@@ -26,15 +27,6 @@ HEADLINE = {
     "weighted_f1": "Weighted F1",
     "accuracy": "Accuracy",
 }
-FOLD_COLUMNS = {
-    "macro_auc": "macro AUC",
-    "mel_auc": "mel AUC",
-    "malignant_auc": "malignant AUC",
-    "balanced_accuracy": "balanced accuracy",
-    "macro_f1": "macro F1",
-    "weighted_f1": "weighted F1",
-    "accuracy": "accuracy",
-}
 FIGURES = {
     "roc": "ROC curve of each class",
     "precision_recall": "Precision-recall curve of each class",
@@ -43,9 +35,6 @@ FIGURES = {
     "training_curves": "Training curves of all folds",
 }
 MONITORS = ("macro_auc", "balanced_accuracy", "macro_f1")
-CHOSEN_BY = FOLD_COLUMNS | {"loss": "loss"}
-SYNTHETIC = "synthetic data"
-WARNINGS = "warnings"
 UNDEFINED = "–"
 
 
@@ -94,8 +83,8 @@ def write_report(
     drawn = _draw(predictions, directory / "figures", found, histories, monitor)
     parts = [
         f"# {title}",
-        *_warnings(predictions, found, facts),
-        _provenance(predictions, found, checkpoint, monitor),
+        *warning_quotes(predictions, found, facts),
+        provenance(predictions, found, checkpoint, monitor),
         _headline(found),
         _fold_table(found),
         _class_table(predictions, found),
@@ -159,93 +148,6 @@ def _intervals(found: dict, name: str) -> dict[str, Interval]:
         for code, own in found["per_class"].items()
         if own[name]["low"] is not None
     }
-
-
-def _warnings(predictions: Predictions, found: dict, facts: dict[str, object]) -> list[str]:
-    """One block quote for each thing that makes a number weaker than it looks."""
-    said = []
-    if facts.get(SYNTHETIC):
-        said.append(
-            "**Synthetic data.** These images were drawn by a program. The numbers show that the "
-            "software works; they say nothing about skin lesions."
-        )
-    said += [f"**Warning:** {sentence}" for sentence in facts.get(WARNINGS, ())]
-    if found["groups_in_several_folds"]:
-        said.append(
-            f"**Leak.** {found['groups_in_several_folds']} group(s) have images in more than one "
-            "fold, so models were scored on lesions they had trained on. The numbers below are too "
-            "good."
-        )
-    if found["absent_classes"]:
-        said.append(
-            f"**No image** of {', '.join(found['absent_classes'])}: these classes have no AUC, "
-            "sensitivity or F1, and the macro means leave them out."
-        )
-    if found["few_positives"]:
-        counts = (f"{code} ({found['per_class'][code]['n']})" for code in found["few_positives"])
-        said.append(
-            f"**Fewer than {FEW_POSITIVES} images** of {', '.join(counts)}: what is said of these "
-            "classes, and the macro means that contain them, hangs on single images."
-        )
-    if found["n_groups"] < 2:
-        said.append("**One group only**: nothing can be resampled, so there are no intervals.")
-    if found["undecided"]:
-        said.append(
-            f"**{found['undecided']} image(s) without a decision**: several classes share the top "
-            "probability. They count as wrong and are in no column of the confusion matrix."
-        )
-    return [f"> {text}" for text in said]
-
-
-def _provenance(
-    predictions: Predictions, found: dict, checkpoint: str | None, monitor: str | None
-) -> str:
-    """Where the numbers come from, in plain words."""
-    images, groups = found["n_images"], found["n_groups"]
-    lines = []
-    if predictions.has_folds:
-        lines.append(
-            f"**{images:,} images of {groups:,} groups** (lesions, patients, listed duplicates), "
-            f"each scored by a model that did not train on it. Folds: {len(found['folds'])}."
-        )
-        if not found["groups_in_several_folds"]:
-            lines.append("Every group is whole within one fold.")
-        lines.append(_checkpoint_words(checkpoint, monitor))
-    else:
-        lines.append(
-            f"**{images:,} labelled images of {groups:,} groups**, without folds: whether they are "
-            "new to the models that scored them cannot be seen from this table."
-        )
-    percent = f"{found['level']:.0%}".replace("%", " %")
-    if groups > 1:
-        what = "images (each is its own group)" if groups == images else "whole groups, not images"
-        lines.append(
-            f"Intervals are {percent} percentile intervals from {found['resamples']:,} bootstrap "
-            f"resamples of {what}. They hold the trained models fixed: how much another training "
-            "would differ is not in them."
-        )
-    return "\n".join(f"- {line}" for line in lines)
-
-
-def _checkpoint_words(checkpoint: str | None, monitor: str | None) -> str:
-    if checkpoint == "best":
-        name = CHOSEN_BY.get(monitor, "its metrics")
-        return (
-            f"**Checkpoint choice: optimistic.** Each fold's checkpoint was chosen by {name} on "
-            "the same held-out fold that is scored here."
-        )
-    if checkpoint == "stopped":
-        return (
-            "**Checkpoint choice: optimistic.** Each fold kept its last epoch, but early stopping "
-            f"by {CHOSEN_BY.get(monitor, 'its metrics')} on the held-out fold that is scored "
-            "here decided which epoch that was."
-        )
-    if checkpoint == "last":
-        return (
-            "**Checkpoint choice: clean.** Each fold kept its last epoch; the choice did not see "
-            "the held-out fold that is scored here."
-        )
-    return "How each fold's checkpoint was chosen is not known here."
 
 
 def _headline(found: dict) -> str:

@@ -1,7 +1,7 @@
 """Grad-CAM: where in a picture a member finds its evidence for a class, on every backend.
 
 Takes a loaded member and the network's own input, gives one small map an image. Knows no runs, no
-tables and no files; `kderm.explain.choice` and `kderm.explain.figure` do.
+tables and no files; `kderm.explain.examples` and `kderm.explain.figure` do.
 """
 
 import contextlib

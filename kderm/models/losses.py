@@ -179,7 +179,8 @@ class LdamLoss(_ClassLoss):
         reduction: str = "sum_over_batch_size",
     ) -> None:
         """Args:
-        counts: training images of each class, in label-space order; 0 is taken as 1.
+        counts: training images of each class, in label-space order; a class without any has no
+            margin and no say in the scale of the others.
         margin: largest margin, above 0.
         name: of the loss in logs.
         reduction: as in `keras.losses.Loss`.
@@ -189,7 +190,8 @@ class LdamLoss(_ClassLoss):
             raise UserError(f"loss.margin must be above 0. Received: {margin!r}.")
         self.counts = [int(count) for count in counts]
         self.margin = float(margin)
-        rarity = np.maximum(np.array(self.counts, np.float64), 1.0) ** -0.25
+        present = np.array(self.counts, np.float64)
+        rarity = np.where(present > 0, np.maximum(present, 1.0) ** -0.25, 0.0)
         self.margins = (self.margin * rarity / rarity.max()).astype(np.float32)
 
     def of_shares(self, shares: Any, logits: Any) -> Any:

@@ -10,7 +10,7 @@ from kderm.errors import UserError
 from kderm.models.weights import check_preset
 from kderm.run_dir import RunDir
 from kderm.runtime import environment_record, keep_freed_memory
-from kderm.training.recipe import balance_warnings, check_recipe
+from kderm.training.recipe import balance_warnings, check_recipe, idle_options
 
 
 def cross_validate(
@@ -47,7 +47,7 @@ def cross_validate(
         write_text(run.config, config.to_yaml())
     if show is not None:
         show(data)
-    for warning in balance_warnings(config, data):
+    for warning in [*idle_options(config), *balance_warnings(config, data)]:
         console.warn(warning)
     from kderm.training.fold import train_fold
 

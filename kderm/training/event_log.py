@@ -4,18 +4,33 @@ Keras' own callback imports TensorFlow on every backend. The folder is written a
 on after an interruption, so that no epoch is in it twice.
 """
 
+import contextlib
 import importlib.util
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from kderm.errors import missing_extra
+from kderm.training.state import FoldState
 
 
 def check_tensorboard() -> None:
     """Refuse `train.tensorboard` where the extra is not installed."""
     if importlib.util.find_spec("tensorboard") is None:
         raise missing_extra("tensorboard", "tensorboard", "train.tensorboard=true")
+
+
+@contextlib.contextmanager
+def event_log(wanted: bool, directory: Path, state: FoldState) -> Iterator[Callable[[dict], None]]:
+    """Yield what is told each history row: an `EventLog`, or nobody if it is not wanted."""
+    if not wanted:
+        yield lambda row: None
+        return
+    log = EventLog(directory, state.history)
+    try:
+        yield log
+    finally:
+        log.close()
 
 
 class EventLog:

@@ -3,6 +3,7 @@
 Reads a `Prepared` data set, writes `runs/<run>/fold_<k>/`. `done.json` comes last.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import keras
@@ -34,7 +35,7 @@ from kderm.runtime import (
     seed_for,
 )
 from kderm.training.callbacks import EpochEnd, SeedEpoch, StepProgress, StopOnNan, diverged
-from kderm.training.event_log import EventLog
+from kderm.training.event_log import event_log
 from kderm.training.member import finish
 from kderm.training.optimizer import build_optimizer, set_iterations
 from kderm.training.split import FoldData, split
@@ -61,6 +62,7 @@ class Task:
     images: FoldData
     metadata: MetadataSpec | None
     plan: BalancePlan
+    precision: str
     loss: keras.Loss
     classifier: keras.Model
     forward: Forward
@@ -120,6 +122,7 @@ def new_task(config: Config, data: Prepared, place: FoldDir, fold: int, precisio
         images=images,
         metadata=metadata,
         plan=plan_balance(images.train_labels, data.labels.codes, **config.balance.model_dump()),
+        precision=precision,
         loss=build_loss(
             **config.loss.model_dump(),
             counts=np.bincount(images.train_labels, minlength=classes),
@@ -187,14 +190,17 @@ def run_phase(task: Task, state: FoldState, phase: Phase) -> FoldState:
     """
     model, batches = compile_phase(task, state, phase)
     try:
-        with console.progress(f"fold {task.number} {phase.name}") as report:
+        with (
+            console.progress(f"fold {task.number} {phase.name}") as report,
+            event_log(task.config.train.tensorboard, task.place.tensorboard, state) as log,
+        ):
             model.fit(
                 batches,
                 initial_epoch=state.epoch,
                 epochs=phase.end,
                 shuffle=False,
                 verbose=0,
-                callbacks=phase_callbacks(task, state, phase, model, batches, report),
+                callbacks=phase_callbacks(task, state, phase, model, batches, report, log),
             )
         return state
     except Exception as error:
@@ -238,6 +244,7 @@ def compile_phase(task: Task, state: FoldState, phase: Phase) -> tuple[keras.Mod
             ema=train.ema,
             accumulate=accumulated_steps(train.batch_size, state.micro_batch),
             factors=rate_factors(task.classifier, train.layer_decay) if fine_tune else None,
+            scale_loss=task.precision == "float16",
         ),
         loss=task.loss,
     )
@@ -261,6 +268,7 @@ def phase_callbacks(
     model: keras.Model,
     batches: TrainBatches,
     report: console.Progress,
+    log: Callable[[dict], None],
 ) -> list[keras.callbacks.Callback]:
     """What happens around each step and epoch, in order."""
     train = task.config.train
@@ -272,9 +280,9 @@ def phase_callbacks(
             f"balanced accuracy {row['val_balanced_accuracy']:.4f}, {row['seconds']:.0f} s"
         )
 
-    tell = [say, lambda row: write_csv(task.place.history, pd.DataFrame(state.history))]
-    if train.tensorboard:
-        tell.append(EventLog(task.place.tensorboard, state.history))
+    def write(row: dict) -> None:
+        write_csv(task.place.history, pd.DataFrame(state.history))
+
     lowers = train.schedule == "plateau" and phase.name == "fine_tune"
     return [
         StopOnNan(),
@@ -295,7 +303,7 @@ def phase_callbacks(
             patience=train.patience,
             plateau=(train.decay, train.decay_epochs) if lowers else None,
             place=task.place,
-            tell=tell,
+            tell=[say, write, log],
         ),
     ]
 

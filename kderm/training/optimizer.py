@@ -97,6 +97,7 @@ def build_optimizer(
     decay: float = 0.1,
     decay_steps: int | None = None,
     factors: Mapping[str, float] | None = None,
+    scale_loss: bool = False,
 ) -> keras.optimizers.Optimizer:
     """AdamW. Biases and the scales and shifts of normalisation layers do not decay.
 
@@ -112,6 +113,8 @@ def build_optimizer(
         decay: factor of schedule "step".
         decay_steps: batches between its falls.
         factors: path of each trained variable -> factor on its rate; None: 1 for all.
+        scale_loss: scale the loss while gradients are taken, for float16. Keras does it by itself
+            only where the outermost model has the mixed policy, which `warped` has not.
 
     Raises:
         UserError: an unknown schedule.
@@ -131,7 +134,7 @@ def build_optimizer(
     optimizer.finalize_variable_values = lambda variables: None
     if factors is not None and any(factor != 1.0 for factor in factors.values()):
         _scale_rates(optimizer, factors)
-    return optimizer
+    return keras.optimizers.LossScaleOptimizer(optimizer) if scale_loss else optimizer
 
 
 def learning_rate(

@@ -1,5 +1,7 @@
 """Whether the parts of a recipe fit each other, before anything is decoded, written or trained."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 from kderm.config import Config
@@ -29,6 +31,11 @@ def check_recipe(config: Config) -> None:
             f"{labels.name} with {len(labels)}. Choose loss.name=cross_entropy, or data.labels="
             "binary."
         )
+    if loss.name == "ldam" and loss.label_smoothing:
+        raise UserError(
+            "loss.name=ldam has a margin in place of label smoothing. Received: "
+            f"loss.label_smoothing={loss.label_smoothing}. Set it to 0, or choose another loss."
+        )
     check_columns(config.model.metadata)
     if train.checkpoint == "ema" and train.ema is None:
         raise UserError(
@@ -38,6 +45,56 @@ def check_recipe(config: Config) -> None:
     if train.tensorboard:
         check_tensorboard()
     check_mixing(config.augment.mixup, config.augment.cutmix)
+
+
+# Option -> the options that switch it on, and whether they do.
+_NEEDS: dict[str, tuple[str, Callable[[Config], bool]]] = {
+    "loss.gamma": ("loss.name=focal", lambda c: c.loss.name == "focal"),
+    "loss.margin": ("loss.name=ldam", lambda c: c.loss.name == "ldam"),
+    "balance.scheme": (
+        "weights or sampler in balance.by",
+        lambda c: bool({"weights", "sampler"} & set(c.balance.by)),
+    ),
+    "balance.power": ("balance.scheme=power", lambda c: c.balance.scheme == "power"),
+    "balance.effective_beta": (
+        "balance.scheme=effective",
+        lambda c: c.balance.scheme == "effective",
+    ),
+    "augment.blur_sigma": ("augment.blur", lambda c: c.augment.blur > 0),
+    "augment.noise_sd": ("augment.noise", lambda c: c.augment.noise > 0),
+    "augment.cutout_side": ("augment.cutout", lambda c: c.augment.cutout > 0),
+    "augment.mixup_alpha": ("augment.mixup", lambda c: c.augment.mixup > 0),
+    "augment.cutmix_alpha": ("augment.cutmix", lambda c: c.augment.cutmix > 0),
+    "augment.randaugment_magnitude": (
+        "augment.randaugment",
+        lambda c: c.augment.randaugment > 0,
+    ),
+    "model.metadata_dropout": ("model.metadata", lambda c: bool(c.model.metadata)),
+    "train.warmup": (
+        "train.schedule=cosine, step or constant",
+        lambda c: c.train.schedule in ("cosine", "step", "constant"),
+    ),
+    "train.decay": (
+        "train.schedule=step or plateau",
+        lambda c: c.train.schedule in ("step", "plateau"),
+    ),
+    "train.decay_epochs": (
+        "train.schedule=step or plateau",
+        lambda c: c.train.schedule in ("step", "plateau"),
+    ),
+}
+
+
+def idle_options(config: Config) -> list[str]:
+    """What to say of options that were changed and have no effect in this recipe."""
+    said = []
+    for option, (switch, is_on) in _NEEDS.items():
+        section, name = option.split(".")
+        value = getattr(getattr(config, section), name)
+        default = getattr(getattr(Config(), section), name)
+        if value != default and not is_on(config):
+            said.append(f"{option}={value} has no effect here: it takes {switch}")
+    return said
 
 
 def balance_warnings(config: Config, data: Prepared) -> list[str]:

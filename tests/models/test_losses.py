@@ -226,9 +226,8 @@ def test_ldam_takes_a_margin_off_the_logit_of_the_label_alone():
     assert loss.margins.max() == pytest.approx(0.8)
 
 
-def test_ldam_counts_a_class_without_images_as_one():
-    np.testing.assert_array_equal(LdamLoss([0, 16]).margins, LdamLoss([1, 16]).margins)
-    assert LdamLoss([0, 16]).margins == pytest.approx([0.5, 0.25])
+def test_ldam_gives_the_rarest_class_with_images_the_largest_margin():
+    assert LdamLoss([0, 1, 16]).margins == pytest.approx([0, 0.5, 0.25])
 
 
 def test_ldam_refuses_smoothed_labels_and_needs_counts_that_fit():

@@ -26,6 +26,7 @@ def train(workplace, overrides, name="run", folds=(0,)):
         (["model.metadata=[dx_type]"], "dx_type"),
         (["model.metadata=[shoe_size]"], "age, sex, site"),
         (["train.checkpoint=ema"], "train.ema"),
+        (["loss.name=ldam", "loss.label_smoothing=0.1"], "margin in place of"),
         (["augment.mixup=0.7", "augment.cutmix=0.7"], "mixup"),
     ],
 )
@@ -51,7 +52,7 @@ def test_balancing_that_stacks_is_warned_of_with_the_shares_it_makes(
     stacked = ["balance.by=[sampler, weights]", "balance.scheme=balanced", "train.epochs=1"]
     train(workplace, [*tiny_overrides, *stacked])
     said = capsys.readouterr().err
-    assert "balance the classes twice" in said
+    assert "favoured twice" in said
     assert "nv" in said
 
 
@@ -126,3 +127,41 @@ def test_a_member_that_sees_metadata_is_scored_with_them(workplace, tiny_overrid
     member = load_classifier(place.model)
     assert [tensor.name for tensor in member.inputs] == ["image", "metadata"]
     assert len(pd.read_csv(place.oof)) == json.loads(place.done.read_text())["held_out_images"]
+
+
+def test_half_precision_scales_its_loss_and_others_do_not(workplace, tiny_overrides):
+    from keras.optimizers import LossScaleOptimizer
+
+    from kderm.data.prepare import prepare
+    from kderm.training.fold import begin, compile_phase, new_task, phases
+
+    config = load_config(None, tiny_overrides)
+    data = prepare(config)
+    for precision, scaled in (("float16", True), ("bfloat16", False), ("float32", False)):
+        place = RunDir(workplace / "runs" / precision).fold(0)
+        task = new_task(config, data, place, 0, precision)
+        model, _ = compile_phase(task, begin(task), phases(config)[1])
+        assert isinstance(model.optimizer, LossScaleOptimizer) == scaled
+
+
+def test_options_without_effect_are_told_with_what_switches_them_on(
+    workplace, tiny_overrides, capsys
+):
+    idle = ["loss.gamma=3", "train.schedule=one_cycle", "train.warmup=0.2", "train.epochs=1"]
+    train(workplace, [*tiny_overrides, *idle])
+    said = capsys.readouterr().err
+    assert "loss.gamma=3.0 has no effect here: it takes loss.name=focal" in said
+    assert "train.warmup=0.2 has no effect" in said
+    assert said.count("has no effect") == 2
+
+
+def test_a_run_refuses_to_go_on_with_other_pseudo_labels(workplace, tiny_overrides):
+    train(workplace, [*tiny_overrides, "train.epochs=1"], "plain")
+    images = sorted(workplace.rglob("*.jpg"))[:2]
+    table = pd.DataFrame({"image_id": ["a", "b"], "path": images, "label": ["mel", "nv"]})
+    table.to_csv("pseudo.csv", index=False)
+    overrides = [*tiny_overrides, "train.epochs=1", "data.pseudo_labels=pseudo.csv"]
+    train(workplace, overrides, "taught")
+    table.assign(label=["nv", "nv"]).to_csv("pseudo.csv", index=False)
+    with pytest.raises(UserError, match="other pseudo-labels"):
+        train(workplace, overrides, "taught", folds=[1])

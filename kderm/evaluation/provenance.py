@@ -1,0 +1,108 @@
+"""Where a report's numbers come from, and what makes them weaker than they look, in plain words.
+
+The first paragraphs of `kderm.evaluation.report`.
+"""
+
+from kderm.evaluation.measure import FEW_POSITIVES
+from kderm.evaluation.predictions import Predictions
+
+FOLD_COLUMNS = {
+    "macro_auc": "macro AUC",
+    "mel_auc": "mel AUC",
+    "malignant_auc": "malignant AUC",
+    "balanced_accuracy": "balanced accuracy",
+    "macro_f1": "macro F1",
+    "weighted_f1": "weighted F1",
+    "accuracy": "accuracy",
+}
+CHOSEN_BY = FOLD_COLUMNS | {"loss": "loss"}
+SYNTHETIC = "synthetic data"
+WARNINGS = "warnings"
+
+
+def warning_quotes(predictions: Predictions, found: dict, facts: dict[str, object]) -> list[str]:
+    """One block quote for each thing that makes a number weaker than it looks."""
+    said = []
+    if facts.get(SYNTHETIC):
+        said.append(
+            "**Synthetic data.** These images were drawn by a program. The numbers show that the "
+            "software works; they say nothing about skin lesions."
+        )
+    said += [f"**Warning:** {sentence}" for sentence in facts.get(WARNINGS, ())]
+    if found["groups_in_several_folds"]:
+        said.append(
+            f"**Leak.** {found['groups_in_several_folds']} group(s) have images in more than one "
+            "fold, so models were scored on lesions they had trained on. The numbers below are too "
+            "good."
+        )
+    if found["absent_classes"]:
+        said.append(
+            f"**No image** of {', '.join(found['absent_classes'])}: these classes have no AUC, "
+            "sensitivity or F1, and the macro means leave them out."
+        )
+    if found["few_positives"]:
+        counts = (f"{code} ({found['per_class'][code]['n']})" for code in found["few_positives"])
+        said.append(
+            f"**Fewer than {FEW_POSITIVES} images** of {', '.join(counts)}: what is said of these "
+            "classes, and the macro means that contain them, hangs on single images."
+        )
+    if found["n_groups"] < 2:
+        said.append("**One group only**: nothing can be resampled, so there are no intervals.")
+    if found["undecided"]:
+        said.append(
+            f"**{found['undecided']} image(s) without a decision**: several classes share the top "
+            "probability. They count as wrong and are in no column of the confusion matrix."
+        )
+    return [f"> {text}" for text in said]
+
+
+def provenance(
+    predictions: Predictions, found: dict, checkpoint: str | None, monitor: str | None
+) -> str:
+    """Where the numbers come from, in plain words."""
+    images, groups = found["n_images"], found["n_groups"]
+    lines = []
+    if predictions.has_folds:
+        lines.append(
+            f"**{images:,} images of {groups:,} groups** (lesions, patients, listed duplicates), "
+            f"each scored by a model that did not train on it. Folds: {len(found['folds'])}."
+        )
+        if not found["groups_in_several_folds"]:
+            lines.append("Every group is whole within one fold.")
+        lines.append(checkpoint_words(checkpoint, monitor))
+    else:
+        lines.append(
+            f"**{images:,} labelled images of {groups:,} groups**, without folds: whether they are "
+            "new to the models that scored them cannot be seen from this table."
+        )
+    percent = f"{found['level']:.0%}".replace("%", " %")
+    if groups > 1:
+        what = "images (each is its own group)" if groups == images else "whole groups, not images"
+        lines.append(
+            f"Intervals are {percent} percentile intervals from {found['resamples']:,} bootstrap "
+            f"resamples of {what}. They hold the trained models fixed: how much another training "
+            "would differ is not in them."
+        )
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def checkpoint_words(checkpoint: str | None, monitor: str | None) -> str:
+    """How the checkpoint was chosen, and whether that flatters the numbers."""
+    if checkpoint == "best":
+        name = CHOSEN_BY.get(monitor, "its metrics")
+        return (
+            f"**Checkpoint choice: optimistic.** Each fold's checkpoint was chosen by {name} on "
+            "the same held-out fold that is scored here."
+        )
+    if checkpoint == "stopped":
+        return (
+            "**Checkpoint choice: optimistic.** Each fold kept its last epoch, but early stopping "
+            f"by {CHOSEN_BY.get(monitor, 'its metrics')} on the held-out fold that is scored "
+            "here decided which epoch that was."
+        )
+    if checkpoint == "last":
+        return (
+            "**Checkpoint choice: clean.** Each fold kept its last epoch; the choice did not see "
+            "the held-out fold that is scored here."
+        )
+    return "How each fold's checkpoint was chosen is not known here."

@@ -18,11 +18,13 @@ from kderm.data.datasets.image_index import is_hidden, is_image_name
 from kderm.data.images import IMAGE_SUFFIXES
 from kderm.ensemble.image_files import image_files
 from kderm.ensemble.input_table import InputRow, read_input_table
+from kderm.ensemble.other_labels import Counterparts, counterparts
 from kderm.errors import UserError
-from kderm.labels import LabelSpace
+from kderm.labels import LabelSpace, plain
 
 COLUMNS = ("image_id", "path", "problem", "label", *FACTS)
 TABLE_SUFFIXES = (".csv", ".tsv", ".tab")
+_SHOWN_FOLDERS = 10
 
 
 @dataclass(frozen=True)
@@ -35,12 +37,16 @@ class Inputs:
         sources: what was asked for, as absolute paths and patterns.
         skipped: files that are no images and were passed over.
         repeated: further mentions of files that are in the table already.
+        notes: what was left out, translated or looked for elsewhere, a sentence each.
+        warnings: what makes a score on these images worth less than it looks, a sentence each.
     """
 
     table: pd.DataFrame
     sources: tuple[str, ...]
     skipped: int
     repeated: int
+    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.table)
@@ -51,7 +57,7 @@ class Inputs:
         return int((self.table["label"] != "").sum())
 
 
-def find_inputs(sources: Sequence[str], labels: LabelSpace) -> Inputs:
+def find_inputs(sources: Sequence[str], labels: LabelSpace, *, translate: bool = False) -> Inputs:
     """All images that `sources` name, each file once, in a stable order.
 
     Args:
@@ -59,19 +65,25 @@ def find_inputs(sources: Sequence[str], labels: LabelSpace) -> Inputs:
             `kderm.ensemble.input_table`) and patterns such as "scans/**/*.jpg".
         labels: what class folders and label columns are resolved with. Images outside of CSVs have
             labels if every one of them lies in a folder named after a class.
+        translate: understand labels of other label spaces too (`kderm.ensemble.other_labels`), and
+            leave out, with a note, the images whose label or class folder has no counterpart. By
+            default such labels in a CSV are refused, and among class folders they cost the labels.
 
     Raises:
         UserError: a source that does not exist, or nothing to predict.
     """
+    translation = counterparts(labels) if translate else None
     from_tables: list[bool] = []
     rows: list[InputRow] = []
+    notes: list[str] = []
     skipped = 0
     for source in (path for text in sources for path in _expand(str(text))):
         is_table = source.is_file() and source.suffix.lower() in TABLE_SUFFIXES
         if is_table:
-            more = read_input_table(source, labels)
+            more, told = read_input_table(source, labels, translation)
+            notes += told
         else:
-            more, others = _rows_of_files(source, labels)
+            more, others = _rows_of_files(source, labels, translation)
             skipped += others
         rows += more
         from_tables += [is_table] * len(more)
@@ -81,10 +93,18 @@ def find_inputs(sources: Sequence[str], labels: LabelSpace) -> Inputs:
             f"Expected files with the suffixes {', '.join(IMAGE_SUFFIXES)}, or a CSV that "
             f"names them. Received {skipped} other file(s)."
         )
-    rows = _trust_class_folders(rows, from_tables)
+    if translation is None:
+        rows = _trust_class_folders(rows, from_tables)
     unique = _each_file_once(rows)
+    repeated = len(rows) - len(unique)
+    if translation is not None:
+        # Where one folder is named after a class, the others are taken for classes too.
+        pairs = zip(rows, from_tables, strict=True)
+        class_folders = any(row.spelling for row, from_table in pairs if not from_table)
+        unique, told = _with_counterpart(unique, translation, class_folders)
+        notes += told
     asked = tuple(os.path.abspath(os.path.expanduser(source)) for source in sources)
-    return Inputs(_table(unique), asked, skipped, len(rows) - len(unique))
+    return Inputs(_table(unique), asked, skipped, repeated, tuple(notes))
 
 
 def _expand(source: str) -> list[Path]:
@@ -106,22 +126,41 @@ def _expand(source: str) -> list[Path]:
     return [Path(match) for match in matches]
 
 
-def _rows_of_files(source: Path, labels: LabelSpace) -> tuple[list[InputRow], int]:
+def _rows_of_files(
+    source: Path, labels: LabelSpace, translation: Counterparts | None
+) -> tuple[list[InputRow], int]:
     """One row for each image at or under `source`, and the number of files passed over."""
     if not source.is_dir():
         if is_hidden(source) or not is_image_name(source):
             return [], 1
-        label = labels.resolve(source.absolute().parent.name)
-        return [InputRow(source, (source.stem, str(source)), "", label, {})], 0
+        folders = [source.absolute().parent.name]
+        return [_row(source, (source.stem, str(source)), folders, labels, translation)], 0
     paths, others = image_files(source)
     rows = []
     for path in paths:
         inside = path.relative_to(source)
         # The nearest folder that is named after a class, the source itself included.
         folders = [*reversed(inside.parts[:-1]), source.absolute().name]
-        label = next(filter(None, map(labels.resolve, folders)), None)
-        rows.append(InputRow(path, (path.stem, inside.as_posix(), str(path)), "", label, {}))
+        names = (path.stem, inside.as_posix(), str(path))
+        rows.append(_row(path, names, folders, labels, translation))
     return rows, others
+
+
+def _row(
+    path: Path,
+    names: tuple[str, ...],
+    folders: list[str],
+    labels: LabelSpace,
+    translation: Counterparts | None,
+) -> InputRow:
+    """The row of a file, labelled by the first of `folders` that is named after a class."""
+    reading = translation.reading if translation else labels
+    for folder in folders:
+        code = reading.resolve(folder)
+        if code is not None or (translation and plain(folder) in translation.outside):
+            return InputRow(path, names, "", code, {}, spelling=folder)
+    below = "/".join(reversed(folders[:-1]))
+    return InputRow(path, names, "", None, {}, folder=below or folders[-1])
 
 
 def _trust_class_folders(rows: list[InputRow], from_tables: list[bool]) -> list[InputRow]:
@@ -132,7 +171,34 @@ def _trust_class_folders(rows: list[InputRow], from_tables: list[bool]) -> list[
     pairs = list(zip(rows, from_tables, strict=True))
     if all(row.label is not None for row, from_table in pairs if not from_table):
         return rows
-    return [row if from_table else replace(row, label=None) for row, from_table in pairs]
+    return [
+        row if from_table else replace(row, label=None, spelling="") for row, from_table in pairs
+    ]
+
+
+def _with_counterpart(
+    rows: list[InputRow], translation: Counterparts, class_folders: bool
+) -> tuple[list[InputRow], tuple[str, ...]]:
+    """The rows without those of classes that the label space lacks, and what to say of both."""
+    told = translation.told([row.spelling for row in rows if row.spelling])
+    strange: Counter[str] = Counter()
+    kept = []
+    for row in rows:
+        if row.label is None and row.spelling:
+            continue
+        if row.label is None and row.folder and class_folders:
+            strange[row.folder] += 1
+            continue
+        kept.append(row)
+    if strange:
+        names = [f"{name} ({count})" for name, count in strange.most_common(_SHOWN_FOLDERS)]
+        more = len(strange) - len(names)
+        names += [f"{more} more"] if more else []
+        told += (
+            f"{strange.total()} image(s) are left out, in folders named after no class of "
+            f"{translation.labels.name}: {', '.join(names)}",
+        )
+    return kept, told
 
 
 def _each_file_once(rows: list[InputRow]) -> list[InputRow]:
@@ -146,8 +212,15 @@ def _each_file_once(rows: list[InputRow]) -> list[InputRow]:
                 f"The image {row.path} is given twice with different labels: {known.label} and "
                 f"{row.label}. Correct one of them, or leave one source out."
             )
-        facts = {**row.facts, **known.facts}
-        first[key] = replace(known, label=known.label or row.label, facts=facts)
+        # One mention with a label that has no counterpart is enough to leave the image out.
+        outside = [item.spelling for item in (known, row) if item.label is None and item.spelling]
+        first[key] = replace(
+            known,
+            label=None if outside else known.label or row.label,
+            spelling=outside[0] if outside else known.spelling or row.spelling,
+            folder=known.folder or row.folder,
+            facts={**row.facts, **known.facts},
+        )
     return list(first.values())
 
 

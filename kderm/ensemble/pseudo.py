@@ -15,7 +15,7 @@ from kderm import console
 from kderm.atomic import write_csv
 from kderm.data.datasets.columns import FACTS
 from kderm.ensemble.bundle import Bundle, read_bundle
-from kderm.ensemble.external import compare
+from kderm.ensemble.comparison import compare
 from kderm.ensemble.inputs import Inputs, find_inputs
 from kderm.ensemble.predictor import ensemble_predict
 from kderm.errors import UserError
@@ -23,6 +23,8 @@ from kderm.evaluation.predictions import Predictions, read_predictions
 from kderm.labels import LabelSpace
 from kderm.run_dir import RunDir
 
+# From which probability an answer is sure, unless the user says otherwise.
+THRESHOLD = 0.95
 # What a reader of a student's report must know.
 CAUTION = (
     "The teacher's members have together seen the labels of every fold, so where the unlabelled "
@@ -45,10 +47,11 @@ class PseudoLabels:
             (the share of those that are it; NaN for none).
         threshold: from which probability an answer is sure.
         images: unlabelled images that were predicted.
-        known: images left out because they are the run's own.
+        known: images left out because they, or their lesion or patient, are the run's own.
         compared: by what that was found out, in words.
         unreadable: images that gave no picture.
         path: the table on disk.
+        notes: what `find_inputs` had to say.
     """
 
     table: pd.DataFrame
@@ -59,6 +62,7 @@ class PseudoLabels:
     compared: str
     unreadable: int
     path: Path
+    notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         kept = len(self.table)
@@ -67,6 +71,7 @@ class PseudoLabels:
             f"with a probability of at least {self.threshold:g}"
         ]
         lines.append(f"{self.known} left out as the run's own images, compared {self.compared}")
+        lines += self.notes
         if self.unreadable:
             lines.append(f"{self.unreadable} could not be read")
         header = ["class", "predicted", "kept", "of kept", "of training", "right out of fold"]
@@ -89,16 +94,18 @@ def pseudo_label(
     run: RunDir,
     sources: Sequence[str],
     *,
-    threshold: float = 0.9,
+    threshold: float = THRESHOLD,
     batch_size: int = 32,
     progress: console.Progress | None = None,
 ) -> PseudoLabels:
     """Label what the run's ensemble is sure of, and write `runs/<run>/pseudo_labels.csv`.
 
-    The run's own images (by id, and by file and picture where its store is there) are left out
-    before they are predicted; labels that the sources tell are not looked at. An interrupted call
-    goes on after its last finished chunk. Source: Lee 2013, "Pseudo-Label". Differs: labels come
-    once, from an ensemble, and only where it is sure.
+    The run's own images (by id, and by file and picture where its store is there) and further ones
+    of its lesions and patients are left out before they are predicted; labels that the sources tell
+    are not looked at. An interrupted call goes on after its last finished chunk.
+
+    Source: Lee 2013, "Pseudo-Label". Differs: labels come once, from an ensemble, and only where it
+    is sure.
 
     What that costs in honesty is said in `CAUTION`.
 
@@ -114,7 +121,7 @@ def pseudo_label(
             image that is not the run's own or is readable, or none that the ensemble is sure of.
     """
     bundle = read_bundle(run.path)
-    _check_threshold(threshold, len(bundle.labels))
+    check_threshold(threshold, len(bundle.labels))
     oof = read_predictions(run.oof, bundle.labels)
     inputs = find_inputs(sources, bundle.labels)
     unlabelled, compared = without_known(run, bundle, inputs)
@@ -137,14 +144,16 @@ def pseudo_label(
         compared=compared,
         unreadable=summary.unreadable,
         path=run.pseudo_labels,
+        notes=inputs.notes,
     )
 
 
 def without_known(run: RunDir, bundle: Bundle, inputs: Inputs) -> tuple[Inputs, str]:
-    """`inputs` without the run's own images and without any labels, and what was compared.
+    """`inputs` without the run's own images, lesions and patients, and without any labels.
 
-    The same id or file name is enough here, even where elsewhere it might mean another picture: an
-    image too few costs little, and a held-out image would be learnt from.
+    The second thing returned says in words what was compared. The same id or file name is enough
+    here, even where elsewhere it might mean another picture: an image too few costs little, and a
+    held-out image would be learnt from.
 
     Raises:
         UserError: nothing is left.
@@ -155,7 +164,7 @@ def without_known(run: RunDir, bundle: Bundle, inputs: Inputs) -> tuple[Inputs, 
     inputs = _keep(inputs, ~(table["image_id"].isin(own) | stems.isin(own)))
     found = compare(run, bundle, inputs)
     inputs = _keep(inputs, ~inputs.table["image_id"].isin(set(found.table["image_id"])))
-    return inputs, found.how + (f" ({found.warning})" if found.warning else "")
+    return inputs, found.how + (f" ({'; '.join(found.warnings)})" if found.warnings else "")
 
 
 def _keep(inputs: Inputs, rows: pd.Series) -> Inputs:
@@ -220,12 +229,17 @@ def _read_answers(path: Path, bundle: Bundle) -> pd.DataFrame:
     return pd.concat([table[["image_id"]], numbers], axis=1)
 
 
-def _check_threshold(threshold: float, classes: int) -> None:
+def check_threshold(threshold: float, classes: int) -> None:
+    """Refuse a threshold that every answer reaches, or none.
+
+    Raises:
+        UserError: not above 1/k and at most 1.
+    """
     if not 1 / classes < threshold <= 1:
         raise UserError(
             f"With {classes} classes the likeliest has at least a probability of 1/{classes}, so a "
             f"threshold must lie above that, and not above 1. Received: {threshold}. A usual one "
-            "is 0.9."
+            f"is {THRESHOLD}."
         )
 
 

@@ -39,6 +39,7 @@ class Summary:
         labelled: images in the report.
         seen: images whose ids are in the run's out-of-fold table; None if that table is gone.
         metrics: content of metrics.json, or None.
+        notes: what was done about the images before they were predicted; see `Inputs`.
         warnings: what makes the answers worth less than they look.
     """
 
@@ -54,6 +55,7 @@ class Summary:
     labelled: int
     seen: int | None
     metrics: dict | None
+    notes: tuple[str, ...]
     warnings: tuple[str, ...]
 
     def __str__(self) -> str:
@@ -82,6 +84,7 @@ class Summary:
                 if name in pooled and pooled[name]["value"] is not None
             ]
             lines.append(f"on {self.labelled} labelled image(s): {', '.join(known)}")
+        lines += self.notes
         lines += [f"WARNING: {warning}" for warning in self.warnings]
         lines.append(f"Predictions: {self.predictions}")
         lines += [f"Report: {self.report}"] if self.report else []
@@ -114,30 +117,23 @@ def write_result(
     readable = (table["error"] == "").to_numpy()
     seen = count_seen(bundle, inputs, readable)
     warnings = (
+        *inputs.warnings,
         *synthetic_warnings(bundle),
         *metadata_warnings(bundle, inputs),
         *seen_warnings(seen, int(readable.sum()), bundle),
         *settings_warnings(bundle, views, combine),
     )
     scored = readable & (inputs.table["label"] != "").to_numpy()
-    path = directory / PREDICTIONS
     metrics = None
     with told_clearly(directory):
-        # An earlier result's report would speak of other images than the new table.
-        if path.exists():
-            _remove_report(directory)
-        record_sources(directory, inputs)
-        write_csv(path, as_text(table))
+        _write_table(directory, inputs, table)
         if scored.any():
             facts = _facts(bundle, inputs, table, scored, views, combine, seen)
             facts["warnings"] = warnings
             metrics = _report(bundle, inputs, table, scored, directory, facts, seen)
-    flagged = None
-    if bundle.threshold is not None:
-        flagged = int((table["malignant"] == 1).sum())
     counts = table["predicted"].value_counts()
     return Summary(
-        predictions=path,
+        predictions=directory / PREDICTIONS,
         report=directory / "report.md" if scored.any() else None,
         images=len(table),
         unreadable=int((~readable).sum()),
@@ -145,12 +141,22 @@ def write_result(
         repeated=inputs.repeated,
         resumed=resumed,
         predicted={code: int(counts.get(code, 0)) for code in bundle.labels.codes},
-        flagged=flagged,
+        flagged=None if bundle.threshold is None else int((table["malignant"] == 1).sum()),
         labelled=int(scored.sum()),
         seen=seen,
         metrics=metrics,
+        notes=inputs.notes,
         warnings=warnings,
     )
+
+
+def _write_table(directory: Path, inputs: Inputs, table: pd.DataFrame) -> None:
+    """Replace predictions.csv, and remove a report that would speak of other images than it."""
+    path = directory / PREDICTIONS
+    if path.exists():
+        _remove_report(directory)
+    record_sources(directory, inputs)
+    write_csv(path, as_text(table))
 
 
 def result_table(bundle: Bundle, inputs: Inputs, answers: dict[str, np.ndarray]) -> pd.DataFrame:
@@ -322,6 +328,8 @@ def _facts(
         "images that the members were trained on": "unknown" if seen is None else seen,
         "kderm": kderm.__version__,
     }
+    if inputs.notes:
+        facts["before prediction"] = "; ".join(inputs.notes)
     if bundle.threshold is not None:
         rows = table[scored]
         positive = rows["label"].isin(bundle.labels.malignant).to_numpy()

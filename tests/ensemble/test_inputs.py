@@ -158,6 +158,102 @@ def test_a_csv_none_of_whose_images_exist_is_refused(tmp_path):
         find_inputs([str(table)], HAM10000)
 
 
+def test_images_are_looked_for_from_the_folder_above_if_none_is_beside_the_csv(tmp_path, picture):
+    picture(tmp_path / "Test_Input" / "ISIC_1.jpg", 1)
+    picture(tmp_path / "Test_Input" / ".parts" / "ISIC_2.jpg", 1)
+    table = tmp_path / "Test_GroundTruth" / "truth.csv"
+    table.parent.mkdir()
+    table.write_text("image\nISIC_1\nISIC_2\n")
+    inputs = find_inputs([str(table)], HAM10000)
+    assert inputs.table["problem"].tolist()[0] == ""
+    assert "no image of this name" in inputs.table["problem"].tolist()[1]
+    assert "1 of 2 images were found from the folder above" in inputs.notes[0]
+
+
+def test_with_images_beside_the_csv_the_folder_above_is_not_searched(tmp_path, picture):
+    picture(tmp_path / "lists" / "1.jpg", 1)
+    picture(tmp_path / "other" / "2.jpg", 1)
+    table = tmp_path / "lists" / "list.csv"
+    table.write_text("image_id\n1\n2\n")
+    inputs = find_inputs([str(table)], HAM10000)
+    assert (inputs.table["problem"] != "").tolist() == [False, True]
+    assert inputs.notes == ()
+
+
+def one_hot_2019(folder, picture):
+    """A ground truth of ISIC 2019: ISIC_1 is ak, ISIC_2 scc and ISIC_3 mel."""
+    rows = {"ISIC_1": "AK", "ISIC_2": "SCC", "ISIC_3": "MEL"}
+    codes = ["MEL", "NV", "BCC", "AK", "BKL", "DF", "VASC", "SCC", "UNK"]
+    lines = [",".join(["image", *codes])]
+    for number, (name, right) in enumerate(rows.items()):
+        picture(folder / f"{name}.jpg", number)
+        lines.append(",".join([name, *("1.0" if code == right else "0.0" for code in codes)]))
+    (folder / "truth.csv").write_text("\n".join(lines) + "\n")
+    return str(folder / "truth.csv")
+
+
+def test_a_one_hot_table_of_another_label_space_is_translated_where_that_is_asked_for(
+    tmp_path, picture
+):
+    table = one_hot_2019(tmp_path, picture)
+    inputs = find_inputs([table], HAM10000, translate=True)
+    assert (ids(inputs), labels(inputs)) == (["ISIC_1", "ISIC_3"], ["akiec", "mel"])
+    assert inputs.notes[0] == "1 image(s) labelled 'ak' count as akiec"
+    assert "'scc' are left out: it has no counterpart in ham10000" in inputs.notes[1]
+    assert find_inputs([table], HAM10000).labelled == 0
+
+
+def test_labels_of_a_table_without_a_sure_counterpart_are_left_out_with_the_reason(
+    tmp_path, picture
+):
+    for number in range(5):
+        picture(tmp_path / f"{number}.jpg", number)
+    table = tmp_path / "list.csv"
+    table.write_text("image_id,dx\n0,mel\n1,akiec\n2,melanom\n3,\n4,sek\n")
+    inputs = find_inputs([str(table)], label_space("isic2019"), translate=True)
+    assert (ids(inputs), labels(inputs)) == (["0", "3", "4"], ["mel", "", "bkl"])
+    told = "\n".join(inputs.notes)
+    assert "'akiec' are left out: in isic2019 it may be ak or scc (HAM10000's akiec" in told
+    assert "'melanom' are left out: isic2019 has no such label (nearest: mel" in told
+
+
+def test_a_spelling_that_label_spaces_disagree_on_is_left_out(tmp_path, picture):
+    for number, name in enumerate(["scc", "Actinic keratosis", "nevus"]):
+        picture(tmp_path / name / f"{number}.jpg", number)
+    inputs = find_inputs([str(tmp_path)], label_space("binary"), translate=True)
+    assert dict(zip(ids(inputs), labels(inputs), strict=True)) == {"0": "malignant", "2": "benign"}
+    assert any("in binary it may be benign or malignant" in note for note in inputs.notes)
+
+
+def test_classes_of_the_users_own_are_found_by_code_and_name(tmp_path, picture):
+    for number, name in enumerate(["mel", "Nevus", "df"]):
+        picture(tmp_path / name / f"{number}.jpg", number)
+    space = label_space("custom", ["melanoma", "nv"])
+    inputs = find_inputs([str(tmp_path)], space, translate=True)
+    assert dict(zip(ids(inputs), labels(inputs), strict=True)) == {"0": "melanoma", "1": "nv"}
+
+
+def test_a_plain_folder_beside_a_table_with_labels_stays_in(tmp_path, picture):
+    picture(tmp_path / "scans" / "1.jpg", 1)
+    picture(tmp_path / "scans" / "2.jpg", 2)
+    table = tmp_path / "list.csv"
+    table.write_text("path,dx\nscans/1.jpg,nv\nscans/2.jpg,scc\n")
+    inputs = find_inputs([str(tmp_path / "scans"), str(table)], HAM10000, translate=True)
+    assert (ids(inputs), labels(inputs)) == (["1"], ["nv"])
+
+
+def test_many_unknown_labels_are_told_in_a_few_sentences(tmp_path, picture):
+    lines = ["image_id,dx", "0,nv"]
+    for number in range(30):
+        picture(tmp_path / f"{number}.jpg", number)
+        lines += [f"{number},zz{number}"] if number else []
+    (tmp_path / "list.csv").write_text("\n".join(lines) + "\n")
+    inputs = find_inputs([str(tmp_path / "list.csv")], HAM10000, translate=True)
+    assert ids(inputs) == ["0"]
+    assert inputs.notes[-1] == "19 image(s) with 19 other labels were treated likewise"
+    assert len(inputs.notes) == 11
+
+
 def test_unknown_labels_are_all_told_with_their_lines_and_the_nearest_known(tmp_path, picture):
     picture(tmp_path / "1.jpg", 1)
     table = tmp_path / "list.csv"

@@ -1,5 +1,6 @@
 """Pseudo-labels of a tiny ensemble; `run`, `images` and `predict` are in conftest."""
 
+import inspect
 import shutil
 
 import numpy as np
@@ -11,7 +12,15 @@ from kderm.data.datasets import read_dataset
 from kderm.data.store import build_store, store_digest
 from kderm.ensemble.bundle import read_bundle
 from kderm.ensemble.inputs import find_inputs
-from kderm.ensemble.pseudo import CAUTION, class_shares, pseudo_label, sure_answers, without_known
+from kderm.ensemble.pseudo import (
+    CAUTION,
+    THRESHOLD,
+    check_threshold,
+    class_shares,
+    pseudo_label,
+    sure_answers,
+    without_known,
+)
 from kderm.errors import UserError
 from kderm.evaluation.predictions import make_predictions
 from kderm.labels import BINARY, HAM10000
@@ -77,7 +86,8 @@ def test_archive_ids_are_known_under_their_aliases_too(run, tmp_path, picture):
     inputs = find_inputs([str(tmp_path / "more")], HAM10000)
     left, compared = without_known(run, read_bundle(run.path), inputs)
     assert left.table["image_id"].tolist() == ["ISIC_0000009", "scan_2"]
-    assert compared.startswith("by id alone (")  # this run has no image store
+    assert compared.startswith("by id; ")
+    assert "(the run's decoded images are gone" in compared
 
 
 def test_copies_of_the_runs_images_under_other_names_are_left_out(
@@ -94,7 +104,25 @@ def test_copies_of_the_runs_images_under_other_names_are_left_out(
     write_json(run.store, {"digest": digest})
     left, compared = without_known(run, bundle, find_inputs([str(images)], HAM10000))
     assert left.table["image_id"].tolist() == [f"lesion_{n}" for n in range(3, 9)]
-    assert compared == "by id, file and picture"
+    assert compared.startswith("by id, file and picture; ")
+
+
+def test_further_images_of_the_runs_lesions_and_patients_are_left_out(run, images):
+    own = pd.read_csv(run.oof)["image_id"].tolist()[:2]
+    known = {"lesion_id": ["HAM_0000001", "5"], "patient_id": ["", "IP_0000002"]}
+    manifest = pd.DataFrame({"image_id": own, "path": "", "label": "nv", **known})
+    manifest.to_csv(run.manifest, index=False)
+    told = {
+        "image_id": [f"lesion_{n}" for n in range(4)],
+        "lesion_id": ["HAM_0000001", "", "HAM_0000003", "5"],
+        "patient_id": ["", "IP_0000002", "", ""],
+    }
+    pd.DataFrame(told).to_csv(images / "list.csv", index=False)
+    inputs = find_inputs([str(images / "list.csv")], HAM10000)
+    left, compared = without_known(run, read_bundle(run.path), inputs)
+    assert left.table["image_id"].tolist() == ["lesion_2", "lesion_3"]
+    assert compared.startswith("by id, by lesion and by patient")
+    assert "1 image(s), for example lesion_3, have a lesion or patient id" in compared
 
 
 def test_labels_that_are_known_are_not_looked_at(run, images, answers, middle):
@@ -142,6 +170,14 @@ def test_images_that_cannot_be_read_at_all_are_refused(run, tmp_path):
     (tmp_path / "bad" / "broken.jpg").write_bytes(b"\xff\xd8 no picture")
     with pytest.raises(UserError, match="Not one of the unlabelled images can be read"):
         pseudo(run, [tmp_path / "bad"])
+
+
+def test_the_usual_threshold_is_the_one_that_is_named_and_used():
+    usual = inspect.signature(pseudo_label).parameters["threshold"].default
+    assert usual == THRESHOLD
+    check_threshold(THRESHOLD, 2)
+    with pytest.raises(UserError, match=f"A usual one is {THRESHOLD}"):
+        check_threshold(2.0, 2)
 
 
 @pytest.mark.parametrize("threshold", [0.0, 1 / 7, 1.01, float("nan")])

@@ -13,10 +13,11 @@ from kderm import atomic
 from kderm.errors import UserError
 from kderm.evaluation import figures
 from kderm.evaluation.intervals import Interval
-from kderm.evaluation.measure import measure
+from kderm.evaluation.measure import measure, without_nan
 from kderm.evaluation.predictions import Predictions
 from kderm.evaluation.prior import prior_sentence, prior_shift
 from kderm.evaluation.provenance import FOLD_COLUMNS, WARNINGS, provenance, warning_quotes
+from kderm.evaluation.sources import score_by_source, sources_sentence
 
 HEADLINE = {
     "macro_auc": "Macro AUC (one against the rest)",
@@ -87,6 +88,7 @@ def write_report(
         provenance(predictions, found, checkpoint, monitor),
         _headline(found),
         _fold_table(found),
+        _sources(predictions, found, resamples),
         _class_table(predictions, found),
         _picture(drawn, "roc", "precision_recall"),
         _confusion(predictions, found, drawn),
@@ -173,6 +175,32 @@ def _fold_table(found: dict) -> str:
     means = (_mean_sd(found["fold_mean"][name]) for name in names)
     rows.append(["mean ± sd", "", "", *means])
     return "## Folds\n\n" + _table(head, rows)
+
+
+def _sources(predictions: Predictions, found: dict, resamples: int) -> str:
+    scores = score_by_source(predictions, resamples)
+    if not scores:
+        return ""
+    rows = [
+        [
+            score.source,
+            score.images,
+            score.groups,
+            _ranged(
+                without_nan(
+                    {
+                        "value": score.macro_auc,
+                        "low": score.interval.low,
+                        "high": score.interval.high,
+                    }
+                )
+            ),
+        ]
+        for score in scores
+    ]
+    words = sources_sentence(scores, found["pooled"]["macro_auc"]["value"] or 0.0)
+    table = _table(["source", "images", "groups", "macro AUC within it"], rows)
+    return "## Sources\n\n" + (f"> **Sources.** {words}\n\n" if words else "") + table
 
 
 def _class_table(predictions: Predictions, found: dict) -> str:

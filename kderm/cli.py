@@ -132,7 +132,6 @@ def cv(
     if threshold is not None and not unlabelled:
         raise UserError("--threshold belongs to --unlabelled DIR. Received: no --unlabelled.")
     if unlabelled:
-        threshold = 0.95 if threshold is None else threshold
         training.with_student(config, run_name, folds, overrides, unlabelled, threshold)
     else:
         training.cross_validate(config, run_name, folds, overrides)

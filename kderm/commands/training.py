@@ -40,15 +40,16 @@ def with_student(
     folds: int | None,
     overrides: Sequence[str],
     unlabelled: str,
-    threshold: float,
+    threshold: float | None,
 ) -> None:
     """`cv --unlabelled`: the teacher, its pseudo-labels, and a student of both."""
     check_backend()
     from kderm.ensemble.inputs import find_inputs
-    from kderm.ensemble.pseudo import check_threshold
+    from kderm.ensemble.pseudo import THRESHOLD, check_threshold
 
     data = load_config(config_path, overrides).data
     labels = label_space(data.labels, data.classes, data.malignant)
+    threshold = THRESHOLD if threshold is None else threshold
     check_threshold(threshold, len(labels))
     find_inputs([unlabelled], labels)  # refuses what is not there before anything is trained
     teacher = named_run(config_path, run_name)

@@ -11,6 +11,7 @@ import pandas as pd
 
 from kderm import console, run_dir
 from kderm.config import Config, DataConfig
+from kderm.data.datasets import check_place
 from kderm.data.datasets.translation import UNDECIDED
 from kderm.data.fingerprints import store_fingerprints
 from kderm.data.images import ImageSpec
@@ -162,6 +163,17 @@ def data_sources(data: DataConfig, seed: int) -> list[Source]:
         )
         for source in data.sources
     ]
+
+
+def check_places(config: Config) -> None:
+    """Refuse unknown adapters and folders that are not there, before anything takes time.
+
+    Raises:
+        UserError: either, or no folder named at all.
+    """
+    if not config.data.is_demo:  # the demo is drawn when it is needed
+        for source in data_sources(config.data, config.seed):
+            check_place(source.dataset, source.root)
 
 
 def data_root(data: DataConfig, seed: int) -> Path:

@@ -67,15 +67,18 @@ def read_input_table(
     if found.table.empty and not found.problems:
         raise UserError(f"{path} has a header but no rows, so there is nothing to predict.")
     codes = _codes(found, labels, translation)
+    told = ()
+    if "label" not in found.present and found.unused:
+        told = (f"{path.name} has no column of labels; not used: {', '.join(found.unused)}",)
     own, above = path.absolute().parent, path.absolute().parent.parent
     rows = _rows(found, codes, _Folder(path.parent, lambda root: image_files(root)[0]))
     if not all(row.problem for row in rows):
-        return rows, ()
+        return rows, told
     further = _rows(found, codes, _Folder(above, images_near)) if above != own else rows
     count = sum(not row.problem for row in further)
     if count:
         where = f"{path.name}: {count} of {len(rows)} images were found from the folder above its"
-        return further, (f"{where} own, {above}, and none from its own",)
+        return further, (*told, f"{where} own, {above}, and none from its own")
     raise UserError(
         f"None of the {len(rows)} images that {path} names was found. They are looked up from the "
         f"CSV's folder, {path.parent}, and then from the folder above. The first one: "

@@ -95,6 +95,13 @@ def find_inputs(sources: Sequence[str], labels: LabelSpace, *, translate: bool =
         )
     if translation is None:
         rows = _trust_class_folders(rows, from_tables)
+        trusted = sum(
+            bool(row.spelling and row.label)
+            for row, table in zip(rows, from_tables, strict=True)
+            if not table
+        )
+        if trusted:
+            notes.append(f"{trusted} image(s) have the class in their folder's name as label")
     unique = _each_file_once(rows)
     repeated = len(rows) - len(unique)
     if translation is not None:

@@ -3,6 +3,7 @@
 Reads a finished run's tables and members; writes a PNG and, beside it, a CSV of what is shown.
 """
 
+import json
 import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +17,7 @@ from kderm.config import Config, load_config
 from kderm.data.augment import plain_colours, plain_transform
 from kderm.data.images import ImageSpec
 from kderm.data.manifest import read_manifest
-from kderm.data.metadata import fit_metadata
+from kderm.data.metadata import MetadataSpec
 from kderm.data.warp import Warp
 from kderm.errors import UserError
 from kderm.evaluation.figures import INK, STYLE
@@ -68,12 +69,8 @@ def grad_cam_figure(run: RunDir, path: Path, *, layer: str | None = None) -> pd.
     ids = examples["image_id"].tolist()
     spec = ImageSpec(*config.image.stored_shape, config.image.preprocess)
     frames = read_frames(run, manifest, ids, spec)
-    known = None
-    if config.model.metadata:
-        spec_of_metadata = fit_metadata(manifest.table, config.model.metadata)
-        rows = manifest.table.set_index("image_id", drop=False).loc[ids]
-        known = spec_of_metadata.encode(rows)
-    maps = _maps(run, labels, examples, frames, known, layer)
+    about = manifest.table.set_index("image_id", drop=False).loc[ids]
+    maps = _maps(run, labels, examples, frames, about, layer)
     pictures = read_pictures(manifest, ids, spec, frames, PICTURE_SIDE)
     _draw(path, examples, labels, pictures, maps, _headline(run, config))
     write_csv(path.with_suffix(".csv"), examples)
@@ -85,7 +82,7 @@ def _maps(
     labels: LabelSpace,
     examples: pd.DataFrame,
     frames: np.ndarray,
-    metadata: np.ndarray | None,
+    about: pd.DataFrame,
     layer: str | None,
 ) -> list[np.ndarray]:
     """One map (h, w) an example, by the member that held the image out; each loaded once."""
@@ -101,7 +98,8 @@ def _maps(
             )
         classifier = load_classifier(model)
         pixels = plain_view(frames[rows], input_size(classifier))
-        known = None if metadata is None else metadata[rows]
+        encoding = json.loads(run.fold(fold).done.read_text()).get("metadata")
+        known = MetadataSpec.from_dict(encoding).encode(about.iloc[rows]) if encoding else None
         # One image at a time: JAX compiles every operation anew for another number of images.
         found = class_activation_maps(
             classifier, pixels, classes[rows], layer=layer, metadata=known, batch_size=1

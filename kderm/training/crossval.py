@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from kderm import console
 from kderm.atomic import write_json, write_text
 from kderm.config import Config, config_difference, load_config
+from kderm.data.checked import check_places
 from kderm.data.prepare import Prepared, prepare
 from kderm.errors import UserError
 from kderm.models.weights import check_preset
@@ -40,6 +41,7 @@ def cross_validate(
         )
     refuse_other_config(config, run)
     check_recipe(config)
+    check_places(config)
     check_preset(config.model.preset, config.image.size, config.model.weights)
     data = prepare(config, run, make_folds_file=False)
     if not run.is_started:

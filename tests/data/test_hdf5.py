@@ -138,5 +138,5 @@ def test_a_changed_hdf5_file_changes_the_digest_of_its_images(packed):
 def test_an_hdf5_file_without_the_name_of_an_image_in_it_says_how_to_name_one(tmp_path):
     with h5py.File(tmp_path / "x.hdf5", "w") as file:
         file["a"] = 1
-    with pytest.raises(UnreadableImage, match="FILE.hdf5::ID"):
+    with pytest.raises(UnreadableImage, match=r"FILE\.hdf5::ID"):
         read_image(tmp_path / "x.hdf5", ImageSpec(8, 8))

@@ -11,6 +11,7 @@ from PIL import Image
 from kderm.atomic import write_csv, write_json
 from kderm.config import Config
 from kderm.data.manifest import MANIFEST_COLUMNS
+from kderm.data.metadata import fit_metadata
 from kderm.labels import HAM10000
 from kderm.run_dir import RunDir
 
@@ -104,7 +105,9 @@ def write_run(root, *, columns=()):
         place = run.fold(fold)
         place.path.mkdir()
         build_member(fold, metadata=2 if columns else 0).save(place.model)
-        write_json(place.done, {"model_sha256": hashlib.sha256(b"").hexdigest()})
+        encoding = fit_metadata(manifest, columns).to_dict() if columns else None
+        digest = hashlib.sha256(b"").hexdigest()
+        write_json(place.done, {"model_sha256": digest, "metadata": encoding})
     return run
 
 

@@ -1,6 +1,5 @@
 """Small data sets in the layouts of their publishers, and recipes run on them once each."""
 
-import os
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -145,44 +144,51 @@ def class_folders(tmp_path_factory, ham10000):
 
 
 @pytest.fixture(scope="session")
-def invoke(tmp_path_factory):
-    """Call `python run.py ...` in a folder of its own; its output. Fails the test if it fails."""
-    folder = tmp_path_factory.mktemp("recipes")
+def runs_root(tmp_path_factory):
+    """Where all recipes of these tests put their runs."""
+    return tmp_path_factory.mktemp("recipes") / "runs"
 
-    def call(*words: str) -> str:
-        before = Path.cwd()
-        os.chdir(folder)
-        try:
-            result = CliRunner().invoke(main, list(words), catch_exceptions=False)
-        finally:
-            os.chdir(before)
-        assert result.exit_code == 0, result.output
-        return result.output
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("KDERM_RUNS", str(folder / "runs"))
-        yield call
+@pytest.fixture(autouse=True)
+def in_runs_root(runs_root, monkeypatch):
+    """Set during these tests alone: other tests look for their runs where they are."""
+    monkeypatch.setenv("KDERM_RUNS", str(runs_root))
 
 
 @pytest.fixture(scope="session")
-def recipe(invoke, tiny_backbone):
+def invoke(runs_root):
+    """Call `python run.py ...` in a folder of its own; its output. Fails the test if it fails."""
+
+    def call(*words: str) -> str:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(runs_root.parent)
+            patch.setenv("KDERM_RUNS", str(runs_root))
+            result = CliRunner().invoke(main, list(words), catch_exceptions=False)
+        assert result.exit_code == 0, result.output
+        return result.output
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def recipe(invoke, runs_root, tiny_backbone):
     """Run a recipe once: its run, what it printed, and its config's path."""
     finished: dict[str, SimpleNamespace] = {}
 
-    def run(name: str, *overrides: str) -> SimpleNamespace:
+    def train(name: str, *overrides: str) -> SimpleNamespace:
         if name not in finished:
             config = CONFIGS / f"{name}.yaml"
             tiny = [*TINY, f"model.preset=file/{tiny_backbone}", *overrides]
             output = invoke("cv", "--config", str(config), *tiny)
-            path = Path(os.environ["KDERM_RUNS"]) / name
-            finished[name] = SimpleNamespace(run=RunDir(path), output=output, config=config)
+            run = RunDir(runs_root / name)
+            finished[name] = SimpleNamespace(run=run, output=output, config=config)
         return finished[name]
 
-    return run
+    return train
 
 
 @pytest.fixture
-def task_of(invoke):
+def task_of():
     """The task of one fold of a finished recipe: its images, its plan of balancing, its loss."""
 
     def make(finished: SimpleNamespace, fold: int):

@@ -85,6 +85,22 @@ DATASETS: dict[str, DatasetAdapter] = {
 }
 
 
+def check_place(dataset: str, root: Path) -> None:
+    """Refuse an unknown adapter or a folder that is not there.
+
+    Raises:
+        UserError: either.
+    """
+    if dataset not in DATASETS:
+        raise unknown_name("data set kind", dataset, DATASETS, do="Set data.dataset.")
+    if not Path(root).is_dir():
+        received = "a file" if Path(root).exists() else "no such folder"
+        raise UserError(
+            f"Expected a folder at data.root={root} with {DATASETS[dataset].layout}. Received: "
+            f"{received}."
+        )
+
+
 def read_dataset(
     dataset: str,
     root: Path,
@@ -109,16 +125,10 @@ def read_dataset(
         UserError: unknown adapter, no such folder, a table that cannot be read at all, or a
             decision for a label that `labels` does not have.
     """
-    if dataset not in DATASETS:
-        raise unknown_name("data set kind", dataset, DATASETS, do="Set data.dataset.")
+    check_place(dataset, root)
     adapter = DATASETS[dataset]
     decisions = check_mapping(mapping or {}, labels)
     root = Path(root)
-    if not root.is_dir():
-        received = "a file" if root.exists() else "no such folder"
-        raise UserError(
-            f"Expected a folder at data.root={root} with {adapter.layout}. Received: {received}."
-        )
     if table is not None and (root / table).exists():
         table = root / table
     name = native_space(adapter.native, labels)

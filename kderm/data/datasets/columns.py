@@ -57,6 +57,7 @@ class TableRows:
         present: the columns that the CSV has; one-hot columns count as a label.
         problems: lines that cannot be read.
         notes: facts that the user should know.
+        unused: the CSV's columns that are not read.
     """
 
     source: CsvFile
@@ -64,6 +65,7 @@ class TableRows:
     present: frozenset[str]
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    unused: tuple[str, ...] = ()
 
 
 def read_rows(path: Path, labels: LabelSpace) -> TableRows:
@@ -99,7 +101,8 @@ def read_rows(path: Path, labels: LabelSpace) -> TableRows:
         table["label"] = one_hot_labels(read, one_hot, labels) if one_hot else ""
     present = {name for name, column in chosen.items() if column}
     present |= {"label"} if candidates or one_hot else set()
-    return TableRows(source, table, frozenset(present), problems, notes)
+    unused = tuple(column for column in source.columns if column not in read.columns)
+    return TableRows(source, table, frozenset(present), problems, notes, unused)
 
 
 def _known_labels(column: pd.Series, labels: LabelSpace) -> int:

@@ -29,6 +29,10 @@ def test_a_student_trains_on_pseudo_labels_and_is_scored_on_its_own_images_alone
     assert taught["held_out_images"] == own["held_out_images"]
     assert set(pd.read_csv(student.oof)["image_id"]) == set(pd.read_csv(teacher.oof)["image_id"])
     assert "a little too good" in student.report.read_text()
+    lesson = student.pseudo_labels.read_text()
+    with pytest.raises(UserError, match=r"began with .*0\.15"):
+        with_student(None, "teacher", None, few, str(workplace / "unlabelled"), 0.2)
+    assert student.pseudo_labels.read_text() == lesson
 
 
 def test_pseudo_labelled_images_train_in_every_fold_with_their_own_pixels(

@@ -28,6 +28,7 @@ METRICS = {"macro_auc": "macro AUC", "balanced_accuracy": "balanced accuracy", "
 
 _NO_COLOUR = ["brightness=0", "contrast=0", "saturation=0", "hue=0"]
 _NO_GEOMETRY = ["rotation=0", "zoom=0", "shift=0"]
+_WEAK_COLOUR = ["brightness=0.05", "contrast=0.06", "saturation=0.06", "hue=0.01"]
 _STRONG = ["zoom=0.3", "brightness=0.25", "contrast=0.3", "saturation=0.3", "hue=0.05"]
 
 
@@ -70,6 +71,7 @@ AUGMENTATION = {
     "aug_none": _augment("flip=false", *_NO_GEOMETRY, *_NO_COLOUR),
     "aug_flips": _augment(*_NO_GEOMETRY, *_NO_COLOUR),
     "aug_geometry": _augment(*_NO_COLOUR),
+    "aug_weak_colour": _augment(*_WEAK_COLOUR),
     "aug_strong": _augment(*_STRONG),
     "blur_noise": _augment("blur=0.3", "noise=0.3"),
     "cutout": _augment("cutout=0.5"),
@@ -87,6 +89,7 @@ TRAINING = {
     "ema": ["train.ema=0.99", "train.checkpoint=ema"],
     "metadata": ["model.metadata=[age, sex, site]"],
     "dropout_samples": ["model.dropout_samples=5", "model.dropout=0.5"],
+    "no_frozen_epoch": ["train.frozen_epochs=0"],
     "one_cycle": ["train.schedule=one_cycle"],
     "layer_decay": ["train.layer_decay=0.75"],
     "frozen_stages": ["train.frozen_stages=3"],

@@ -9,7 +9,8 @@ import pytest
 from click.testing import CliRunner
 
 from kderm.cli import main
-from kderm.config import DEMO, Config, load_config
+from kderm.config.reading import DEMO, load_config
+from kderm.config.schema import Config
 from kderm.data.datasets.demo import write_demo
 from kderm.run_dir import RunDir
 

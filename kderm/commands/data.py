@@ -5,7 +5,8 @@ from pathlib import Path
 
 from kderm import console
 from kderm.commands.pieces import command_line, describe, exclusive, named_run
-from kderm.config import Config, load_config
+from kderm.config.reading import load_config
+from kderm.config.schema import Config
 from kderm.errors import UserError
 from kderm.run_dir import data_set_dir
 

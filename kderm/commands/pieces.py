@@ -8,7 +8,7 @@ from pathlib import Path
 
 from kderm import console
 from kderm.atomic import locked
-from kderm.config import Config
+from kderm.config.schema import Config
 from kderm.errors import UserError
 from kderm.run_dir import RunDir, runs_root
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from kderm import console
 from kderm.commands.pieces import SYNTHETIC, exclusive, is_demo
-from kderm.config import Config, load_config
+from kderm.config.reading import load_config
+from kderm.config.schema import Config
 from kderm.errors import UserError
 from kderm.run_dir import RunDir, open_run
 from kderm.runtime import check_backend

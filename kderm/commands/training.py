@@ -9,7 +9,8 @@ from kderm import console, run_dir
 from kderm.atomic import write_json, write_text
 from kderm.commands.pieces import SYNTHETIC, command_line, describe, exclusive, is_demo, named_run
 from kderm.commands.results import conclude
-from kderm.config import Config, load_config
+from kderm.config.reading import load_config
+from kderm.config.schema import Config
 from kderm.errors import UserError
 from kderm.labels import label_space
 from kderm.run_dir import RunDir

@@ -14,7 +14,7 @@ import pandas as pd
 
 from kderm import console
 from kderm.atomic import write_csv, write_text
-from kderm.config import Config
+from kderm.config.schema import Config
 from kderm.data.checked import BY, check_data
 from kderm.data.folds import group_ids, read_duplicates
 from kderm.data.manifest import Problem

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from kderm import console, run_dir
-from kderm.config import Config, DataConfig
+from kderm.config.schema import Config, DataConfig
 from kderm.data.datasets import check_place
 from kderm.data.datasets.translation import UNDECIDED
 from kderm.data.fingerprints import store_fingerprints

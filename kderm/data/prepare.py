@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from kderm.atomic import write_json
-from kderm.config import Config
+from kderm.config.schema import Config
 from kderm.data.checked import check_data, overlap_notes
 from kderm.data.folds import FoldTable, make_folds, read_duplicates, read_folds, write_folds
 from kderm.data.manifest import Manifest, raise_problems, write_manifest

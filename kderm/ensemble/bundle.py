@@ -15,7 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 import kderm
 from kderm.atomic import write_json
-from kderm.config import Config, load_config
+from kderm.config.reading import load_config
+from kderm.config.schema import Config
 from kderm.data.images import DECODER_VERSION, ImageSpec
 from kderm.data.metadata import MetadataSpec
 from kderm.ensemble.combine import member_weights

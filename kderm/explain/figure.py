@@ -13,7 +13,8 @@ import pandas as pd
 from PIL import Image
 
 from kderm.atomic import atomic_path, write_csv
-from kderm.config import Config, load_config
+from kderm.config.reading import load_config
+from kderm.config.schema import Config
 from kderm.data.augment import plain_colours, plain_transform
 from kderm.data.images import ImageSpec
 from kderm.data.manifest import read_manifest

@@ -7,7 +7,7 @@ refuses no data set for its problems: they are what the pages are for.
 from pathlib import Path
 
 from kderm.atomic import write_text
-from kderm.config import Config
+from kderm.config.schema import Config
 from kderm.inspection import page, picture_sections, sections
 from kderm.inspection.page import Page
 from kderm.inspection.subject import Subject, gather

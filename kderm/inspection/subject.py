@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from kderm import console
-from kderm.config import Config
+from kderm.config.schema import Config
 from kderm.data.checked import Checked, check_data
 from kderm.data.datasets.columns import ALIASES
 from kderm.data.datasets.csv_file import open_csv

@@ -4,7 +4,8 @@ from collections.abc import Callable, Sequence
 
 from kderm import console
 from kderm.atomic import write_json, write_text
-from kderm.config import Config, config_difference, load_config
+from kderm.config.reading import config_difference, load_config
+from kderm.config.schema import Config
 from kderm.data.checked import check_places
 from kderm.data.prepare import Prepared, prepare
 from kderm.errors import UserError

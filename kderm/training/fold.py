@@ -12,7 +12,7 @@ import pandas as pd
 
 from kderm import console
 from kderm.atomic import write_csv
-from kderm.config import Config, TrainConfig
+from kderm.config.schema import Config, TrainConfig
 from kderm.data.augment import uses_effects
 from kderm.data.balance import BalancePlan, plan_balance
 from kderm.data.batches import RowsOf, TrainBatches

@@ -9,7 +9,7 @@ import pandas as pd
 
 from kderm import console
 from kderm.atomic import atomic_path, write_csv, write_json
-from kderm.config import Config
+from kderm.config.schema import Config
 from kderm.data.batches import RowsOf
 from kderm.data.metadata import MetadataSpec
 from kderm.data.prepare import Prepared

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from kderm.config import Config
+from kderm.config.schema import Config
 from kderm.data.augment import check_mixing
 from kderm.data.balance import check_balance, plan_balance, stacking_warnings
 from kderm.data.metadata import check_columns

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from kderm.config import AugmentConfig
+from kderm.config.schema import AugmentConfig
 from kderm.data.augment import (
     EFFECTS,
     draw_effects,

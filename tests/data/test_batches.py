@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kderm.config import AugmentConfig, BalanceConfig
+from kderm.config.schema import AugmentConfig, BalanceConfig
 from kderm.data.augment import EFFECTS, draw_colours, draw_transforms, mix_rows
 from kderm.data.balance import plan_balance
 from kderm.data.batches import RowsOf, TrainBatches

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from kderm.config import PredictConfig
+from kderm.config.schema import PredictConfig
 from kderm.data.augment import plain_transform
 from kderm.data.views import VIEWS, view_transforms
 from kderm.errors import UserError

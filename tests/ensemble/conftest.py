@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from kderm.atomic import write_csv, write_json
-from kderm.config import Config
+from kderm.config.schema import Config
 from kderm.ensemble.bundle import read_bundle, write_bundle
 from kderm.ensemble.inputs import find_inputs
 from kderm.ensemble.predictor import ensemble_predict

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from kderm.config import load_config
+from kderm.config.reading import load_config
 from kderm.data.images import ImageSpec
 from kderm.data.store import build_store
 from kderm.ensemble.bundle import read_bundle, write_bundle

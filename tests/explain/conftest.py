@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from kderm.atomic import write_csv, write_json
-from kderm.config import Config
+from kderm.config.schema import Config
 from kderm.data.manifest import MANIFEST_COLUMNS
 from kderm.data.metadata import fit_metadata
 from kderm.labels import HAM10000

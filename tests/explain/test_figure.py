@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from kderm.config import load_config
+from kderm.config.reading import load_config
 from kderm.data.images import ImageSpec
 from kderm.errors import UserError
 from kderm.explain import figure

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from kderm.config import load_config
+from kderm.config.reading import load_config
 from kderm.data import preprocess
 from kderm.data.datasets.demo import write_demo
 from kderm.data.folds import read_duplicates

@@ -3,7 +3,7 @@ import json
 import pandas as pd
 import pytest
 
-from kderm.config import Config
+from kderm.config.schema import Config
 from kderm.data.audit import audit, examine
 from kderm.data.folds import read_duplicates
 from kderm.data.prepare import prepare

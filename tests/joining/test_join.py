@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kderm.config import Config
+from kderm.config.schema import Config
 from kderm.data.datasets import RawRows
 from kderm.data.join import Source, check_sources, label_conflicts, read_sources, without_overlap
 from kderm.data.manifest import MANIFEST_COLUMNS

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from kderm.cli import main
-from kderm.config import load_config
+from kderm.config.reading import load_config
 from kderm.data.datasets.demo import write_demo
 from kderm.data.datasets.demo_drawing import draw_lesion, draw_photo, render
 from kderm.data.prepare import prepare

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from kderm.config import load_config
+from kderm.config.reading import load_config
 
 
 def history_of(finished, fold):

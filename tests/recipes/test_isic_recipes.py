@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kderm.config import load_config
+from kderm.config.reading import load_config
 
 
 def metrics_of(finished):

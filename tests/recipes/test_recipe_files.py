@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from kderm.config import load_config
+from kderm.config.reading import load_config
 from kderm.data.datasets import DATASETS
 from kderm.models.presets import find_preset
 from kderm.training.recipe import check_recipe

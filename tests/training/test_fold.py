@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kderm.config import load_config
+from kderm.config.reading import load_config
 from kderm.data.datasets.demo import write_demo
 from kderm.errors import UserError
 from kderm.run_dir import RunDir

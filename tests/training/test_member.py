@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from kderm.config import Config
+from kderm.config.schema import Config
 from kderm.data.views import view_transforms
 from kderm.models.forward import Forward
 from kderm.run_dir import FoldDir

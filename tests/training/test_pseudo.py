@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from kderm.commands.training import with_student
-from kderm.config import load_config
+from kderm.config.reading import load_config
 from kderm.data.datasets.demo import write_demo
 from kderm.data.prepare import prepare
 from kderm.data.pseudo import Frames

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kderm.config import load_config
+from kderm.config.reading import load_config
 from kderm.errors import UserError
 from kderm.models.classifier import load_classifier
 from kderm.run_dir import RunDir

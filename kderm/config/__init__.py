@@ -1,0 +1,1 @@
+"""What a run is told: the options, and how they are read."""

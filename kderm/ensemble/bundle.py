@@ -21,7 +21,7 @@ from kderm.data.images import DECODER_VERSION, ImageSpec
 from kderm.data.metadata import MetadataSpec
 from kderm.ensemble.combine import member_weights
 from kderm.errors import UserError
-from kderm.evaluation.operating_points import malignant_operating_point
+from kderm.evaluation.decisions.operating_points import malignant_operating_point
 from kderm.evaluation.predictions import (
     Predictions,
     join_predictions,

@@ -17,9 +17,9 @@ from kderm.ensemble.bundle import Bundle
 from kderm.ensemble.inputs import Inputs
 from kderm.ensemble.place import FIGURES, PREDICTIONS, record_sources, told_clearly
 from kderm.ensemble.rounding import DIGITS, significant
-from kderm.evaluation.operating_points import malignant_score
+from kderm.evaluation.decisions.operating_points import malignant_score
 from kderm.evaluation.predictions import make_predictions
-from kderm.evaluation.report import write_report
+from kderm.evaluation.report.write import write_report
 
 
 @dataclass(frozen=True)

@@ -8,15 +8,15 @@ from collections.abc import Callable
 
 import numpy as np
 
-from kderm.evaluation import calibration
-from kderm.evaluation.intervals import Interval, group_intervals
-from kderm.evaluation.metrics import Scorecard, confusion_matrix, summarise
-from kderm.evaluation.operating_points import (
+from kderm.evaluation.calibration import reliability as calibration
+from kderm.evaluation.decisions.operating_points import (
     OperatingPoint,
     malignant_operating_point,
     malignant_score,
     malignant_truth,
 )
+from kderm.evaluation.intervals import Interval, group_intervals
+from kderm.evaluation.metrics import Scorecard, confusion_matrix, summarise
 from kderm.evaluation.predictions import Predictions
 
 LEVEL = 0.95

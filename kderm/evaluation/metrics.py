@@ -9,7 +9,7 @@ from functools import cached_property
 
 import numpy as np
 
-from kderm.evaluation.calibration import expected_calibration_error
+from kderm.evaluation.calibration.reliability import expected_calibration_error
 from kderm.labels import LabelSpace
 
 UNDECIDED = -1

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from kderm.errors import UserError
-from kderm.evaluation.operating_points import (
+from kderm.evaluation.decisions.operating_points import (
     malignant_operating_point,
     malignant_score,
     malignant_truth,

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from kderm.evaluation.calibration import (
+from kderm.evaluation.calibration.reliability import (
     expected_calibration_error,
     reliability_bins,
     top_label,

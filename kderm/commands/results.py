@@ -34,7 +34,7 @@ def evaluate_external(
 def conclude(run: RunDir) -> None:
     """Join the out-of-fold tables, write the report and the bundle, print the headline."""
     from kderm.ensemble.bundle import join_oof, write_bundle
-    from kderm.evaluation.report import write_report
+    from kderm.evaluation.report.write import write_report
 
     predictions = join_oof(run)
     config = load_config(run.config)

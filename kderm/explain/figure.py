@@ -21,8 +21,8 @@ from kderm.data.manifest import read_manifest
 from kderm.data.metadata import MetadataSpec
 from kderm.data.warp import Warp
 from kderm.errors import UserError
-from kderm.evaluation.figures import INK, STYLE
 from kderm.evaluation.predictions import read_predictions
+from kderm.evaluation.report.figures import INK, STYLE
 from kderm.explain.activation_maps import class_activation_maps
 from kderm.explain.examples import choose_examples, read_frames, read_pictures
 from kderm.labels import LabelSpace, label_space

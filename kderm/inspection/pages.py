@@ -6,10 +6,11 @@ refuses no data set for its problems: they are what the pages are for.
 
 from pathlib import Path
 
+from kderm import html_page as page
 from kderm.atomic import write_text
 from kderm.config.schema import Config
-from kderm.inspection import page, picture_sections, sections
-from kderm.inspection.page import Page
+from kderm.html_page import Page
+from kderm.inspection import picture_sections, sections
 from kderm.inspection.subject import Subject, gather
 
 _SECTIONS = (

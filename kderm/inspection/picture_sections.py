@@ -9,14 +9,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from kderm import html_page as page
 from kderm.atomic import write_csv
 from kderm.data.checked import BY
 from kderm.data.images import UnreadableImage, read_image
 from kderm.data.preprocess import STEPS
 from kderm.errors import UserError
-from kderm.inspection import figures, page
+from kderm.html_page import Cell, Page
+from kderm.inspection import figures
 from kderm.inspection.association import associations
-from kderm.inspection.page import Cell, Page
 from kderm.inspection.quality import FLAGS
 from kderm.inspection.sections import Findings, p_value
 from kderm.inspection.subject import MOST_LINES, Subject

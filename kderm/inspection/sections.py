@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from kderm import html_page as page
 from kderm.atomic import write_csv
-from kderm.inspection import figures, page
+from kderm.html_page import Cell, Page
+from kderm.inspection import figures
 from kderm.inspection.association import FACTORS, associations, known, missing_values
-from kderm.inspection.page import Cell, Page
 from kderm.inspection.subject import Subject
 from kderm.runtime import rng_for
 

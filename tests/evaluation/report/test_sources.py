@@ -4,7 +4,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from kderm.evaluation.predictions import make_predictions
-from kderm.evaluation.sources import score_by_source, sources_sentence
+from kderm.evaluation.report.sources import score_by_source, sources_sentence
 from kderm.labels import BINARY
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from kderm.data.balance import plan_balance
 from kderm.evaluation.predictions import make_predictions
-from kderm.evaluation.prior import prior_sentence, prior_shift
+from kderm.evaluation.report.prior import prior_sentence, prior_shift
 from kderm.labels import LabelSpace
 
 SPACE = LabelSpace("custom", ("a", "b", "c"), ("A", "B", "C"), malignant=("b",))

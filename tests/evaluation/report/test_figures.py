@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from kderm.evaluation import figures
 from kderm.evaluation.predictions import make_predictions
+from kderm.evaluation.report import figures
 from kderm.labels import HAM10000
 
 

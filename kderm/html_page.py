@@ -1,4 +1,4 @@
-"""The HTML of the inspection pages: sections, tables, figures and picture grids in one file.
+"""One self-contained HTML page: sections, tables, figures and picture grids in one file.
 
 Everything is inside the file: style, charts, pictures. No script and no network. Light or dark by
 what the reader's system says, and readable at the width of a phone. Knows strings and pictures; no

@@ -13,9 +13,10 @@ import numpy as np
 import pandas as pd
 
 from kderm import atomic
-from kderm.evaluation import calibration, metrics
+from kderm.evaluation import metrics
+from kderm.evaluation.calibration import reliability as calibration
+from kderm.evaluation.decisions.operating_points import malignant_score, malignant_truth
 from kderm.evaluation.intervals import Interval
-from kderm.evaluation.operating_points import malignant_score, malignant_truth
 from kderm.evaluation.predictions import Predictions
 
 if TYPE_CHECKING:

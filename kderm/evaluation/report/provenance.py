@@ -1,6 +1,6 @@
 """Where a report's numbers come from, and what makes them weaker than they look, in plain words.
 
-The first paragraphs of `kderm.evaluation.report`.
+The first paragraphs of `kderm.evaluation.report.write`.
 """
 
 from kderm.evaluation.measure import FEW_POSITIVES

@@ -11,13 +11,13 @@ import pandas as pd
 
 from kderm import atomic
 from kderm.errors import UserError
-from kderm.evaluation import figures
 from kderm.evaluation.intervals import Interval
 from kderm.evaluation.measure import measure, without_nan
 from kderm.evaluation.predictions import Predictions
-from kderm.evaluation.prior import prior_sentence, prior_shift
-from kderm.evaluation.provenance import FOLD_COLUMNS, WARNINGS, provenance, warning_quotes
-from kderm.evaluation.sources import score_by_source, sources_sentence
+from kderm.evaluation.report import figures
+from kderm.evaluation.report.prior import prior_sentence, prior_shift
+from kderm.evaluation.report.provenance import FOLD_COLUMNS, WARNINGS, provenance, warning_quotes
+from kderm.evaluation.report.sources import score_by_source, sources_sentence
 
 HEADLINE = {
     "macro_auc": "Macro AUC (one against the rest)",

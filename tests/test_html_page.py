@@ -5,8 +5,8 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from kderm.inspection import page
-from kderm.inspection.page import Cell, Page
+from kderm import html_page as page
+from kderm.html_page import Cell, Page
 
 VOID = {"meta", "img", "source", "br"}
 

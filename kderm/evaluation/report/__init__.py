@@ -1,0 +1,1 @@
+"""The report: pages, pictures, cards and tables from saved predictions."""

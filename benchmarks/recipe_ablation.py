@@ -24,7 +24,7 @@ from kderm.run_dir import FoldDir, RunDir, runs_root
 
 # The last epoch's weights: a fold has one of them whatever its scores, so rows compare fairly.
 CHECKPOINT = "train.checkpoint=last"
-METRICS = {"macro_auc": "macro AUC", "balanced_accuracy": "balanced accuracy", "macro_f1": "F1"}
+METRICS = {"macro_auc": "macro AUC", "balanced_accuracy": "balanced accuracy", "macro_f1": "macro F1"}
 
 _NO_COLOUR = ["brightness=0", "contrast=0", "saturation=0", "hue=0"]
 _NO_GEOMETRY = ["rotation=0", "zoom=0", "shift=0"]

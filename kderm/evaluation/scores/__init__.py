@@ -1,0 +1,1 @@
+"""Scores from weighted counts and weighted ranks; `kderm.evaluation.metrics` puts them together."""

@@ -1,0 +1,234 @@
+"""How unlike its training data an image is, from the features that the members see in it.
+
+Each member's features of the images that it held out are described by one Gaussian; the score of a
+new image is how far it lies from them, averaged over the members. Numpy only: the features come
+from `kderm.ensemble.feature_pass`, the fit is started by `kderm.ensemble.unlike_fit`.
+"""
+
+import hashlib
+import io
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from kderm.atomic import atomic_path
+from kderm.errors import UserError
+
+FILE = "unlike.npz"
+# Directions that are described one by one; the rest of the features share one variance.
+DIRECTIONS = 64
+# Share of images like those of training that are warned of.
+FALSE_WARNINGS = 0.01
+# Fewer held-out images than this say too little about where the next one lies.
+FEWEST_IMAGES = 20
+_PARTS = 5
+_ARRAYS = ("mean", "directions", "variances", "residual", "centre", "spread")
+
+
+@dataclass(frozen=True)
+class FeatureGaussian:
+    """A Gaussian over one member's features: d directions with their variances, and the rest.
+
+    Source of the density: Tipping and Bishop 1999 (probabilistic PCA), doi:10.1111/1467-9868.00196;
+    of the distance as a score: Lee et al. 2018, arXiv:1807.03888. Differs: one Gaussian for all
+    classes and the pooled layer alone, so that rare classes need no covariance of their own.
+
+    Attributes:
+        mean: float32 (c,).
+        directions: float32 (d, c), orthonormal rows.
+        variances: float32 (d,), above 0.
+        residual: variance along every other direction, above 0.
+        centre: mean log distance of images that were not used to fit.
+        spread: standard deviation of that, above 0.
+    """
+
+    mean: np.ndarray
+    directions: np.ndarray
+    variances: np.ndarray
+    residual: float
+    centre: float
+    spread: float
+
+    def log_distance(self, features: np.ndarray) -> np.ndarray:
+        """Log of the mean squared distance a feature, in standard deviations.
+
+        Args:
+            features: float (n, c).
+
+        Returns:
+            float64 (n,).
+        """
+        away = np.asarray(features, np.float64) - self.mean
+        along = away @ self.directions.T.astype(np.float64)
+        rest = np.maximum((away**2).sum(axis=1) - (along**2).sum(axis=1), 0.0)
+        squared = (along**2 / self.variances).sum(axis=1) + rest / self.residual
+        return np.log(np.maximum(squared / away.shape[1], np.finfo(np.float32).tiny))
+
+    def score(self, features: np.ndarray) -> np.ndarray:
+        """float64 (n,): the log distance in standard deviations of held-out images' own."""
+        return (self.log_distance(features) - self.centre) / self.spread
+
+
+@dataclass(frozen=True)
+class Unlike:
+    """The score of an ensemble.
+
+    Attributes:
+        members: one Gaussian a member, in the bundle's order.
+        digests: SHA-256 of the members that it was fitted with.
+        threshold: scores above it are warned of.
+    """
+
+    members: tuple[FeatureGaussian, ...]
+    digests: tuple[str, ...]
+    threshold: float
+
+    def score(self, features: Sequence[np.ndarray]) -> np.ndarray:
+        """Mean over members of how far each image lies from what they held out.
+
+        Around 0 for images like those of training, above `threshold` for about 1 % of them at most.
+        An image's score depends on no other image.
+
+        Args:
+            features: for each of m members float (n, c).
+
+        Returns:
+            float64 (n,).
+        """
+        if len(features) != len(self.members):
+            raise ValueError(
+                f"Expected features of {len(self.members)} members. Received: {len(features)}"
+            )
+        pairs = zip(self.members, features, strict=True)
+        return np.mean([member.score(own) for member, own in pairs], axis=0)
+
+
+def fit_gaussian(
+    features: np.ndarray, groups: np.ndarray, directions: int = DIRECTIONS
+) -> tuple[FeatureGaussian, np.ndarray]:
+    """Describe one member's features of the images that it held out.
+
+    `centre` and `spread` come from distances of each fifth of the groups to a fit on the others:
+    the images that a Gaussian is fitted on lie closer to it than the next ones will.
+
+    Args:
+        features: float (n, c), n at least `FEWEST_IMAGES`.
+        groups: (n,), lesion or patient of each image.
+        directions: the most directions to describe one by one; at most a quarter of n is taken.
+
+    Returns:
+        The Gaussian, and the scores float64 (n,) of its own images by the fits without them.
+    """
+    features = np.asarray(features, np.float64)
+    part = _parts(groups)
+    if len(features) < FEWEST_IMAGES or part.max() == 0:
+        raise ValueError(
+            f"Expected features of at least {FEWEST_IMAGES} images in several groups. Received: "
+            f"{features.shape}, {part.max() + 1} part(s)"
+        )
+    distances = np.empty(len(features))
+    for number in range(part.max() + 1):
+        out = part == number
+        distances[out] = _described(features[~out], directions).log_distance(features[out])
+    centre = float(distances.mean())
+    spread = max(float(distances.std()), 1e-6)
+    whole = _described(features, directions, centre, spread)
+    return whole, (distances - centre) / spread
+
+
+def fit_unlike(
+    features: Sequence[np.ndarray], groups: Sequence[np.ndarray], digests: Sequence[str]
+) -> Unlike:
+    """The score of an ensemble from its members' held-out features.
+
+    The threshold is the 99 % quantile of one member's score an image. A new image gets the mean of
+    m members' scores, which spreads less, so fewer than 1 % of images like these are warned of.
+
+    Args:
+        features: for each member float (n_m, c), of the images that it held out.
+        groups: for each member (n_m,), the lesion or patient of these images.
+        digests: SHA-256 of each member's file.
+    """
+    fitted = [fit_gaussian(*both) for both in zip(features, groups, strict=True)]
+    scores = np.concatenate([own for _, own in fitted])
+    threshold = float(np.quantile(scores, 1 - FALSE_WARNINGS))
+    return Unlike(tuple(gaussian for gaussian, _ in fitted), tuple(digests), threshold)
+
+
+def write_unlike(path: Path, unlike: Unlike) -> None:
+    """Write the score as npz, without pickles."""
+    arrays: dict[str, np.ndarray] = {
+        "digests": np.array(unlike.digests),
+        "threshold": np.array(unlike.threshold),
+    }
+    for number, member in enumerate(unlike.members):
+        arrays |= {f"{name}_{number}": np.asarray(getattr(member, name)) for name in _ARRAYS}
+    with atomic_path(path) as temporary:
+        np.savez(temporary, **arrays)
+
+
+def read_unlike(path: Path, sha256: str | None = None) -> Unlike:
+    """Read what `write_unlike` wrote.
+
+    Args:
+        path: the file.
+        sha256: the digest that it must have; None: any.
+
+    Raises:
+        UserError: no such file, another one than the bundle's, or a damaged one.
+    """
+    again = "Copy the whole folder of the run again, or delete that file and run evaluate."
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UserError(
+            f"Expected the score of unlike images at {path}. Received: {error.strerror}. {again}"
+        ) from None
+    if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
+        raise UserError(f"{path} is not the file that the bundle speaks of (SHA-256). {again}")
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as stored:
+            digests = tuple(stored["digests"].tolist())
+            members = tuple(
+                FeatureGaussian(**{name: _plain(stored[f"{name}_{number}"]) for name in _ARRAYS})
+                for number in range(len(digests))
+            )
+            return Unlike(members, digests, float(stored["threshold"]))
+    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path} cannot be read: {error}. {again}") from None
+
+
+def _described(
+    features: np.ndarray, directions: int, centre: float = 0.0, spread: float = 1.0
+) -> FeatureGaussian:
+    """The Gaussian of `features` float64 (n, c)."""
+    n, c = features.shape
+    mean = features.mean(axis=0)
+    _, singular, rows = np.linalg.svd(features - mean, full_matrices=False)
+    taken = max(1, min(directions, n // 4, c - 1))
+    variances = singular**2 / (n - 1)
+    left = max(float(variances[taken:].sum()) / max(c - taken, 1), 0.0)
+    # Features that never vary (dead units) must not make every other image infinitely far.
+    floor = max(1e-6 * float(variances.sum()) / c, 1e-12)
+    return FeatureGaussian(
+        mean.astype(np.float32),
+        rows[:taken].astype(np.float32),
+        np.maximum(variances[:taken], floor).astype(np.float32),
+        max(left, floor),
+        centre,
+        spread,
+    )
+
+
+def _parts(groups: np.ndarray) -> np.ndarray:
+    """int (n,): a part from 0 for each image, groups whole, the same for the same groups."""
+    names, number = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
+    parts = min(_PARTS, len(names))
+    return np.random.default_rng(0).permutation(len(names))[number] % parts
+
+
+def _plain(array: np.ndarray) -> np.ndarray | float:
+    return float(array) if array.ndim == 0 else array

@@ -1,0 +1,244 @@
+"""One answer a lesion: the answers to its several photos, combined.
+
+Reads a `Predictions` table of images, returns one of lesions that everything else in this room can
+read, and a report with both levels side by side. Must stay free of Keras.
+"""
+
+from typing import Literal, get_args
+
+import numpy as np
+import pandas as pd
+
+from kderm.errors import UserError, unknown_name
+from kderm.evaluation.intervals import Interval, group_intervals
+from kderm.evaluation.measure import without_nan
+from kderm.evaluation.metrics import Scorecard
+from kderm.evaluation.predictions import Predictions, make_predictions
+
+Pooling = Literal["mean", "max", "noisy_or"]
+POOLINGS: tuple[Pooling, ...] = get_args(Pooling)
+METRICS = (
+    *("macro_auc", "balanced_accuracy", "accuracy", "macro_f1", "macro_average_precision"),
+    *("log_loss", "brier", "malignant_auc", "mel_auc"),
+)
+LEVEL = 0.95
+# So many ids of contradictory lesions are named.
+NAMED = 10
+
+
+def lesion_ids(predictions: Predictions) -> np.ndarray:
+    """object (n,): the lesion that each image shows.
+
+    Its `lesion_id` where that is known. Else its group, unless the patient is known: then the group
+    may hold all lesions of that patient, and the image stands for itself.
+    """
+    table = predictions.table
+    group, patient = table["group_id"].astype(object), _known(table, "patient_id")
+    fallback = group.where(patient.isna(), table["image_id"].astype(object))
+    lesion = _known(table, "lesion_id")
+    return lesion.where(lesion.notna(), fallback).astype(str).to_numpy(dtype=object)
+
+
+def pool(probabilities: np.ndarray, lesion: np.ndarray, how: Pooling) -> np.ndarray:
+    """One row a lesion, from the rows of its images.
+
+    "mean" is the arithmetic mean. "max" takes the highest probability that any image gives to a
+    class. "noisy_or" takes the probability that at least one image shows the class, were images
+    independent: 1 - prod(1 - p). The latter two no longer sum to 1 and are divided by their sum. A
+    lesion with one image keeps its row.
+
+    Args:
+        probabilities: float (n, k), rows sum to 1.
+        lesion: int (n,), every number from 0 to l - 1 at least once.
+        how: one of `POOLINGS`.
+
+    Returns:
+        float64 (l, k), rows sum to 1.
+    """
+    if how not in POOLINGS:
+        raise unknown_name("way of pooling the images of a lesion", how, POOLINGS)
+    order = np.argsort(lesion, kind="stable")
+    starts = np.flatnonzero(np.diff(lesion[order], prepend=-1))
+    rows = np.clip(probabilities[order], 0.0, 1.0)
+    sizes = np.diff(np.append(starts, len(rows)))[:, None]
+    if how == "mean":
+        pooled = np.add.reduceat(rows, starts) / sizes
+    elif how == "max":
+        pooled = np.maximum.reduceat(rows, starts)
+    else:
+        pooled = 1 - np.multiply.reduceat(1 - rows, starts)
+    single = sizes[:, 0] == 1
+    pooled[single] = rows[starts[single]]
+    return pooled / pooled.sum(axis=1, keepdims=True)
+
+
+def by_lesion(predictions: Predictions, how: Pooling = "mean") -> Predictions:
+    """The table of lesions: `image_id` is the lesion's id, `n_images` how many photos it had.
+
+    What else is known (age, sex, site, ...) is the first known value among the images. Lesions
+    whose images carry different labels are left out; `contradictory_lesions` names them.
+
+    Args:
+        predictions: images; the order of rows does not matter.
+        how: one of `POOLINGS`.
+    """
+    return _pooled(*_consistent(predictions), how)
+
+
+def contradictory_lesions(predictions: Predictions) -> list[str]:
+    """Ids of the lesions whose images carry different labels, sorted."""
+    lesion = lesion_ids(predictions)
+    labels = predictions.table["label"].groupby(lesion).nunique()
+    return sorted(labels.index[labels > 1].astype(str))
+
+
+def lesion_report(predictions: Predictions, *, resamples: int = 1000, seed: int = 0) -> dict:
+    """Both levels side by side, over the same lesions.
+
+    Args:
+        predictions: labelled predictions of images.
+        resamples: bootstrap resamples of whole groups; both levels see the same draws.
+        seed: seed of the draws.
+
+    Returns:
+        Plain data without NaN (None instead):
+        n_images, n_lesions, n_lesions_with_several_images, most_images: over what is scored;
+        left_out: {lesions, images, named}: those with contradictory labels;
+        images: {metric: {value, low, high}}, each image counts alike;
+        one_photo: the same with each lesion counting alike, its images sharing its weight: what
+            one photo of a lesion is worth. The step from `images` to it is of case mix only
+            (lesions that are photographed more often are harder), so it is what pooling is
+            compared with;
+        lesions: {how: {metric: {value, low, high}}};
+        difference: {how: {metric: {value, low, high}}}, lesions minus one photo, paired;
+        metrics: names in order (those of `METRICS` that the label space has);
+        reason: why there is nothing to compare, or None. Then the five above are empty.
+    """
+    kept, lesion = _consistent(predictions)
+    outside = contradictory_lesions(predictions)
+    sizes = np.bincount(lesion) if len(lesion) else np.zeros(0, dtype=int)
+    result = {
+        "n_images": len(lesion),
+        "n_lesions": len(sizes),
+        "n_lesions_with_several_images": int((sizes > 1).sum()),
+        "most_images": int(sizes.max()) if len(sizes) else 0,
+        "left_out": {
+            "lesions": len(outside),
+            "images": len(predictions) - len(lesion),
+            "named": outside[:NAMED],
+        },
+        "resamples": resamples,
+        "level": LEVEL,
+        "metrics": [],
+        "images": {},
+        "one_photo": {},
+        "lesions": {},
+        "difference": {},
+        "reason": _nothing_to_compare(sizes),
+    }
+    if result["reason"]:
+        return result
+    statistic = _BothLevels(kept, lesion)
+    values = statistic(np.ones(len(kept)))
+    intervals = group_intervals(statistic, kept.groups, resamples=resamples, seed=seed, level=LEVEL)
+    result["metrics"] = list(statistic.metrics)
+    for level in ("images", "one_photo"):
+        result[level] = _block(level, statistic.metrics, values, intervals)
+    for how in POOLINGS:
+        result["lesions"][how] = _block(how, statistic.metrics, values, intervals)
+        result["difference"][how] = _block(f"{how}-", statistic.metrics, values, intervals)
+    return without_nan(result)
+
+
+class _BothLevels:
+    """Metrics of images, of one photo a lesion, of pooled lesions, and what pooling brings.
+
+    A lesion weighs what its images weigh: they share a group, so they are drawn together.
+    """
+
+    def __init__(self, images: Predictions, lesion: np.ndarray) -> None:
+        self._first = np.unique(lesion, return_index=True)[1]
+        self._one_of = 1 / np.bincount(lesion)[lesion]
+        self._images = Scorecard(images.y, images.probabilities, images.labels)
+        y = images.y[self._first]
+        self._lesions = {
+            how: Scorecard(y, pool(images.probabilities, lesion, how), images.labels)
+            for how in POOLINGS
+        }
+        self.batched = bool(getattr(self._images, "batched", False))
+        known = _named(self._images(np.ones(len(images))))
+        self.metrics = tuple(name for name in METRICS if name in known)
+
+    def __call__(self, weights: np.ndarray) -> dict[str, float]:
+        one_photo = _named(self._images(weights * self._one_of))
+        levels = {"images": _named(self._images(weights)), "one_photo": one_photo}
+        for how, card in self._lesions.items():
+            levels[how] = _named(card(weights[..., self._first]))
+            levels[f"{how}-"] = {name: levels[how][name] - one_photo[name] for name in self.metrics}
+        return {
+            f"{level}/{name}": values[name]
+            for level, values in levels.items()
+            for name in self.metrics
+        }
+
+
+def _named(values: dict[str, float]) -> dict[str, float]:
+    """The scorecard's values, melanoma's AUC under the name that the report has for it."""
+    return values | ({"mel_auc": values["auc/mel"]} if "auc/mel" in values else {})
+
+
+def _block(
+    level: str, metrics: tuple[str, ...], values: dict, intervals: dict[str, Interval]
+) -> dict:
+    keys = {name: f"{level}/{name}" for name in metrics}
+    return {
+        name: {
+            "value": float(values[key]),
+            "low": intervals[key].low,
+            "high": intervals[key].high,
+        }
+        for name, key in keys.items()
+    }
+
+
+def _nothing_to_compare(sizes: np.ndarray) -> str | None:
+    if not len(sizes):
+        return "no lesion is left: all have images with different labels"
+    if sizes.max() == 1:
+        return "each lesion has one image, so both levels are the same"
+    return None
+
+
+def _consistent(predictions: Predictions) -> tuple[Predictions, np.ndarray]:
+    """The images of lesions with one label, by lesion and image id, and their lesion's number."""
+    lesion = lesion_ids(predictions)
+    kept = ~np.isin(lesion.astype(str), contradictory_lesions(predictions))
+    table = predictions.table[kept].assign(_lesion=lesion[kept])
+    table = table.sort_values(["_lesion", "image_id"], kind="stable").reset_index(drop=True)
+    number = pd.factorize(table["_lesion"])[0]
+    # Groups of a table from elsewhere may be the images themselves; a lesion is never divided.
+    table["group_id"] = table.groupby("_lesion", sort=False)["group_id"].transform("first")
+    return Predictions(table, predictions.labels), number
+
+
+def _pooled(images: Predictions, lesion: np.ndarray, how: Pooling) -> Predictions:
+    table, labels = images.table, images.labels
+    if table.empty:
+        raise UserError(
+            "Expected at least one lesion whose images carry one label. Received: none. "
+            "Correct the labels or the lesion ids."
+        )
+    rows = table.groupby("_lesion", sort=False)
+    pooled = rows.first().reset_index()
+    pooled[labels.columns] = pool(images.probabilities, lesion, how)
+    pooled["image_id"] = pooled["_lesion"]
+    pooled["n_images"] = rows.size().to_numpy()
+    return make_predictions(pooled.drop(columns="_lesion"), labels)
+
+
+def _known(table: pd.DataFrame, column: str) -> pd.Series:
+    """The column as text, NaN where it is empty or absent."""
+    if column not in table:
+        return pd.Series(np.nan, index=table.index, dtype=object)
+    values = table[column].astype(object)
+    return values.where(values.notna() & (values.astype(str).str.strip() != ""), np.nan)

@@ -1,6 +1,7 @@
 """All numbers of the report, as the plain nested dict that becomes metrics.json.
 
 Reads a `Predictions` table, returns data for `report` and `compare`. Draws and writes nothing.
+Every key of the result is described, with its formula and source, in docs/metrics.md.
 """
 
 import math
@@ -15,21 +16,33 @@ from kderm.evaluation.decisions.operating_points import (
     malignant_score,
     malignant_truth,
 )
-from kderm.evaluation.intervals import Interval, group_intervals
+from kderm.evaluation.intervals import RESAMPLES, Interval, Statistic, batched, group_intervals
 from kderm.evaluation.metrics import Scorecard, confusion_matrix, summarise
 from kderm.evaluation.predictions import Predictions
+from kderm.evaluation.scores.isic import isic_scores
+from kderm.evaluation.scores.weights import ratio
 
 LEVEL = 0.95
 # Below this many positives a class's numbers say little, whatever their intervals.
 FEW_POSITIVES = 10
-PER_CLASS = ("auc", "average_precision", "sensitivity", "specificity", "ppv", "npv", "f1")
+PER_CLASS = (
+    "auc",
+    "average_precision",
+    "sensitivity",
+    "specificity",
+    "ppv",
+    "npv",
+    "f1",
+    "auc_sens_80",
+    "pauc_80",
+)
 
 
 def measure(
     predictions: Predictions,
     *,
     checkpoint: str | None,
-    resamples: int = 1000,
+    resamples: int = RESAMPLES,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict:
     """Everything that can be counted in a predictions table.
@@ -41,8 +54,9 @@ def measure(
         progress: called with (resamples done, resamples).
 
     Returns:
-        The content of metrics.json, plain data without NaN (None instead): n_images, n_groups,
-        pooled, folds, fold_mean, per_class, confusion, calibration, malignant, ...
+        Plain data without NaN (None instead), a part of metrics.json: n_images, n_groups, pooled,
+        folds, fold_mean, per_class, confusion, calibration, malignant, isic_scorer, ... A number
+        with an interval is {value, low, high}; docs/metrics.md tells all keys.
     """
     summary = _flat_summary(predictions)
     point = malignant_operating_point(predictions)
@@ -78,6 +92,7 @@ def measure(
         ],
         "calibration": _calibration(predictions, summary),
         "malignant": _malignant(point, intervals),
+        "isic_scorer": isic_scores(predictions),
         "checkpoint_saw_scored_fold": _saw_scored_fold(predictions, checkpoint),
         "resamples": resamples,
         "level": LEVEL,
@@ -107,9 +122,7 @@ def _interval_name(name: str) -> str:
     return "auc/mel" if name == "mel_auc" else name
 
 
-def _statistic(
-    predictions: Predictions, point: OperatingPoint | None
-) -> Callable[[np.ndarray], dict[str, float]]:
+def _statistic(predictions: Predictions, point: OperatingPoint | None) -> Statistic:
     """The scorecard, and how the malignant flag does at its fixed threshold."""
     card = Scorecard(predictions.y, predictions.probabilities, predictions.labels)
     if point is None:
@@ -117,14 +130,14 @@ def _statistic(
     truth = malignant_truth(predictions.y, predictions.labels)
     flagged = malignant_score(predictions.probabilities, predictions.labels) >= point.threshold
 
-    def statistic(weights: np.ndarray) -> dict[str, float]:
+    @batched
+    def statistic(weights: np.ndarray) -> dict[str, np.ndarray]:
         result = card(weights)
         for name, side, right in (
             ("malignant_sensitivity", truth, flagged),
             ("malignant_specificity", ~truth, ~flagged),
         ):
-            total = weights[side].sum()
-            result[name] = weights[side & right].sum() / total if total else math.nan
+            result[name] = ratio(weights @ (side & right), weights @ side.astype(float))
         return result
 
     return statistic
@@ -139,7 +152,7 @@ def _class_numbers(code: str, numbers: dict, intervals: dict[str, Interval]) -> 
     result = {"n": numbers["n"]}
     for name in PER_CLASS:
         result[name] = _with_interval(numbers[name], intervals.get(f"{name}/{code}"))
-    return result | {"auc_sens_80": {"value": numbers["auc_sens_80"], "low": None, "high": None}}
+    return result
 
 
 def _folds(predictions: Predictions) -> list[dict]:

@@ -1,0 +1,1 @@
+"""Runs against each other on the same images: what differs, and how sure that is."""

@@ -1,0 +1,188 @@
+"""The images that several runs answered: their tables, row for row on the same image.
+
+The first step of a comparison. Rows meet by image id and by nothing else. Must stay free of Keras.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from kderm.errors import UserError
+from kderm.evaluation.predictions import Predictions, make_predictions
+
+# Fewer groups than this: normal theory and resampling are rough.
+FEW_GROUPS = 30
+
+
+@dataclass(frozen=True)
+class Joined:
+    """Runs' answers to the images that all of them have.
+
+    Attributes:
+        tables: name to predictions, the reference first; the same images in the same order, the
+            reference's labels and malignant classes.
+        groups: int (n,), images that any of the tables puts in one group are in one group.
+        left_out: name to images that are not in every table.
+        notes: what a reader must know about the tables, a sentence each.
+    """
+
+    tables: dict[str, Predictions]
+    groups: np.ndarray
+    left_out: dict[str, int]
+    notes: tuple[str, ...]
+
+    @property
+    def reference(self) -> str:
+        """Name of the run that the others are held against."""
+        return next(iter(self.tables))
+
+    @property
+    def others(self) -> list[str]:
+        """Names of the runs that are held against it."""
+        return list(self.tables)[1:]
+
+
+def join_runs(runs: Mapping[str, Predictions]) -> Joined:
+    """Put the answers of several runs to the same images side by side.
+
+    Args:
+        runs: name to predictions; the first is the reference.
+
+    Raises:
+        UserError: fewer than two runs, other classes, no image in common, or an image with two
+            labels.
+    """
+    if len(runs) < 2:
+        raise UserError(
+            "A comparison needs at least two runs with names of their own. "
+            f"Received: {', '.join(runs) or 'none'}."
+        )
+    labels = _one_label_space(runs)
+    common = sorted(set.intersection(*(set(run.table["image_id"]) for run in runs.values())))
+    if not common:
+        raise UserError(
+            "A comparison needs images that all runs answered. Received: "
+            + ", ".join(f"{name} ({_example(run)}, ...)" for name, run in runs.items())
+            + ", with no image id in common. Were they trained on the same data set?"
+        )
+    tables = {}
+    for name, run in runs.items():
+        table = run.table.set_index("image_id", drop=False).loc[common].reset_index(drop=True)
+        tables[name] = make_predictions(table, labels)
+    _refuse_other_labels(tables)
+    groups = _merged_groups(list(tables.values()))
+    left_out = {name: len(run) - len(common) for name, run in runs.items()}
+    notes = (
+        *_left_out_notes(left_out),
+        *_malignant_notes(runs),
+        *_fold_notes(tables),
+        *_group_notes(groups),
+    )
+    return Joined(tables, groups, left_out, notes)
+
+
+def _one_label_space(runs: Mapping[str, Predictions]):
+    names = list(runs)
+    labels = runs[names[0]].labels
+    for name in names[1:]:
+        if set(runs[name].labels.codes) != set(labels.codes):
+            raise UserError(
+                "Runs can be compared if they tell the same classes apart. Received: "
+                f"{names[0]} ({', '.join(labels.codes)}) and {name} "
+                f"({', '.join(runs[name].labels.codes)}). Compare runs of one label space."
+            )
+    return labels
+
+
+def _example(run: Predictions) -> str:
+    return str(run.table["image_id"].iloc[0])
+
+
+def _refuse_other_labels(tables: dict[str, Predictions]) -> None:
+    (first, reference), *others = tables.items()
+    for name, run in others:
+        differ = np.flatnonzero(reference.y != run.y)
+        if len(differ):
+            ids, ours, theirs = (
+                reference.table["image_id"],
+                reference.table["label"],
+                run.table["label"],
+            )
+            shown = ", ".join(
+                f"{ids[i]} ({ours[i]} in {first}, {theirs[i]} in {name})" for i in differ[:5]
+            )
+            raise UserError(
+                "Runs can be compared if they agree on what each image shows. "
+                f"Received: {len(differ)} image(s) with two labels: {shown}. Correct the table "
+                "that is wrong, or leave these images out of both."
+            )
+
+
+def _merged_groups(tables: list[Predictions]) -> np.ndarray:
+    """int (n,): the connected parts of images that share a group in any of the tables."""
+    n = len(tables[0])
+    images, nodes, start = [], [], n
+    for run in tables:
+        codes, names = pd.factorize(run.table["group_id"])
+        images.append(np.arange(n))
+        nodes.append(start + codes)
+        start += len(names)
+    rows, columns = np.concatenate(images), np.concatenate(nodes)
+    graph = coo_array((np.ones(len(rows), dtype=bool), (rows, columns)), shape=(start, start))
+    return connected_components(graph, directed=False)[1][:n]
+
+
+def _left_out_notes(left_out: dict[str, int]) -> list[str]:
+    return [
+        f"{count:,} image(s) of {name} are not in every run; they are left out."
+        for name, count in left_out.items()
+        if count
+    ]
+
+
+def _malignant_notes(runs: Mapping[str, Predictions]) -> list[str]:
+    sets = {name: set(run.labels.malignant) for name, run in runs.items()}
+    (first, ours), *others = sets.items()
+    return [
+        f"{name} counts other classes as malignant ({', '.join(sorted(theirs)) or 'none'}); here "
+        f"those of {first} count ({', '.join(sorted(ours)) or 'none'})."
+        for name, theirs in others
+        if theirs != ours
+    ]
+
+
+def _fold_notes(tables: dict[str, Predictions]) -> list[str]:
+    """Where the runs did not learn from the same images."""
+    (first, reference), *others = tables.items()
+    notes = []
+    for name, run in others:
+        if reference.has_folds != run.has_folds:
+            plain = name if reference.has_folds else first
+            folds = first if reference.has_folds else name
+            notes.append(
+                f"{folds} answered images that it had held out; the table of {plain} has no folds. "
+                f"If {plain} learnt from these images, the comparison is worth nothing."
+            )
+        elif reference.has_folds and not _same_folds(reference.folds, run.folds):
+            notes.append(
+                f"{name} was cross-validated over other folds than {first}, so that a part of the "
+                "difference may be for what each learnt from."
+            )
+    return notes
+
+
+def _same_folds(first: np.ndarray, second: np.ndarray) -> bool:
+    """Whether two fold columns hold out the same images together, whatever the folds' numbers."""
+    pairs = len(np.unique(np.stack([first, second], axis=1), axis=0))
+    return pairs == len(np.unique(first)) == len(np.unique(second))
+
+
+def _group_notes(groups: np.ndarray) -> list[str]:
+    count = len(np.unique(groups))
+    if count >= FEW_GROUPS:
+        return []
+    return [f"There are only {count} group(s) of images; intervals and p-values are rough."]

@@ -1,24 +1,24 @@
-"""Grad-CAM: where in a picture a member finds its evidence for a class, on every backend.
+"""Where in a picture a member finds its evidence for a class, on every backend.
 
-Takes a loaded member and the network's own input, gives one small map an image. Knows no runs, no
-tables and no files; `kderm.explain.examples` and `kderm.explain.figure` do.
+Takes a loaded member and the network's own input, gives one small map an image: exact where the
+head is linear, by gradients (Grad-CAM) elsewhere. Knows no views, no runs, no tables and no files;
+the rest of the room does.
 """
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
-from kderm.errors import UserError, unknown_name
-from kderm.models.classifier import metadata_width
+from kderm.errors import UserError
+from kderm.explain.gradients import features_and_gradients
+from kderm.explain.head import contributions, linear_head
+from kderm.explain.taps import feature_layers, find_layer, tapped
+from kderm.models.classifier import input_size, metadata_width
 
-# The layer whose input is the backbone's last feature map; see `kderm.models.classifier`.
-POOL = "pool"
-
-_Forward = Callable[[Callable[[Any], Any]], Any]  # (what to do to the features) -> logits
+__all__ = ["Evidence", "class_activation_maps", "feature_layers", "scaled"]
 
 
 def class_activation_maps(
@@ -54,173 +54,124 @@ def class_activation_maps(
             range; metadata missing, or given to a classifier that takes none.
     """
     classes = np.asarray(classes)
-    _check_classes(classes, len(pixels), int(classifier.output_shape[-1]))
+    count = int(classifier.output_shape[-1])
+    _check_classes(classes, len(pixels), count)
     _check_metadata(classifier, metadata, len(pixels))
-    place, taps_input = _find_layer(classifier, layer)
+    weights = np.eye(count, dtype=np.float32)[classes][:, None]
     maps = []
     for start in range(0, len(pixels), batch_size):
         rows = slice(start, start + batch_size)
-        inputs = [ops.convert_to_tensor(np.asarray(pixels[rows], np.float32))]
-        if metadata is not None:
-            inputs.append(ops.convert_to_tensor(np.asarray(metadata[rows], np.float32)))
-
-        def forward(tap: Callable[[Any], Any], inputs: list = inputs) -> Any:
-            with _tapped(place, tap, taps_input):
-                return classifier(inputs if len(inputs) > 1 else inputs[0], training=False)
-
-        features, gradients = _GRADIENTS[keras.backend.backend()](forward, classes[rows])
-        maps.append(_grad_cam(features, gradients))
-    return np.concatenate(maps) if maps else np.zeros((0, 0, 0), np.float32)
+        batch = np.asarray(pixels[rows], np.float32)
+        known = None if metadata is None else np.asarray(metadata[rows], np.float32)
+        maps.append(_grad_cam(classifier, layer, batch, weights[rows], known)[:, 0])
+    whole = np.concatenate(maps) if maps else np.zeros((0, 0, 0))
+    return scaled(whole).astype(np.float32)
 
 
-def feature_layers(classifier: keras.Model) -> list[str]:
-    """Names of the layers that `layer` may be: those whose output is (n, h, w, c), in order."""
-    return [
-        layer.name
-        for layer in classifier.layers
-        if not isinstance(layer, keras.layers.InputLayer) and _gives_feature_map(layer)
-    ]
+class Evidence:
+    """Evidence for and against weighted sums of a member's logits, by place, signed and unscaled.
 
+    Without a layer's name and with a linear head (`kderm.explain.head`) the maps are exact: their
+    mean over places is the sum of logits, but for the bias and what metadata add. Else they are
+    Grad-CAM's sum over channels of w·A times the number of places, which is the same where the two
+    meet.
 
-def _grad_cam(features: np.ndarray, gradients: np.ndarray) -> np.ndarray:
-    """float32 (n, h, w) from features and gradients (n, h, w, c)."""
-    weights = gradients.mean(axis=(1, 2), dtype=np.float64)
-    maps = np.maximum(np.einsum("nhwc,nc->nhw", features.astype(np.float64), weights), 0.0)
-    highest = maps.max(axis=(1, 2), keepdims=True)
-    return np.divide(maps, highest, out=np.zeros_like(maps), where=highest > 0).astype(np.float32)
-
-
-# === Where to look in ===
-
-
-def _find_layer(classifier: keras.Model, name: str | None) -> tuple[keras.layers.Layer, bool]:
-    """The layer to tap, and whether at its input."""
-    by_name = {layer.name: layer for layer in classifier.layers}
-    if name is None and POOL in by_name:
-        return by_name[POOL], True
-    known = feature_layers(classifier)
-    if name is None:
-        raise UserError(
-            f"The model has no layer called {POOL!r}, so name the layer to look into: one of "
-            f"{', '.join(known[-12:]) or 'none (it has no feature map)'}."
-        )
-    if name not in by_name:
-        raise unknown_name("layer", name, known)
-    if name not in known:
-        raise UserError(
-            "A class-activation map needs a layer whose output is a feature map (n, h, w, c). "
-            f"Received: {name!r}, which gives none. The last ones that do: {', '.join(known[-8:])}."
-        )
-    return by_name[name], False
-
-
-def _gives_feature_map(layer: keras.layers.Layer) -> bool:
-    outputs = [output for node in layer._inbound_nodes for output in node.output_tensors]
-    return bool(outputs) and all(len(output.shape) == 4 for output in outputs)
-
-
-@contextlib.contextmanager
-def _tapped(layer: keras.layers.Layer, tap: Callable, taps_input: bool) -> Iterator[None]:
-    """Within the block, what passes through `layer` goes through `tap` first (or last).
-
-    The bound `call` of the one object is exchanged, as `kderm.models.fused` does: a model with a
-    second output would leave nodes in the classifier's graph, and JAX could not get at its middle.
+    Attributes:
+        exact: whether no gradient is needed.
+        size: side of the input, pixels.
+        classes: k.
+        metadata_width: d, 0 for a member of the image alone.
     """
-    call, own = layer.call, layer.__dict__.get("call")
 
-    def tapped_call(inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        if taps_input:
-            return call(tap(inputs), *args, **kwargs)
-        return tap(call(inputs, *args, **kwargs))
+    def __init__(
+        self, classifier: keras.Model, layer: str | None = None, batch_size: int = 16
+    ) -> None:
+        """Args:
+        classifier: as for `class_activation_maps`.
+        layer: a layer to look into by Grad-CAM; None for what is pooled.
+        batch_size: images whose features are held at once.
 
-    layer.__dict__["call"] = tapped_call
-    try:
-        yield
-    finally:
-        if own is None:
-            del layer.__dict__["call"]
+        Raises:
+            UserError: no such layer (nearest ones named), or one without a feature map.
+        """
+        self.classifier, self.layer, self.batch_size = classifier, layer, batch_size
+        self.size, self.classes = input_size(classifier), int(classifier.output_shape[-1])
+        self.metadata_width = metadata_width(classifier)
+        head = linear_head(classifier) if layer is None else None
+        self.exact = head is not None
+        if head is None:
+            find_layer(classifier, layer)
         else:
-            layer.__dict__["call"] = own
+            self._head = head
+            # Compiled once, where a backend compiles; the tap in the middle is for gradients.
+            self._features = keras.Model(classifier.inputs[0], head.pool.input)
+
+    def __call__(
+        self, pixels: np.ndarray, weights: np.ndarray, metadata: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Maps of n images.
+
+        Args:
+            pixels: float array (n, s, s, 3), 0..255; read batch by batch.
+            weights: float array (n, t, k): t sums an image of its k logits.
+            metadata: float array (n, d), for a classifier that has this second input.
+
+        Returns:
+            float64 array (n, t, h, w).
+
+        Raises:
+            UserError: metadata missing, or given to a classifier that takes none.
+        """
+        weights, n = np.asarray(weights, np.float32), len(pixels)
+        if weights.ndim != 3 or (len(weights), weights.shape[2]) != (n, self.classes):
+            expected = f"({n}, t, {self.classes})"
+            raise ValueError(f"Expected weights {expected}. Received: {weights.shape}.")
+        _check_metadata(self.classifier, metadata, n)
+        maps = []
+        for start in range(0, n, self.batch_size):
+            rows = slice(start, start + self.batch_size)
+            batch = np.asarray(pixels[rows], np.float32)
+            known = None if metadata is None else np.asarray(metadata[rows], np.float32)
+            if self.exact:
+                features = ops.convert_to_numpy(self._features.predict_on_batch(batch))
+                maps.append(contributions(self._head, features, weights[rows]))
+            else:
+                maps.append(_grad_cam(self.classifier, self.layer, batch, weights[rows], known))
+        return np.concatenate(maps) if maps else np.zeros((0, weights.shape[1], 0, 0))
 
 
-# === One backend each: features, and d logit / d features, both (n, h, w, c) ===
+def scaled(maps: np.ndarray) -> np.ndarray:
+    """What speaks for the class, each map (..., h, w) divided by its maximum; else zero."""
+    positive = np.maximum(maps, 0.0)
+    if not positive.size:
+        return positive
+    highest = positive.max(axis=(-2, -1), keepdims=True)
+    return np.divide(positive, highest, out=np.zeros_like(positive), where=highest > 0)
 
 
-def _torch_gradients(forward: _Forward, classes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    import torch
+def _grad_cam(
+    classifier: keras.Model,
+    layer: str | None,
+    pixels: np.ndarray,
+    weights: np.ndarray,
+    metadata: np.ndarray | None,
+) -> np.ndarray:
+    """Signed Grad-CAM, float64 (n, t, h, w), one gradient for each of the t sums."""
+    place, taps_input = find_layer(classifier, layer)
+    inputs = [ops.convert_to_tensor(pixels)]
+    if metadata is not None:
+        inputs.append(ops.convert_to_tensor(metadata))
 
-    kept = []
+    def forward(tap: Callable[[Any], Any]) -> Any:
+        with tapped(place, tap, taps_input):
+            return classifier(inputs if len(inputs) > 1 else inputs[0], training=False)
 
-    def tap(features: Any) -> Any:
-        # What comes before needs no gradient, and so no memory for one.
-        kept.append(features.detach().requires_grad_())
-        torch.set_grad_enabled(True)
-        return kept[0]
-
-    before = torch.is_grad_enabled()
-    torch.set_grad_enabled(False)
-    try:
-        chosen = _chosen_logits(forward(tap), classes)
-        (gradients,) = torch.autograd.grad(chosen, kept)
-    finally:
-        torch.set_grad_enabled(before)
-    return _numpy(kept[0]), _numpy(gradients)
-
-
-def _tensorflow_gradients(forward: _Forward, classes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    import tensorflow as tf
-
-    kept = []
-    with tf.GradientTape(watch_accessed_variables=False) as tape:
-
-        def tap(features: Any) -> Any:
-            tape.watch(features)
-            kept.append(features)
-            return features
-
-        chosen = _chosen_logits(forward(tap), classes)
-    return _numpy(kept[0]), _numpy(tape.gradient(chosen, kept[0]))
-
-
-def _jax_gradients(forward: _Forward, classes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    import jax
-
-    def features_alone() -> Any:
-        kept = []
-        forward(lambda features: kept.append(features) or features)
-        return kept[0]
-
-    def chosen(change: Any) -> tuple[Any, Any]:
-        kept = []
-
-        def tap(features: Any) -> Any:
-            kept.append(features)
-            return features + change
-
-        return _chosen_logits(forward(tap), classes), kept[0]
-
-    shape = jax.eval_shape(features_alone)
-    nothing = jax.numpy.zeros(shape.shape, shape.dtype)
-    gradients, features = jax.grad(chosen, has_aux=True)(nothing)
-    return _numpy(features), _numpy(gradients)
-
-
-_GRADIENTS = {
-    "torch": _torch_gradients,
-    "tensorflow": _tensorflow_gradients,
-    "jax": _jax_gradients,
-}
-
-
-def _chosen_logits(logits: Any, classes: np.ndarray) -> Any:
-    """The sum over images of each one's logit of its class; images do not touch one another."""
-    chosen = np.zeros(tuple(logits.shape), np.float32)
-    chosen[np.arange(len(classes)), classes] = 1.0
-    return ops.sum(ops.cast(logits, "float32") * ops.convert_to_tensor(chosen))
-
-
-def _numpy(tensor: Any) -> np.ndarray:
-    return ops.convert_to_numpy(ops.cast(tensor, "float32"))
+    maps = []
+    for number in range(weights.shape[1]):
+        features, gradients = features_and_gradients(forward, weights[:, number])
+        channels = gradients.sum(axis=(1, 2), dtype=np.float64)
+        maps.append(np.einsum("nhwc,nc->nhw", features.astype(np.float64), channels))
+    return np.stack(maps, axis=1)
 
 
 # === What may be asked ===

@@ -15,16 +15,16 @@ from PIL import Image
 from kderm.atomic import atomic_path, write_csv
 from kderm.config.reading import load_config
 from kderm.config.schema import Config
-from kderm.data.augment import plain_colours, plain_transform
+from kderm.data.augment import plain_transform
 from kderm.data.images import ImageSpec
 from kderm.data.manifest import read_manifest
 from kderm.data.metadata import MetadataSpec
-from kderm.data.warp import Warp
 from kderm.errors import UserError
 from kderm.evaluation.predictions import read_predictions
-from kderm.evaluation.report.figures import INK, STYLE
+from kderm.evaluation.report.style import INK, STYLE
 from kderm.explain.activation_maps import class_activation_maps
 from kderm.explain.examples import choose_examples, read_frames, read_pictures
+from kderm.explain.view_maps import view_pixels
 from kderm.labels import LabelSpace, label_space
 from kderm.models.classifier import input_size, load_classifier
 from kderm.run_dir import RunDir
@@ -116,11 +116,7 @@ def plain_view(frames: np.ndarray, size: int) -> np.ndarray:
     Returns:
         float32 array (n, size, size, 3), 0..255.
     """
-    from keras import ops
-
-    transforms = np.tile(plain_transform(frames.shape[1:3]), (len(frames), 1, 1))
-    inputs = [frames, transforms, plain_colours(len(frames))]
-    return ops.convert_to_numpy(Warp(size)(*map(ops.convert_to_tensor, inputs)))
+    return view_pixels(frames, plain_transform(frames.shape[1:3]), size)
 
 
 def _headline(run: RunDir, config: Config) -> str:

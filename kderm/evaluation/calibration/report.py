@@ -1,0 +1,210 @@
+"""All numbers about calibration for the report, with intervals, as plain data.
+
+Reads a `Predictions` table. What is measured is in `reliability` and `recalibration`, what is
+fitted in `scaling`.
+"""
+
+import numpy as np
+from scipy import sparse
+
+from kderm.evaluation.calibration.recalibration import recalibration
+from kderm.evaluation.calibration.reliability import (
+    BINS,
+    Kind,
+    ReliabilityBins,
+    classwise_calibration_error,
+    error_if_calibrated,
+    expected_calibration_error,
+    multiclass_brier_decomposition,
+    reliability_bins,
+    top_label,
+)
+from kderm.evaluation.calibration.scaling import FITS, fit_scaling, nested_calibration
+from kderm.evaluation.decisions.operating_points import targets_of
+from kderm.evaluation.decisions.tally import Estimate, estimate, estimates, indicator, ratio, tally
+from kderm.evaluation.intervals import RESAMPLES
+from kderm.evaluation.measure import without_nan
+from kderm.evaluation.metrics import image_brier, image_log_loss
+from kderm.evaluation.predictions import Predictions
+
+KINDS: tuple[Kind, ...] = ("width", "mass")
+
+
+def calibration_report(predictions: Predictions, *, resamples: int = RESAMPLES) -> dict:
+    """How far the probabilities can be taken at their word, and what scaling would change.
+
+    Args:
+        predictions: labelled predictions; an out-of-fold table also gets its scaling tried.
+        resamples: bootstrap resamples of whole groups.
+
+    Returns:
+        {
+            "bins": how many were asked for,
+            "top_label": as `event_report`, of "the top class is right",
+            "classes": {code: as `event_report`, of "it is this class"},
+            "classwise_ece", "classwise_ece_mass": mean of the classes' calibration errors,
+            "brier_parts": {"width" and "mass": {"brier", "reliability", "resolution",
+                "uncertainty", "within_bins"}}, over all classes (0 to 2); see `BrierParts`,
+            "targets": {"malignant" and "mel", as far as the label space has them: as
+                `event_report`},
+            "scaling": None without two folds or more, else {"raw", "temperature" and "vector":
+                {"log_loss", "brier", "ece", "classwise_ece"}, the last two with nested fits, and
+                their "fitted": {"kind", "sharpness", "shift", "temperature", "at_bound"} on all
+                folds},
+        }
+        Estimates are {"value", "low", "high"}; None where undefined.
+    """
+    y, probabilities, groups = predictions.y, predictions.probabilities, predictions.groups
+    labels = predictions.labels
+    classes = {
+        code: event_report(y == j, probabilities[:, j], groups, resamples=resamples)
+        for j, code in enumerate(labels.codes)
+    }
+    result = {
+        "bins": BINS,
+        "top_label": event_report(*top_label(y, probabilities), groups, resamples=resamples),
+        "classes": classes,
+        "classwise_ece": _mean(found["ece"]["value"] for found in classes.values()),
+        "classwise_ece_mass": _mean(found["ece_mass"]["value"] for found in classes.values()),
+        "brier_parts": {
+            kind: vars(multiclass_brier_decomposition(y, probabilities, kind=kind))
+            for kind in KINDS
+        },
+        "targets": {
+            target.name: event_report(
+                target.truth(y), target.score(probabilities), groups, resamples=resamples
+            )
+            for target in targets_of(labels)
+        },
+        "scaling": _scaling(predictions),
+    }
+    return without_nan(result)
+
+
+def event_report(
+    event: np.ndarray, confidence: np.ndarray, groups: np.ndarray, *, resamples: int = RESAMPLES
+) -> dict:
+    """Calibration of one probability.
+
+    Args:
+        event: bool (n,), whether it came true.
+        confidence: float (n,), the probability given to it.
+        groups: (n,), the group of each image.
+        resamples: bootstrap resamples of whole groups.
+
+    Returns:
+        {
+            "n": images, "n_events": those where it came true,
+            "mean_confidence", "frequency", "gap" (confidence less frequency: above 0 too sure):
+                estimates,
+            "ece", "ece_mass": estimates of the calibration error in bins of equal width and mass;
+                resampling adds noise and so error, so these intervals are the basic bootstrap's
+                (mirrored at the value), not below 0,
+            "ece_if_calibrated", "ece_mass_if_calibrated": {"mean", "high"}, what a model with these
+                very confidences would show by chance alone, high its 95th percentile,
+            "largest_error": the largest gap of a bin of equal mass,
+            "intercept", "slope": estimates of the recalibration line on the log-odds (0 and 1 are
+                calibrated; slope below 1 too extreme); None where it does not exist,
+            "curve": {"width" and "mass": [{"low_edge", "high_edge", "n", "confidence", "frequency":
+                an estimate}, ...]}, bins that have images only,
+        }
+    """
+    event = np.asarray(event, dtype=bool)
+    found = {kind: reliability_bins(event, confidence, kind=kind) for kind in KINDS}
+    numbers = _with_intervals(event, confidence, groups, found, resamples)
+    chance = {kind: error_if_calibrated(found[kind], confidence) for kind in KINDS}
+    line = recalibration(event, confidence, groups)
+    return {
+        "n": len(event),
+        "n_events": int(event.sum()),
+        **{name: numbers[name] for name in ("mean_confidence", "frequency", "gap")},
+        "ece": _mirrored(numbers["ece/width"]),
+        "ece_mass": _mirrored(numbers["ece/mass"]),
+        "ece_if_calibrated": dict(zip(("mean", "high"), chance["width"], strict=True)),
+        "ece_mass_if_calibrated": dict(zip(("mean", "high"), chance["mass"], strict=True)),
+        "largest_error": found["mass"].largest_error,
+        "intercept": None if line is None else estimate(*line.intercept),
+        "slope": None if line is None else estimate(*line.slope),
+        "curve": {kind: _curve(found[kind], kind, numbers) for kind in KINDS},
+    }
+
+
+def _with_intervals(
+    event: np.ndarray,
+    confidence: np.ndarray,
+    groups: np.ndarray,
+    found: dict[Kind, ReliabilityBins],
+    resamples: int,
+) -> dict[str, Estimate]:
+    """Means, calibration errors and the frequency of every bin, by name."""
+    confidence = np.clip(np.asarray(confidence, dtype=np.float64), 0, 1)
+    images = {kind: indicator(bins.position, len(bins.count)) for kind, bins in found.items()}
+    events = {kind: (cells * event).tocsr() for kind, cells in images.items()}
+    given = {kind: (cells * confidence).tocsr() for kind, cells in images.items()}
+    means = sparse.csr_array(np.stack([confidence, event.astype(np.float64)]))
+
+    def statistic(weights: np.ndarray) -> dict[str, np.ndarray]:
+        total = weights.sum(axis=1)
+        stated, came_true = tally(means, weights) / total
+        result = {
+            "mean_confidence": stated,
+            "frequency": came_true,
+            "gap": stated - came_true,
+        }
+        for kind in found:
+            n, true, sure = (tally(part[kind], weights) for part in (images, events, given))
+            result[f"ece/{kind}"] = np.abs(true - sure).sum(axis=0) / total
+            frequency = ratio(true, n)
+            result |= {f"{kind}/{j}": frequency[j] for j in range(len(frequency))}
+        return result
+
+    return estimates(statistic, groups, resamples)
+
+
+def _mirrored(found: Estimate) -> Estimate:
+    """The basic bootstrap interval of a percentile one, for a quantity that cannot be below 0."""
+    value, low, high = found["value"], found["low"], found["high"]
+    if low is None or high is None:
+        return found
+    return estimate(value, max(0.0, 2 * value - high), max(0.0, 2 * value - low))
+
+
+def _curve(found: ReliabilityBins, kind: Kind, numbers: dict[str, Estimate]) -> list[dict]:
+    return [
+        {
+            "low_edge": float(found.edges[j]),
+            "high_edge": float(found.edges[j + 1]),
+            "n": int(found.count[j]),
+            "confidence": float(found.confidence[j]),
+            "frequency": numbers[f"{kind}/{j}"],
+        }
+        for j in np.flatnonzero(found.count).tolist()
+    ]
+
+
+def _scaling(predictions: Predictions) -> dict | None:
+    """What temperature and vector scaling do to an out-of-fold table, honestly."""
+    if not predictions.has_folds or len(np.unique(predictions.folds)) < 2:
+        return None
+    result = {"raw": _scores(predictions)}
+    for kind in FITS:
+        fitted = fit_scaling(predictions, kind)
+        result[kind] = _scores(nested_calibration(predictions, kind)) | {
+            "fitted": fitted.to_dict()
+            | {"temperature": fitted.temperature, "at_bound": fitted.at_bound}
+        }
+    return result
+
+
+def _scores(predictions: Predictions) -> dict[str, float]:
+    y, probabilities = predictions.y, predictions.probabilities
+    return {
+        "log_loss": float(image_log_loss(y, probabilities).mean()),
+        "brier": float(image_brier(y, probabilities).mean()),
+        "ece": expected_calibration_error(y, probabilities),
+        "classwise_ece": classwise_calibration_error(y, probabilities),
+    }
+
+
+def _mean(values: object) -> float:
+    return float(np.mean(list(values)))

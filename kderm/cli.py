@@ -205,6 +205,36 @@ def ensemble_predict(
     prediction.ensemble_predict(images, run_name, out, views, combine, batch_size)
 
 
+@main.command()
+@click.argument("run_names", nargs=-1, metavar="[RUN]...")
+@click.option("--views", help="View sets to weigh, with commas between; default: all.")
+@click.option(
+    "--images", type=click.IntRange(min=1), help="Look at about so many images, not at all."
+)
+@click.option(
+    "--external", multiple=True, metavar="PATH", help="Weigh members too, on labelled images."
+)
+@click.option("--soup", is_flag=True, help="For --external: average the members' weights too.")
+@click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True)
+@plainly
+def select(
+    run_names: tuple[str, ...],
+    views: str | None,
+    images: int | None,
+    external: tuple[str, ...],
+    soup: bool,
+    batch_size: int,
+) -> None:
+    """Weigh test-time views, members or runs: what each gains, and what it costs.
+
+    One RUN: its views, on held-out images; with --external (folders of class folders, CSVs) its
+    members too. Several: which to mix, by their out-of-fold tables.
+    """
+    from kderm.commands import selection
+
+    selection.select(run_names, external, views, images, soup, batch_size)
+
+
 @main.group()
 def weights() -> None:
     """Pretrained weights: what there is, and how to bring them to a machine with no network."""

@@ -19,13 +19,16 @@ from kderm.data.hdf5 import is_member, member_stat
 from kderm.data.views import view_transforms
 from kderm.ensemble.bundle import Bundle
 from kderm.ensemble.combine import average_members, fold_sd, normalised_entropy
+from kderm.ensemble.feature_pass import FeatureForward
 from kderm.ensemble.inputs import Inputs
 from kderm.ensemble.parts import Parts
 from kderm.ensemble.place import check_directory, held, refuse_other_sources, told_clearly
 from kderm.ensemble.read_ahead import Decoded, decoded_chunks
 from kderm.ensemble.result import Summary, write_result
 from kderm.ensemble.rounding import significant
+from kderm.ensemble.unlike import unlike_of
 from kderm.errors import UserError
+from kderm.evaluation.uncertainty.disagreement import disagreement, mutual_information
 from kderm.models.averaging import average_views, check_how
 from kderm.models.classifier import load_classifier, metadata_width
 from kderm.models.forward import Forward
@@ -104,6 +107,7 @@ class Ensemble:
         self._transforms = transforms
         self._weights = bundle.member_weights if how == "oof" else None
         self._forwards: list[Forward] | None = None
+        self._unlike = unlike_of(bundle)
 
     def answer(
         self,
@@ -119,12 +123,14 @@ class Ensemble:
             metadata: float32 (chunk length, d), encoded, for members that take them.
 
         Returns:
-            "probabilities" float64 (n, k) rounded as they will be written, "fold_sd" and
-            "malignant_sd" and "entropy" float64 (n,), "error" str (n,).
+            "probabilities" float64 (n, k) rounded as they will be written; "fold_sd",
+            "malignant_sd", "entropy", "mutual_information", "disagreement" and "unlike" float64
+            (n,), the last NaN where the bundle has no such score; "error" str (n,).
         """
         if metadata is not None:
             metadata = metadata[decoded.readable]
-        members = self._members(decoded.frames, metadata, progress)
+        members, unlike = self._members(decoded.frames, metadata, progress)
+        by_member = members.swapaxes(0, 1)  # (m, n, k)
         probabilities = significant(average_members(members, self.how, self._weights))
         classes = len(self.bundle.labels)
         predicted = np.eye(classes, dtype=bool)[probabilities.argmax(axis=1)]
@@ -134,6 +140,9 @@ class Ensemble:
             "fold_sd": significant(fold_sd(members, predicted)),
             "malignant_sd": significant(fold_sd(members, malignant)),
             "entropy": significant(normalised_entropy(probabilities)),
+            "mutual_information": significant(mutual_information(by_member, self._weights)),
+            "disagreement": significant(disagreement(by_member)),
+            "unlike": significant(unlike),
         }
         spread = {}
         for name, values in found.items():
@@ -146,19 +155,25 @@ class Ensemble:
         frames: np.ndarray,
         metadata: np.ndarray | None,
         progress: Callable[[int], None],
-    ) -> np.ndarray:
-        """float64 (n, m, k): each member's answer, averaged over the views."""
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """float64 (n, m, k): each member's answer, averaged over the views; and (n,): unlike."""
         shape = (len(frames), len(self.bundle.facts.members), len(self.bundle.labels))
-        members = np.empty(shape, np.float64)
+        members, unlike = np.empty(shape, np.float64), np.full(len(frames), np.nan)
         for start in range(0, len(frames), self.batch_size):
             batch = frames[start : start + self.batch_size]
             rows = slice(start, start + len(batch))
             known = None if metadata is None else metadata[rows]
+            seen = []
             for number, forward in enumerate(self._loaded()):
                 answers = forward(batch, self._transforms, metadata=known)  # (b, v, k)
+                if isinstance(forward, FeatureForward):
+                    answers, features = forward.split(answers)
+                    seen.append(features[:, 0])  # of the plain view, the first of every set
                 members[rows, number] = average_views(answers, self.how)
+            if self._unlike is not None:
+                unlike[rows] = self._unlike.score(seen)
             progress(rows.stop)
-        return members
+        return members, unlike
 
     def _loaded(self) -> list[Forward]:
         if self._forwards is None:
@@ -177,7 +192,8 @@ class Ensemble:
                 f"The member {path} does not fit its bundle. Expected {told.format(*expected)}. "
                 f"Received: {told.format(*received)}. Copy the run's folder again from its origin."
             )
-        return Forward(classifier, self.bundle.frame, self.batch_size)
+        passing = Forward if self._unlike is None else FeatureForward
+        return passing(classifier, self.bundle.frame, self.batch_size)
 
 
 def _predict_missing(

@@ -13,7 +13,7 @@ from math import comb
 import numpy as np
 
 from kderm.ensemble.combine import average_members
-from kderm.evaluation.intervals import group_intervals
+from kderm.evaluation.intervals import batched, group_intervals
 from kderm.evaluation.metrics import Scorecard, epoch_metrics
 from kderm.labels import LabelSpace
 from kderm.models.averaging import How, average_views
@@ -191,6 +191,7 @@ def greedy_rows(
     *,
     metric: str = "macro_auc",
     most: int = 10,
+    each: bool = True,
     resamples: int = 1000,
     seed: int = 0,
 ) -> list[dict]:
@@ -203,6 +204,7 @@ def greedy_rows(
         parts: int (n,), parts of whole groups, for the nested estimate.
         metric: what the choice is for.
         most: the most picks.
+        each: whether every candidate gets a row, or the best alone.
         resamples: of the groups, for the intervals.
         seed: of the draws.
 
@@ -216,7 +218,7 @@ def greedy_rows(
     answers = {best: candidates[picks[0]]}
     texts = {best: names[picks[0]]}
     for number, name in enumerate(names):
-        if number != picks[0]:
+        if each and number != picks[0]:
             answers[f"alone: {name}"] = candidates[number]
             texts[f"alone: {name}"] = name
     rules = {
@@ -233,6 +235,42 @@ def greedy_rows(
     return [
         {"choice": rule, "of": texts[rule], **_scores(answer, truth), **gains[rule]}
         for rule, answer in answers.items()
+    ]
+
+
+def soup_rows(
+    names: Sequence[str],
+    members: np.ndarray,
+    ensemble: np.ndarray,
+    soup: np.ndarray,
+    truth: Truth,
+    resamples: int = 1000,
+) -> list[dict]:
+    """The mean of the weights beside the mean of the answers and beside each member alone.
+
+    Args:
+        names: m names.
+        members: float (m, n, k), of images that no member was trained on.
+        ensemble: float (n, k), the members' average.
+        soup: float (n, k), the answers of the model of averaged weights.
+        truth: labels and groups.
+        resamples: of the groups, for the intervals.
+
+    Returns:
+        Rows with model, passes (what it costs, in members), and for each of `METRICS` its value
+        and the gain over the ensemble with its interval.
+    """
+    answers = {"ensemble": ensemble, "soup": soup}
+    answers |= {f"alone: {name}": one for name, one in zip(names, members, strict=True)}
+    gains = _gains(answers, "ensemble", truth, resamples, seed=0)
+    return [
+        {
+            "model": name,
+            "passes": len(names) if name == "ensemble" else 1,
+            **_scores(answer, truth),
+            **gains[name],
+        }
+        for name, answer in answers.items()
     ]
 
 
@@ -279,7 +317,8 @@ def _gains(
     """For each answer the gain of each of `METRICS` over the one called `base`, with interval."""
     cards = {name: Scorecard(truth.y, one, truth.labels) for name, one in answers.items()}
 
-    def gain(weights: np.ndarray) -> dict[str, float]:
+    @batched
+    def gain(weights: np.ndarray) -> dict[str, np.ndarray]:
         scores = {name: card(weights) for name, card in cards.items()}
         return {
             f"{name}/{metric}": scores[name][metric] - scores[base][metric]
@@ -287,7 +326,7 @@ def _gains(
             for metric in METRICS
         }
 
-    values = gain(np.ones(len(truth.y)))
+    values = {name: both[0] for name, both in gain(np.ones((1, len(truth.y)))).items()}
     intervals = group_intervals(gain, truth.groups, resamples=resamples, seed=seed)
     rows: dict[str, dict[str, float | None]] = {name: {} for name in answers}
     for name in answers:

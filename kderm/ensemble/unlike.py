@@ -11,11 +11,16 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from kderm.atomic import atomic_path
+from kderm.ensemble.group_parts import group_parts
 from kderm.errors import UserError
+
+if TYPE_CHECKING:
+    from kderm.ensemble.bundle import Bundle
 
 FILE = "unlike.npz"
 # Directions that are described one by one; the rest of the features share one variance.
@@ -24,7 +29,6 @@ DIRECTIONS = 64
 FALSE_WARNINGS = 0.01
 # Fewer held-out images than this say too little about where the next one lies.
 FEWEST_IMAGES = 20
-_PARTS = 5
 _ARRAYS = ("mean", "directions", "variances", "residual", "centre", "spread")
 
 
@@ -123,7 +127,7 @@ def fit_gaussian(
         The Gaussian, and the scores float64 (n,) of its own images by the fits without them.
     """
     features = np.asarray(features, np.float64)
-    part = _parts(groups)
+    part = group_parts(groups)
     if len(features) < FEWEST_IMAGES or part.max() == 0:
         raise ValueError(
             f"Expected features of at least {FEWEST_IMAGES} images in several groups. Received: "
@@ -201,6 +205,34 @@ def read_unlike(path: Path, sha256: str | None = None) -> Unlike:
         raise UserError(f"{path} cannot be read: {error}. {again}") from None
 
 
+def unlike_facts(directory: Path, members: Sequence[str]) -> dict | None:
+    """What a bundle says of the score beside it: file, sha256, threshold; None without one.
+
+    Args:
+        directory: the bundle's folder.
+        members: SHA-256 of the bundle's members, in order; a score of others is none.
+    """
+    path = directory / FILE
+    try:
+        unlike = read_unlike(path)
+    except UserError:
+        return None
+    if unlike.digests != tuple(members):
+        return None
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return {"file": FILE, "sha256": digest, "threshold": unlike.threshold}
+
+
+def unlike_of(bundle: "Bundle") -> Unlike | None:
+    """The score that a bundle came with; None for a bundle without one.
+
+    Raises:
+        UserError: its file is gone, damaged or another one.
+    """
+    facts = getattr(bundle.facts, "unlike", None)
+    return None if facts is None else read_unlike(bundle.directory / facts.file, facts.sha256)
+
+
 def _described(
     features: np.ndarray, directions: int, centre: float = 0.0, spread: float = 1.0
 ) -> FeatureGaussian:
@@ -221,13 +253,6 @@ def _described(
         centre,
         spread,
     )
-
-
-def _parts(groups: np.ndarray) -> np.ndarray:
-    """int (n,): a part from 0 for each image, groups whole, the same for the same groups."""
-    names, number = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
-    parts = min(_PARTS, len(names))
-    return np.random.default_rng(0).permutation(len(names))[number] % parts
 
 
 def _plain(array: np.ndarray) -> np.ndarray | float:

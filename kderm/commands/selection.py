@@ -1,0 +1,82 @@
+"""`select`: which views, members and runs are worth their cost."""
+
+from collections.abc import Sequence
+
+from kderm import console
+from kderm.errors import UserError
+from kderm.run_dir import RunDir, open_run
+from kderm.runtime import check_backend
+
+
+def select(
+    run_names: Sequence[str],
+    external: Sequence[str],
+    views: str | None,
+    images: int | None,
+    soup: bool,
+    batch_size: int,
+) -> None:
+    """`select`: tables of gain and cost in runs/<run>/selection/."""
+    if soup and not external:
+        raise UserError(
+            "Every image of a run was seen by a member of its soup, so --soup needs labelled "
+            "images from elsewhere. Received: no --external PATH."
+        )
+    if len(run_names) > 1:
+        if external or views or images:
+            raise UserError(
+                "Several runs are weighed by their out-of-fold tables alone. Received: "
+                f"{len(run_names)} runs with --external, --views or --images, which belong to one."
+            )
+        _among_runs(run_names)
+        return
+    run = open_run(run_names[0] if run_names else None)
+    _of_one_run(run, external, views.split(",") if views else None, images, soup, batch_size)
+
+
+def _of_one_run(
+    run: RunDir,
+    external: Sequence[str],
+    views: list[str] | None,
+    images: int | None,
+    soup: bool,
+    batch_size: int,
+) -> None:
+    check_backend()
+    from kderm.ensemble.bundle import read_bundle
+    from kderm.ensemble.member_selection import select_members
+    from kderm.ensemble.selection_files import write_selection
+    from kderm.ensemble.view_selection import select_views
+
+    bundle = read_bundle(run.path)
+    if external:
+        with console.progress("every member on the images from elsewhere") as report:
+            found = select_members(
+                run,
+                bundle,
+                external,
+                views=views,
+                with_soup=soup,
+                batch_size=batch_size,
+                progress=report,
+            )
+    else:
+        with console.progress("every view of the held-out images") as report:
+            found = select_views(
+                run, bundle, views=views, images=images, batch_size=batch_size, progress=report
+            )
+    for selection in found:
+        console.say(f"\n{selection}\n")
+        console.say(f"Table: {write_selection(run, selection)}")
+
+
+def _among_runs(names: Sequence[str]) -> None:
+    from kderm.ensemble.bundle import read_bundle
+    from kderm.ensemble.held_out import read_oof
+    from kderm.ensemble.run_selection import select_runs
+    from kderm.ensemble.selection_files import write_selection
+
+    runs = [open_run(name) for name in names]
+    selection = select_runs([(run.name, read_oof(read_bundle(run.path))) for run in runs])
+    console.say(f"\n{selection}\n")
+    console.say(f"Table: {write_selection(runs[0], selection)}")

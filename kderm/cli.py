@@ -180,6 +180,21 @@ def evaluate(
         results.evaluate(run_name)
 
 
+@main.command()
+@click.argument("runs", nargs=-1, required=True, metavar="RUN RUN...")
+@OUT
+@click.option("--resamples", type=click.IntRange(min=100), default=2000, show_default=True)
+@plainly
+def compare(runs: tuple[str, ...], out: str | None, resamples: int) -> None:
+    """Hold runs (or predictions.csv files) against the first one, on the images all answered.
+
+    Differences with 95 % intervals, DeLong and McNemar tests that know of lesions, and a picture.
+    """
+    from kderm.commands import comparison
+
+    comparison.compare(runs, out, resamples)
+
+
 @main.command("ensemble-predict")
 @click.argument("images", nargs=-1, required=True)
 @RUN
@@ -209,7 +224,7 @@ def ensemble_predict(
 @click.argument("run_names", nargs=-1, metavar="[RUN]...")
 @click.option("--views", help="View sets to weigh, with commas between; default: all.")
 @click.option(
-    "--images", type=click.IntRange(min=1), help="Look at about so many images, not at all."
+    "--images", type=click.IntRange(min=1), help="Look at about so many images instead of all."
 )
 @click.option(
     "--external", multiple=True, metavar="PATH", help="Weigh members too, on labelled images."

@@ -3,7 +3,7 @@
 The first step of a comparison. Rows meet by image id and by nothing else. Must stay free of Keras.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,11 +46,12 @@ class Joined:
         return list(self.tables)[1:]
 
 
-def join_runs(runs: Mapping[str, Predictions]) -> Joined:
+def join_runs(runs: Mapping[str, Predictions], notes: Sequence[str] = ()) -> Joined:
     """Put the answers of several runs to the same images side by side.
 
     Args:
         runs: name to predictions; the first is the reference.
+        notes: what is known already of the tables; goes before what is found here.
 
     Raises:
         UserError: fewer than two runs, other classes, no image in common, or an image with two
@@ -76,13 +77,13 @@ def join_runs(runs: Mapping[str, Predictions]) -> Joined:
     _refuse_other_labels(tables)
     groups = _merged_groups(list(tables.values()))
     left_out = {name: len(run) - len(common) for name, run in runs.items()}
-    notes = (
+    found = (
         *_left_out_notes(left_out),
         *_malignant_notes(runs),
         *_fold_notes(tables),
-        *_group_notes(groups),
+        *_group_notes(groups, tables),
     )
-    return Joined(tables, groups, left_out, notes)
+    return Joined(tables, groups, left_out, (*notes, *found))
 
 
 def _one_label_space(runs: Mapping[str, Predictions]):
@@ -181,8 +182,15 @@ def _same_folds(first: np.ndarray, second: np.ndarray) -> bool:
     return pairs == len(np.unique(first)) == len(np.unique(second))
 
 
-def _group_notes(groups: np.ndarray) -> list[str]:
-    count = len(np.unique(groups))
-    if count >= FEW_GROUPS:
-        return []
-    return [f"There are only {count} group(s) of images; intervals and p-values are rough."]
+def _group_notes(groups: np.ndarray, tables: dict[str, Predictions]) -> list[str]:
+    count, notes = len(np.unique(groups)), []
+    if count == len(groups) and not any(run.has_folds for run in tables.values()):
+        notes.append(
+            "No table says which images show one lesion or patient, so each image counts for "
+            "independent; where several do, the intervals are too narrow."
+        )
+    if count < FEW_GROUPS:
+        notes.append(
+            f"There are only {count} group(s) of images; intervals and p-values are rough."
+        )
+    return notes

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from kderm.evaluation.intervals import group_intervals
+from kderm.evaluation import intervals
+from kderm.evaluation.intervals import batched, group_intervals
 from kderm.evaluation.metrics import Scorecard
 from kderm.labels import BINARY
 
@@ -114,3 +115,52 @@ def test_progress_is_told_until_the_end():
     )
     assert told[-1] == (7, 7)
     assert len(told) == 7
+
+
+@pytest.mark.parametrize("chunk", [1, 170, 10_000])
+def test_a_batched_statistic_gets_the_draws_of_a_plain_one_whatever_the_chunk(chunk, monkeypatch):
+    monkeypatch.setattr(intervals, "CHUNK", chunk)
+    values = np.random.default_rng(6).normal(size=80)
+    groups = np.random.default_rng(7).integers(0, 30, 80)
+
+    @batched
+    def many_means(weights):
+        return {"mean": weights @ values / weights.sum(axis=1)}
+
+    one, many = (
+        group_intervals(statistic, groups, resamples=101, seed=3)["mean"]
+        for statistic in (mean_of(values), many_means)
+    )
+    assert (many.low, many.high) == pytest.approx((one.low, one.high), abs=1e-12)
+
+
+def test_no_more_weights_are_held_at_once_than_the_chunk_allows(monkeypatch):
+    monkeypatch.setattr(intervals, "CHUNK", 1000)
+    shapes, told = [], []
+
+    @batched
+    def statistic(weights):
+        shapes.append(weights.shape)
+        return {"n": weights.sum(axis=1)}
+
+    group_intervals(
+        statistic, np.arange(300), resamples=20, progress=lambda *done: told.append(done)
+    )
+    assert {shape[1] for shape in shapes} == {300}
+    assert max(shape[0] for shape in shapes) == 3
+    assert sum(shape[0] for shape in shapes[1:]) == 20
+    assert told[-1] == (20, 20)
+
+
+def test_a_table_larger_than_the_chunk_goes_one_resample_at_a_time(monkeypatch):
+    monkeypatch.setattr(intervals, "CHUNK", 10)
+    shapes = []
+
+    @batched
+    def statistic(weights):
+        shapes.append(weights.shape)
+        return {"n": weights.sum(axis=1)}
+
+    found = group_intervals(statistic, np.arange(40), resamples=5)["n"]
+    assert shapes == [(1, 40)] * 6
+    assert (found.low, found.high) == (40, 40)

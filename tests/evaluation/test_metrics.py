@@ -5,7 +5,7 @@ import pytest
 from sklearn import metrics as oracle
 
 from kderm.evaluation import metrics
-from kderm.labels import HAM10000, LabelSpace
+from kderm.labels import BINARY, HAM10000, LabelSpace
 
 K = 4
 SPACE = LabelSpace("custom", ("a", "b", "c", "d"), ("A", "B", "C", "D"), malignant=("b", "d"))
@@ -35,6 +35,122 @@ def test_weighted_areas_equal_scikit_learns_with_and_without_ties(digits):
         of = {"y_true": y == j, "y_score": probabilities[:, j], "sample_weight": weights}
         assert auc == pytest.approx(oracle.roc_auc_score(**of), abs=1e-12)
         assert precision == pytest.approx(oracle.average_precision_score(**of), abs=1e-12)
+
+
+def partial_auc_of_isic_2024(positive, score, weights, min_tpr):
+    """As its organisers define it: labels and scores flipped, integrated up to 1 - min_tpr."""
+    false, true, _ = oracle.roc_curve(
+        ~positive, -score, sample_weight=weights, drop_intermediate=False
+    )
+    stop = np.searchsorted(false, 1 - min_tpr, side="right")
+    last = np.interp(1 - min_tpr, false[stop - 1 : stop + 1], true[stop - 1 : stop + 1])
+    return oracle.auc(np.append(false[:stop], 1 - min_tpr), np.append(true[:stop], last))
+
+
+def auc_above_of_isic_2018(positive, score, weights, min_tpr):
+    """As its scorer defines it: the curve from the interpolated point at min_tpr onwards."""
+    false, true, _ = oracle.roc_curve(
+        positive, score, sample_weight=weights, drop_intermediate=False
+    )
+    first = np.searchsorted(true, min_tpr, side="left")
+    start = np.interp(min_tpr, true[first - 1 : first + 1], false[first - 1 : first + 1])
+    return oracle.auc(np.append(start, false[first:]), np.append(min_tpr, true[first:]))
+
+
+@pytest.mark.parametrize("digits", [1, 8])
+@pytest.mark.parametrize("min_tpr", [0.5, 0.8, 0.88])
+def test_weighted_partial_areas_equal_the_challenges_definitions(digits, min_tpr):
+    y, probabilities = sample(digits=digits)
+    weights = np.random.default_rng(1).integers(0, 4, len(y)).astype(float)
+    for j in range(K):
+        positive, score = y == j, probabilities[:, j]
+        found = metrics.RankedScores(positive, score).scores(weights, min_tpr)
+        for name, definition in (
+            ("partial_auc", partial_auc_of_isic_2024),
+            ("auc_above", auc_above_of_isic_2018),
+        ):
+            expected = definition(positive, score, weights, min_tpr)
+            assert found[name] == pytest.approx(expected, abs=1e-12), (name, j)
+
+
+def test_a_curve_that_runs_level_at_the_sensitivity_counts_from_where_it_is_reached():
+    """Five positives, the fourth reached before a run of negatives: 0.8 is met at its start."""
+    positive = np.array([1, 1, 1, 1, 0, 0, 1, 0], bool)
+    score = np.arange(8.0)[::-1]
+    assert metrics.auc_sens_80(positive, score) == pytest.approx(0.8 * 2 / 3 + 1 / 3, abs=1e-12)
+    assert metrics.partial_auc(positive, score) == pytest.approx(0.2 / 3, abs=1e-12)
+
+
+def test_a_partial_area_needs_a_sensitivity_below_one():
+    with pytest.raises(ValueError, match=r"min_tpr in \[0, 1\). Received: 1"):
+        metrics.partial_auc(*isic_reference(), 1)
+
+
+@pytest.mark.parametrize("digits", [1, 8])
+def test_agreement_equals_scikit_learns_with_ties_as_an_answer_of_their_own(digits):
+    y, probabilities = sample(digits=digits)
+    weights = np.random.default_rng(3).integers(0, 4, len(y)).astype(float)
+    decided = metrics.decided_class(probabilities)
+    assert (decided == metrics.UNDECIDED).any() == (digits == 1)
+    counts = metrics.decision_counts(y, decided, K, weights)
+    of = {"sample_weight": weights}
+    assert float(metrics.cohen_kappa(counts)) == pytest.approx(
+        oracle.cohen_kappa_score(y, decided, **of), abs=1e-12
+    )
+    assert float(metrics.matthews_correlation(counts)) == pytest.approx(
+        oracle.matthews_corrcoef(y, decided, **of), abs=1e-12
+    )
+
+
+def test_quadratic_kappa_equals_scikit_learns():
+    y, probabilities = sample(digits=8)
+    weights = np.random.default_rng(3).integers(0, 4, len(y)).astype(float)
+    decided = metrics.decided_class(probabilities)
+    found = metrics.quadratic_kappa(metrics.decision_counts(y, decided, K, weights))
+    expected = oracle.cohen_kappa_score(y, decided, weights="quadratic", sample_weight=weights)
+    assert float(found) == pytest.approx(expected, abs=1e-12)
+
+
+def test_an_undecided_image_is_as_far_off_as_the_farthest_class():
+    counts = np.array([[5.0, 0, 0, 1], [0, 5, 0, 0], [0, 0, 5, 0]])
+    as_far = np.array([[5.0, 0, 1, 0], [0, 5, 0, 0], [0, 0, 5, 0]])
+    near = np.array([[5.0, 1, 0, 0], [0, 5, 0, 0], [0, 0, 5, 0]])
+    found, far, close = (float(metrics.quadratic_kappa(table)) for table in (counts, as_far, near))
+    assert found == pytest.approx(far, abs=0.02)
+    assert found < close - 0.1
+
+
+def test_quadratic_kappa_is_told_only_where_the_order_of_classes_can_mean_something():
+    y, probabilities = sample()
+    three = probabilities[:, :3] / probabilities[:, :3].sum(axis=1, keepdims=True)
+    nominal = LabelSpace("registered", ("x", "y", "z"), ("X", "Y", "Z"))
+    assert "quadratic_kappa" in metrics.summarise(y, probabilities, SPACE)
+    assert "quadratic_kappa" not in metrics.summarise(np.minimum(y, 2), three, nominal)
+    two = metrics.summarise((y > 0).astype(int), np.eye(2)[(three[:, 0] < 0.6).astype(int)], BINARY)
+    assert two["quadratic_kappa"] == pytest.approx(two["kappa"], abs=1e-12)
+
+
+def test_truth_and_decisions_of_one_class_have_no_kappa_and_no_correlation():
+    summary = metrics.summarise(np.zeros(3, int), np.eye(K)[[0, 0, 0]], SPACE)
+    assert np.isnan(summary["kappa"])
+    assert np.isnan(summary["mcc"])
+    assert summary["accuracy"] == 1
+
+
+def test_a_batch_of_weights_gives_what_each_gives_alone():
+    y, probabilities = sample()
+    weights = np.random.default_rng(4).integers(0, 3, (5, len(y))).astype(float)
+    weights[2, y == 3] = 0  # a resample without one class
+    card = metrics.Scorecard(y, probabilities, SPACE)
+    together = card(weights)
+    for row, alone in enumerate(map(card, weights)):
+        assert set(alone) == set(together)
+        for name, value in alone.items():
+            assert isinstance(value, float)
+            assert together[name].shape == (5,)
+            assert together[name][row] == pytest.approx(value, abs=1e-12, nan_ok=True), name
+    assert np.isnan(together["auc/d"][2])
+    assert not np.isnan(together["macro_auc"]).any()
 
 
 def test_the_weighted_scorecard_equals_scikit_learn_throughout():
@@ -95,6 +211,10 @@ def test_isic_reference_values():
     assert metrics.auc_sens_80(y, score) == pytest.approx(0.7809650140938484, abs=1e-12)
     assert metrics.auc_sens_80(y, y.astype(float)) == pytest.approx(1.0)
     assert metrics.auc_sens_80(y, np.ones(len(y))) == pytest.approx(0.18)
+    assert metrics.partial_auc(y, score, 0.80) == pytest.approx(0.1331122533576521, abs=1e-12)
+    assert metrics.partial_auc(y, score, 0.88) == pytest.approx(0.07194826728569059, abs=1e-12)
+    assert metrics.partial_auc(y, y.astype(float), 0.8) == pytest.approx(0.2, abs=1e-12)
+    assert metrics.partial_auc(y, np.ones(len(y)), 0.8) == pytest.approx(0.02, abs=1e-12)
 
 
 def test_a_tied_top_class_counts_as_wrong():

@@ -5,8 +5,6 @@ others have, and a rate without an image to stand on is a freebie of 1. Use them
 leaderboard, the others to judge a model.
 """
 
-import math
-
 import numpy as np
 
 from kderm.evaluation.predictions import Predictions
@@ -60,7 +58,7 @@ def _category(positive: np.ndarray, score: np.ndarray, weights: np.ndarray) -> d
         "npv": _or_freebie(cleared, cleared + missed),
         "auc": areas["auc"],
         "auc_sens_80": areas["auc_above"],
-        "ap": areas["average_precision"] if weights @ ~positive else math.nan,
+        "ap": areas["average_precision"],
     }
 
 

@@ -10,6 +10,8 @@ from kderm.evaluation.scores.weights import like_weights, ratio, summing, weight
 
 # The sensitivity from which the partial areas of the report count.
 LEAST_SENSITIVITY = 0.8
+# A sensitivity that is met up to rounding is met: weights need not be whole numbers.
+ROUNDING = 1e-12
 
 
 class RankedScores:
@@ -88,7 +90,7 @@ def _above(
         The area in pairs between the curve and the level, and the weight of the negatives to the
         right of where the curve reaches it: float (b,) each.
     """
-    count = (true >= level).sum(axis=0)
+    count = (true >= level * (1 - ROUNDING)).sum(axis=0)
     if len(ours) == 0:
         return np.zeros_like(level), np.zeros_like(level)
     column = np.arange(len(level))

@@ -1,8 +1,9 @@
-"""Which images of a run are shown, one a class, and their pixels as the network saw them.
+"""Which images of a run are shown, and their pixels as the network saw them.
 
 Reads the run's tables, and its image store or, where that is gone, the files. Knows no model.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +54,43 @@ def choose_examples(oof: Predictions) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+SECTIONS = (
+    "Right, the surest first",
+    "Missed: {code}, taken for something else; the surest mistakes first",
+    "Taken for {code} by mistake, the surest first",
+)
+
+
+def choose_for_sheets(oof: Predictions, each: int) -> pd.DataFrame:
+    """What the sheet of each class shows: right answers, misses and false alarms, the surest first.
+
+    Of a lesion that was photographed several times one image is taken a section. Ties go to the
+    first image in the table, so the same table gives the same sheets.
+
+    Args:
+        oof: out-of-fold predictions.
+        each: images a section at most.
+
+    Returns:
+        A row an image and section: sheet (the class's code), section (0, 1, 2, see `SECTIONS`),
+        position (the row of the out-of-fold table).
+    """
+    probabilities, y, groups = oof.probabilities, oof.y, oof.groups
+    predicted, sure = probabilities.argmax(axis=1), probabilities.max(axis=1)
+    rows = []
+    for index, code in enumerate(oof.labels.codes):
+        of_class, called = y == index, predicted == index
+        for section, chosen in enumerate(
+            (of_class & called, of_class & ~called, called & ~of_class)
+        ):
+            at = np.flatnonzero(chosen)
+            at = at[np.argsort(-sure[at], kind="stable")]
+            _, first = np.unique(groups[at].astype(str), return_index=True)
+            for position in at[np.sort(first)][:each]:
+                rows.append({"sheet": code, "section": section, "position": int(position)})
+    return pd.DataFrame(rows, columns=["sheet", "section", "position"])
+
+
 def read_frames(
     run: RunDir, manifest: Manifest, image_ids: list[str], spec: ImageSpec
 ) -> np.ndarray:
@@ -67,7 +105,7 @@ def read_frames(
     store = open_run_store(run, spec)
     if store is not None and set(image_ids) <= set(store.image_ids):
         return np.stack([store.images[row] for row in store.rows(image_ids)])
-    paths = _paths(manifest, image_ids)
+    paths = image_paths(manifest, image_ids)
     return np.stack([_decode(path, spec) for path in paths])
 
 
@@ -88,19 +126,34 @@ def read_pictures(
     Returns:
         n square uint8 arrays (s, s, 3).
     """
+    paths = image_paths(manifest, image_ids)
+    return [_centre_square(one) for one in large_frames(paths, spec, frames, side)]
+
+
+def large_frames(
+    paths: Sequence[str], spec: ImageSpec, frames: np.ndarray, side: int
+) -> list[np.ndarray]:
+    """Whole frames at about `side` pixels for the eye, uint8 (H', W', 3).
+
+    Args:
+        paths: n files; where one is gone, its frame is taken.
+        spec: the frame; its proportions and its preprocessing are kept.
+        frames: uint8 (n, H, W, 3), of the same images.
+        side: the shorter side of what is decoded, pixels.
+    """
     scale = max(1.0, side / min(spec.height, spec.width))
     large = ImageSpec(round(spec.height * scale), round(spec.width * scale), spec.preprocess)
     pictures = []
-    for path, frame in zip(_paths(manifest, image_ids), frames, strict=True):
+    for path, frame in zip(paths, frames, strict=True):
         try:
-            picture = read_image(path, large)
+            pictures.append(read_image(path, large))
         except UnreadableImage:
-            picture = frame
-        pictures.append(_centre_square(picture))
+            pictures.append(frame)
     return pictures
 
 
-def _paths(manifest: Manifest, image_ids: list[str]) -> list[str]:
+def image_paths(manifest: Manifest, image_ids: list[str]) -> list[str]:
+    """The files of a run's images, in the order asked for."""
     paths = manifest.table.set_index("image_id")["path"]
     unknown = [image_id for image_id in image_ids if image_id not in paths.index]
     if unknown:

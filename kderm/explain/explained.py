@@ -1,6 +1,6 @@
 """One explained image: its answer, two maps in the frame's coordinates, and where they lie.
 
-Between the maps (`kderm.explain.view_maps`) and the pictures (`kderm.explain.sheet`); used alike for
+Between the maps (`kderm.explain.view_maps`) and the pictures (`kderm.explain.sheet`); the same for
 a run's held-out images and for a folder. Knows no run and reads no file.
 """
 

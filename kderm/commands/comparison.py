@@ -40,8 +40,8 @@ def compare(names: Sequence[str], out: str | None, resamples: int) -> None:
     page = write_comparison(found, joined, Path(out) if out else default_folder(list(tables)))
     console.say(f"\n{found['n_images']:,} images in {found['n_groups']:,} groups, answered by all")
     console.say("\n" + terminal_table(found) + "\n")
-    for comparison in found["comparisons"]:
-        console.say(verdict(found, comparison))
+    if len(found["comparisons"]) == 1:
+        console.say(verdict(found, found["comparisons"][0]))
     console.say(f"\nComparison: {page}")
 
 
@@ -56,7 +56,7 @@ def read_all(names: Sequence[str]) -> tuple[dict[str, "Predictions"], list[str]]
             "compare needs two runs or more: the first is what the others are held against. "
             f"Received: {' '.join(names) or 'none'}. For example: compare baseline other"
         )
-    tables, notes, places = {}, [], {}
+    tables, notes, places = {}, {}, {}
     for given in names:
         place = find(given)
         if place.resolve() in places:
@@ -70,10 +70,17 @@ def read_all(names: Sequence[str]) -> tuple[dict[str, "Predictions"], list[str]]
         while name in tables:
             name, number = f"{plain_name(place)}_{number}", number + 1
         if name != plain_name(place):
-            known = [*known, f"{name} is {given}."]
+            known = [*known, f"This is the one given as {given}."]
         tables[name] = predictions
-        notes += [f"{name}: {note}" for note in known]
-    return tables, notes
+        for note in known:
+            notes.setdefault(note, []).append(name)
+    return tables, [f"{some(owners)}: {note}" for note, owners in notes.items()]
+
+
+def some(names: Sequence[str], most: int = 3) -> str:
+    """The first names, and how many more there are."""
+    rest = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + rest
 
 
 def find(given: str) -> Path:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kderm.evaluation.comparison.compare import LOWER_IS_BETTER
-from kderm.evaluation.comparison.page import GLANCE, HEADLINE, title
+from kderm.evaluation.comparison.page import GLANCE, known_headline, title
 from kderm.evaluation.report.style import COLOURS, FAINT, INK, SEEN, drawn
 
 if TYPE_CHECKING:
@@ -56,14 +56,16 @@ def panels_of(found: dict, few: bool) -> list[tuple[str, dict[str, str]]]:
             )
         }
 
+    names = known_headline(found)
     if not few:
         return [
-            (HEADLINE[metric] + _direction(metric), shown({metric: HEADLINE[metric]}))
+            (names[metric] + _direction(metric), shown({metric: names[metric]}))
             for metric in GLANCE
+            if metric in names
         ]
-    overall = {k: v for k, v in HEADLINE.items() if k not in LOWER_IS_BETTER and "/" not in k}
+    overall = {k: v for k, v in names.items() if k not in LOWER_IS_BETTER and "/" not in k}
     classes = {f"auc/{code}": f"{code} ({n:,})" for code, n in found["classes"].items()}
-    losses = {k: v for k, v in HEADLINE.items() if k in LOWER_IS_BETTER}
+    losses = {k: v for k, v in names.items() if k in LOWER_IS_BETTER}
     return [
         ("All classes: better to the right", shown(overall)),
         ("AUC of a class against the rest (images): better to the right", shown(classes)),

@@ -24,8 +24,11 @@ HEADLINE = {
 }
 # What a row a run is about, where there are many runs.
 GLANCE = ("malignant_auc", "auc/mel", "macro_auc", "balanced_accuracy", "log_loss")
+# The same where the width of a terminal is all there is.
+NARROW = ("malignant_auc", "macro_auc", "balanced_accuracy")
+STARRED = "* the 95 % interval of the difference leaves out zero"
 DISCLAIMER = (
-    "Runs are compared on these images. The intervals and p-values hold for other images of the "
+    "The intervals and p-values hold for other images of the "
     "same kind, but not for other trainings: the same recipe with another seed differs too, and by "
     "how much only a run of its own shows."
 )
@@ -40,11 +43,10 @@ def comparison_page(found: dict) -> str:
     several = len(found["comparisons"]) > 1
     parts = [
         f"# {title(found)}",
-        _answer(found),
-        DISCLAIMER,
+        _glance(found) if several else verdict(found, found["comparisons"][0]),
+        f"{_images(found)} {DISCLAIMER}",
         _notes(found),
         "![Differences to the first run](differences.png)",
-        _glance(found) if several else "",
         *(_one(found, comparison, several) for comparison in found["comparisons"]),
         _method(found, several),
     ]
@@ -61,7 +63,7 @@ def title(found: dict) -> str:
 def verdict(found: dict, comparison: dict) -> str:
     """One sentence: in what the run is better, in what worse, and where nothing is shown."""
     sides = {comparison["run"]: [], found["reference"]: [], None: []}
-    for metric, name in _known_headline(found).items():
+    for metric, name in known_headline(found).items():
         entry = comparison["differences"][metric]
         if entry["low"] is None:
             continue
@@ -83,18 +85,17 @@ def verdict(found: dict, comparison: dict) -> str:
 def terminal_table(found: dict) -> str:
     """What is printed: metrics by rows for two runs, runs by rows for more."""
     if len(found["comparisons"]) > 1:
-        header, rows = _glance_cells(found)
-    else:
-        header, rows = _metric_cells(found, found["comparisons"][0])
+        header, rows = _glance_cells(found, NARROW)
+        return f"{console.table(rows, header)}\n\n{STARRED}"
+    header, rows = _metric_cells(found, found["comparisons"][0])
     return console.table(rows, header)
 
 
-def _answer(found: dict) -> str:
-    head = (
-        f"On the {found['n_images']:,} images ({found['n_groups']:,} lesions or patients) that all "
-        "runs answered:"
+def _images(found: dict) -> str:
+    return (
+        f"Compared on the {found['n_images']:,} images of {found['n_groups']:,} lesions or "
+        "patients that all runs answered."
     )
-    return "\n".join([head, "", *(f"- {verdict(found, row)}" for row in found["comparisons"])])
 
 
 def _notes(found: dict) -> str:
@@ -102,14 +103,16 @@ def _notes(found: dict) -> str:
 
 
 def _glance(found: dict) -> str:
-    header, rows = _glance_cells(found)
-    words = f"Difference to {found['reference']} (first row: its own values), 95 % interval."
-    return "## At a glance\n\n" + words + "\n\n" + _table(header, rows)
+    words = (
+        f"Difference to {found['reference']} (first row: its own values) with 95 % interval; "
+        f"{STARRED}. Log-loss is better when lower."
+    )
+    return words + "\n\n" + _table(*_glance_cells(found, GLANCE))
 
 
-def _glance_cells(found: dict) -> tuple[list[str], list[list[str]]]:
-    names = _known_headline(found)
-    metrics = [metric for metric in GLANCE if metric in names]
+def _glance_cells(found: dict, chosen: tuple[str, ...]) -> tuple[list[str], list[list[str]]]:
+    names = known_headline(found)
+    metrics = [metric for metric in chosen if metric in names]
     own = found["values"][found["reference"]]
     rows = [[found["reference"], *(_number(own[metric]["value"]) for metric in metrics)]]
     rows += [
@@ -122,6 +125,7 @@ def _glance_cells(found: dict) -> tuple[list[str], list[list[str]]]:
 def _one(found: dict, comparison: dict, several: bool) -> str:
     name, reference = comparison["run"], found["reference"]
     sections = [f"## {name} against {reference}"]
+    sections += [verdict(found, comparison)] * several
     sections += ["### Metrics", _table(*_metric_cells(found, comparison))]
     sections += ["### AUC of each class", _auc(found, comparison, several)]
     sections += ["### Sensitivity of each class", _sensitivity(found, comparison)]
@@ -133,7 +137,7 @@ def _metric_cells(found: dict, comparison: dict) -> tuple[list[str], list[list[s
     name, reference = comparison["run"], found["reference"]
     ours, theirs = found["values"][reference], found["values"][name]
     rows = []
-    for metric, words in _known_headline(found).items():
+    for metric, words in known_headline(found).items():
         entry = comparison["differences"][metric]
         rows.append(
             [
@@ -218,8 +222,8 @@ def _method(found: dict, several: bool) -> str:
     return "## How\n\n" + "\n".join(lines)
 
 
-def _known_headline(found: dict) -> dict[str, str]:
-    """Headline metrics that have a value; nothing twice where melanoma alone is malignant."""
+def known_headline(found: dict) -> dict[str, str]:
+    """Headline metrics that the runs have; nothing twice where melanoma alone is malignant."""
     own = found["values"][found["reference"]]
     known = {metric: words for metric, words in HEADLINE.items() if metric in own}
     if found["malignant"] == ["mel"]:

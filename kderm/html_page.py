@@ -1,8 +1,8 @@
 """One self-contained HTML page: sections, tables, figures and picture grids in one file.
 
 Everything is inside the file: style, charts, pictures. No script and no network. Light or dark by
-what the reader's system says, and readable at the width of a phone. Knows strings and pictures; no
-data set.
+what the reader's system says, readable at the width of a phone, and fit to be printed. Knows
+strings and pictures; no data set. The pages of `inspect` and the report are made of it.
 """
 
 import base64
@@ -20,8 +20,8 @@ _STYLE = """
 :root{color-scheme:light dark;--page:#f6f6f7;--card:#fff;--ink:#1f2328;--soft:#59606a;
 --line:#e3e5e8;--accent:#0072b2;--bad:#b42318;--bad-page:#fdeceb;--warn:#8a5300;--warn-page:#fdf3e1;
 --good:#1a6b3c;--good-page:#e8f5ee}
-@media (prefers-color-scheme:dark){:root{--page:#0f0f11;--card:#18181b;--ink:#e4e4e7;--soft:#a1a1aa;
---line:#303036;--accent:#4ba3da;--bad:#ff9d93;--bad-page:#3a1916;--warn:#f3c26b;--warn-page:#33270f;
+@media screen and (prefers-color-scheme:dark){:root{--page:#0f0f11;--card:#18181b;--ink:#e4e4e7;
+--soft:#a1a1aa;--line:#303036;--accent:#4ba3da;--bad:#ff9d93;--bad-page:#3a1916;--warn:#f3c26b;--warn-page:#33270f;
 --good:#7fd6a2;--good-page:#12301f}}
 *{box-sizing:border-box}
 body{margin:0;background:var(--page);color:var(--ink);
@@ -70,8 +70,24 @@ margin:0 0 18px}
 .pair{display:grid;grid-template-columns:1fr 1fr;gap:4px}
 .pair figcaption{grid-column:1/3;font-size:.8rem;overflow-wrap:anywhere}
 footer{color:var(--soft);font-size:.88rem}
+figure.vector{margin:0 0 16px;max-width:var(--width,760px)}
+figure.vector svg{width:100%;height:auto;display:block}
+figure.plain img{max-width:760px}
+ul.plain{margin:0 0 12px;padding-left:1.2em;max-width:75ch}ul.plain li{margin:0 0 6px}
+.findings.apart{margin:14px 0}
+details{margin:0 0 12px}summary{cursor:pointer;color:var(--accent)}
+pre{background:var(--page);border:1px solid var(--line);border-radius:8px;padding:12px 14px;
+overflow-x:auto;font:13px/1.5 ui-monospace,SFMono-Regular,Menlo,monospace;white-space:pre-wrap;
+overflow-wrap:anywhere}
+code{font:.92em ui-monospace,SFMono-Regular,Menlo,monospace;overflow-wrap:anywhere}
 @media (max-width:560px){main{padding:20px 12px 40px}.card{padding:16px 14px}h1{font-size:1.5rem}
 .grid{grid-template-columns:repeat(auto-fill,minmax(84px,1fr))}}
+@media print{:root{--page:#fff}body{font-size:10.5pt}main{max-width:none;padding:0}nav{display:none}
+.card{border:0;border-top:1px solid var(--line);border-radius:0;padding:14px 0;margin:0}
+figure,tr,.fact,.findings li,.pair{break-inside:avoid}h2,h3{break-after:avoid}
+.wide,pre{overflow:visible}.charts,.pairs{display:block}.charts figure,.pair{margin:0 0 12px}
+table{font-size:8.5pt}th{white-space:normal}td,th{padding-right:9px}.grid{grid-template-columns:
+repeat(6,1fr)}}
 """
 
 
@@ -116,6 +132,38 @@ class Page:
 def text(words: str, soft: bool = False) -> str:
     """A paragraph."""
     return f'<p class="soft">{escape(words)}</p>' if soft else f"<p>{escape(words)}</p>"
+
+
+def marked(words: str) -> str:
+    """Words as HTML, with **bold** and `code` as in Markdown; everything else is escaped."""
+    safe = re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", escape(words))
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", safe)
+
+
+def paragraph(words: str, soft: bool = False) -> str:
+    """A paragraph of `marked` words."""
+    return f"<p{' class=soft' if soft else ''}>{marked(words)}</p>"
+
+
+def bullets(items: Iterable[str]) -> str:
+    """A list of `marked` words."""
+    return f'<ul class="plain">{"".join(f"<li>{marked(item)}</li>" for item in items)}</ul>'
+
+
+def note(kind: str, words: str) -> str:
+    """One finding (bad, warn or good) between paragraphs, in `marked` words."""
+    return f'<ul class="findings apart"><li class="{kind}">{marked(words)}</li></ul>'
+
+
+def preformatted(words: str) -> str:
+    """Text as it stands, in a fixed width."""
+    return f"<pre>{escape(words)}</pre>"
+
+
+def details(summary: str, *parts: str) -> str:
+    """Parts that open on a click; empty ones are left out."""
+    inside = "\n".join(part for part in parts if part)
+    return f"<details><summary>{escape(summary)}</summary>\n{inside}</details>"
 
 
 def heading(words: str) -> str:
@@ -204,6 +252,31 @@ def chart(paths: tuple[Path, Path], caption: str) -> str:
         '<figure class="chart"><picture>'
         f'<source srcset="{dark}" media="(prefers-color-scheme: dark)">'
         f'<img src="{light}" alt="{escape(caption)}"></picture>'
+        f"<figcaption>{escape(caption)}</figcaption></figure>"
+    )
+
+
+def vector(svg: str, caption: str, width: int) -> str:
+    """A drawing that is part of the page, no wider than `width` pixels.
+
+    Args:
+        svg: an <svg> element, trusted (drawn by this program); its ids must be the page's only
+            ones of that name.
+        caption: what it shows.
+        width: most pixels across.
+    """
+    named = svg.replace("<svg ", f'<svg role="img" aria-label="{escape(caption)}" ', 1)
+    return (
+        f'<figure class="vector" style="--width:{width}px">{named}'
+        f"<figcaption>{escape(caption)}</figcaption></figure>"
+    )
+
+
+def still(path: Path, caption: str) -> str:
+    """A PNG as it is, with its caption."""
+    source = _data_uri(path.read_bytes(), "png")
+    return (
+        f'<figure class="plain"><img src="{source}" alt="{escape(caption)}">'
         f"<figcaption>{escape(caption)}</figcaption></figure>"
     )
 

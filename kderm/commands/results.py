@@ -1,8 +1,11 @@
 """`evaluate`: reports, from saved tables or on images from elsewhere."""
 
+import contextlib
+import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kderm import console
 from kderm.commands.pieces import SYNTHETIC, exclusive, is_demo
@@ -11,6 +14,12 @@ from kderm.config.schema import Config
 from kderm.errors import UserError
 from kderm.run_dir import RunDir, open_run
 from kderm.runtime import check_backend
+
+if TYPE_CHECKING:
+    from kderm.evaluation.report.reproduction import Background
+
+# Pixels across a picture of the report.
+THUMBNAIL = 240
 
 
 def evaluate(run_name: str | None) -> None:
@@ -38,13 +47,13 @@ def conclude(run: RunDir) -> None:
 
     predictions = join_oof(run)
     config = load_config(run.config)
-    pictures = {}
+    stills = {}
     if config.predict.grad_cam:
         from kderm.explain.figure import grad_cam_figure
 
         try:
             grad_cam_figure(run, run.grad_cam)
-            pictures["What the members look at"] = run.grad_cam
+            stills["What the members look at"] = run.grad_cam
         except UserError as error:  # members or images that are gone cost the picture alone
             console.warn(f"no activation maps: {error}")
     with console.progress("resampling groups for the intervals") as report:
@@ -56,7 +65,7 @@ def conclude(run: RunDir) -> None:
             facts=run_facts(run, config),
             checkpoint=checkpoint_choice(config),
             monitor=config.train.monitor,
-            pictures=pictures,
+            background=background(run, config, stills),
             progress=report,
         )
     rows = []
@@ -66,12 +75,59 @@ def conclude(run: RunDir) -> None:
         folds = f"{number(spread['mean'])} +- {number(spread['sd'])}"
         rows.append([name, number(pooled["value"]), interval, folds])
     console.say("\n" + console.table(rows, ["out-of-fold", "pooled", "95 % interval", "folds"]))
-    console.say(f"\nReport: {run.report}")
+    console.say(f"\nReport: {run.report.with_suffix('.html')}")
     gone = [fold for fold in range(config.folds.k) if not run.fold(fold).model.exists()]
     if gone:
         console.warn(f"no ensemble is written: folds {gone} have no model.keras here")
     else:
         write_bundle(run)
+
+
+def background(run: RunDir, config: Config, stills: dict[str, Path]) -> "Background":
+    """What the report tells of the run beside its predictions."""
+    from kderm.evaluation.report.reproduction import Background
+
+    environment = read_json(run.environment)
+    own = {key: environment[key] for key in ("kderm", "keras", "python") if key in environment}
+    return Background(
+        config=run.config.read_text(encoding="utf-8"),
+        versions=own | environment.get("packages", {}),
+        digests=digests(run, config),
+        stills=stills,
+        pictures=picture_reader(run, config),
+    )
+
+
+def digests(run: RunDir, config: Config) -> dict[str, str]:
+    """SHA-256 of what the numbers hang on: the tables as they are, the members as trained."""
+    tables = {path.name: path for path in (run.oof, run.folds, run.manifest) if path.exists()}
+    found = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in tables.items()}
+    for fold in range(config.folds.k):
+        found[f"fold_{fold}/model.keras"] = read_json(run.fold(fold).done)["model_sha256"]
+    return found | {"the config": config.digest}
+
+
+def picture_reader(run: RunDir, config: Config) -> Callable[[Sequence[str]], dict]:
+    """Brings the run's images by id, as many as are still there."""
+
+    def read(ids: Sequence[str]) -> dict:
+        from kderm.data.images import ImageSpec, UnreadableImage, read_image
+        from kderm.data.manifest import read_manifest
+        from kderm.labels import label_space
+
+        labels = label_space(config.data.labels, config.data.classes, config.data.malignant)
+        try:
+            paths = read_manifest(run.manifest, labels).table.set_index("image_id")["path"]
+        except UserError:
+            return {}
+        found = {}
+        for image_id in paths.index.intersection(list(ids)):
+            # The report is made of tables: a picture that is gone costs itself alone.
+            with contextlib.suppress(UnreadableImage):
+                found[image_id] = read_image(paths[image_id], ImageSpec(THUMBNAIL, THUMBNAIL))
+        return found
+
+    return read
 
 
 def checkpoint_choice(config: Config) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from kderm import atomic
-from kderm.evaluation.report.figures import STYLE, class_style
+from kderm.evaluation.report.style import STYLE, class_style
 from kderm.inspection.association import known
 
 if TYPE_CHECKING:

@@ -1,10 +1,9 @@
-"""The report's pictures, drawn from tables and written atomically as PNG.
+"""The report's first pictures: how well classes are told apart, how sure the answers are, training.
 
-One style throughout: a class keeps its colour in every figure. Matplotlib is imported when a
-figure is drawn, through its object interface, so no window system or pyplot state is touched.
+Drawn from tables, in the style of `style`. Every function takes the path of the PNG to write; the
+same drawing goes beside it as SVG.
 """
 
-import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,54 +11,24 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from kderm import atomic
 from kderm.evaluation import metrics
 from kderm.evaluation.calibration import reliability as calibration
 from kderm.evaluation.decisions.operating_points import malignant_score, malignant_truth
 from kderm.evaluation.intervals import Interval
 from kderm.evaluation.predictions import Predictions
+from kderm.evaluation.report.style import FAINT, HELD_OUT, INK, SEEN, class_style, drawn
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    from matplotlib.colors import LinearSegmentedColormap
 
-# Okabe and Ito 2008, told apart with any colour vision; its pale yellow is left out and grey added.
-COLOURS = ("#E69F00", "#0072B2", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000", "#8C8C8C")
-# Beyond eight classes the colours come round again with another line.
-DASHES = ("-", "--", ":")
-INK, FAINT, SEEN, HELD_OUT = "#222222", "#D9D9D9", "#8C8C8C", "#0072B2"
-STYLE = {
-    "font.size": 11,
-    "axes.titlesize": 12,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": INK,
-    "axes.labelcolor": INK,
-    "text.color": INK,
-    "axes.grid": True,
-    "grid.color": "#ECECEC",
-    "axes.axisbelow": True,
-    "lines.linewidth": 1.8,
-    "legend.frameon": False,
-    "legend.fontsize": 9.5,
-    "figure.facecolor": "white",
-    "savefig.dpi": 144,
-}
+# Not quite white: on dark pages the paper's white becomes dark, the words on full cells do not.
+PAPER = "#FDFDFD"
 METRIC_NAMES = {
     "val_macro_auc": "macro AUC",
     "val_balanced_accuracy": "balanced accuracy",
     "val_macro_f1": "macro F1",
 }
-
-
-def class_style(j: int) -> dict[str, str]:
-    """Colour and dash of the class at position `j` of its label space."""
-    return {
-        "color": COLOURS[j % len(COLOURS)],
-        "linestyle": DASHES[j // len(COLOURS) % len(DASHES)],
-    }
 
 
 def plot_roc(
@@ -72,7 +41,7 @@ def plot_roc(
         predictions: labelled predictions.
         intervals: the AUC's interval by class code.
     """
-    with _figure(path, (8.2, 5.4)) as figure:
+    with drawn(path, (8.2, 5.4)) as figure:
         axes = figure.add_subplot()
         axes.plot([0, 1], [0, 1], color=FAINT, linewidth=1.2, zorder=1)
         curves = []
@@ -98,7 +67,7 @@ def plot_precision_recall(
         predictions: labelled predictions.
         intervals: the average precision's interval by class code.
     """
-    with _figure(path, (8.8, 5.4)) as figure:
+    with drawn(path, (8.8, 5.4)) as figure:
         axes = figure.add_subplot()
         for j, code, positive, score in _classes(predictions):
             _, true, false = metrics.threshold_counts(positive, score)
@@ -127,11 +96,14 @@ def plot_confusion(path: Path, predictions: Predictions) -> None:
     total = np.bincount(predictions.y, minlength=len(codes))[:, None]
     share = np.divide(count, total, out=np.zeros(count.shape), where=total > 0)
     side = max(4.6, 0.86 * len(codes) + 1.4)
-    with _figure(path, (side, side)) as figure:
+    with drawn(path, (side, side)) as figure:
         axes = figure.add_subplot()
-        axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+        # Each cell is see-through by its share, so that the page behind it may be light or dark.
+        edges = np.arange(len(codes) + 1) - 0.5
+        axes.pcolormesh(edges, edges, share, cmap=_see_through(HELD_OUT), vmin=0, vmax=1)
+        axes.set(aspect="equal", ylim=(len(codes) - 0.5, -0.5))
         for (row, column), value in np.ndenumerate(share):
-            colour = "white" if value > 0.55 else INK
+            colour = PAPER if value > 0.55 else INK
             axes.text(
                 column, row - 0.13, f"{value:.0%}", ha="center", va="center", color=colour,
                 fontweight="bold" if row == column else "normal",
@@ -161,7 +133,7 @@ def plot_training_curves(
         monitor: the metric shown, macro_auc by default.
     """
     column = f"val_{monitor or 'macro_auc'}"
-    with _figure(path, (10.4, 4.3)) as figure:
+    with drawn(path, (10.4, 4.3)) as figure:
         left, right = figure.subplots(1, 2)
         for fold, history in sorted(histories.items()):
             style = class_style(fold)
@@ -200,7 +172,7 @@ def plot_reliability(path: Path, predictions: Predictions) -> None:
     if labels.malignant:
         truth, score = malignant_truth(y, labels), malignant_score(probabilities, labels)
         panels.append(("Malignant", truth, score, "#D55E00"))
-    with _figure(path, (4.9 * len(panels), 5.4)) as figure:
+    with drawn(path, (4.9 * len(panels), 5.4)) as figure:
         grid = figure.subplots(2, len(panels), squeeze=False, sharex="col", height_ratios=[3.4, 1])
         for (above, below), (name, event, confidence, colour) in zip(grid.T, panels, strict=True):
             bins = calibration.reliability_bins(event, confidence)
@@ -222,18 +194,12 @@ def plot_reliability(path: Path, predictions: Predictions) -> None:
             below.grid(False)
 
 
-@contextlib.contextmanager
-def _figure(path: Path, size: tuple[float, float]) -> Iterator["Figure"]:
-    """A figure in the room's style, saved to `path` when the block ends without an error."""
-    import matplotlib
-    from matplotlib.figure import Figure
+def _see_through(colour: str) -> "LinearSegmentedColormap":
+    """Colours from nothing at 0 to `colour` at 1."""
+    from matplotlib.colors import LinearSegmentedColormap, to_rgb
 
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=size, layout="constrained")
-        yield figure
-        with atomic.atomic_path(path) as temporary:
-            # No software version in the file: the same table gives the same bytes.
-            figure.savefig(temporary, metadata={"Software": None}, bbox_inches="tight")
+    ends = [(*to_rgb(colour), 0.0), (*to_rgb(colour), 1.0)]
+    return LinearSegmentedColormap.from_list("see-through", ends)
 
 
 def _classes(predictions: Predictions) -> Iterator[tuple[int, str, np.ndarray, np.ndarray]]:

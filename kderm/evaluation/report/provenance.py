@@ -1,10 +1,8 @@
-"""Where a report's numbers come from, and what makes them weaker than they look, in plain words.
-
-The first paragraphs of `kderm.evaluation.report.write`.
-"""
+"""Where a report's numbers come from, and what makes them weaker than they look, in plain words."""
 
 from kderm.evaluation.measure import FEW_POSITIVES
 from kderm.evaluation.predictions import Predictions
+from kderm.evaluation.report.document import Bullets, Note
 
 FOLD_COLUMNS = {
     "macro_auc": "macro AUC",
@@ -20,17 +18,17 @@ SYNTHETIC = "synthetic data"
 WARNINGS = "warnings"
 
 
-def warning_quotes(predictions: Predictions, found: dict, facts: dict[str, object]) -> list[str]:
-    """One block quote for each thing that makes a number weaker than it looks."""
-    said = []
+def warning_notes(found: dict, facts: dict[str, object]) -> list[Note]:
+    """One note for each thing that makes a number weaker than it looks."""
+    bad, said = [], []
     if facts.get(SYNTHETIC):
-        said.append(
+        bad.append(
             "**Synthetic data.** These images were drawn by a program. The numbers show that the "
             "software works; they say nothing about skin lesions."
         )
     said += [f"**Warning:** {sentence}" for sentence in facts.get(WARNINGS, ())]
     if found["groups_in_several_folds"]:
-        said.append(
+        bad.append(
             f"**Leak.** {found['groups_in_several_folds']} group(s) have images in more than one "
             "fold, so models were scored on lesions they had trained on. The numbers below are too "
             "good."
@@ -53,12 +51,12 @@ def warning_quotes(predictions: Predictions, found: dict, facts: dict[str, objec
             f"**{found['undecided']} image(s) without a decision**: several classes share the top "
             "probability. They count as wrong and are in no column of the confusion matrix."
         )
-    return [f"> {text}" for text in said]
+    return [*(Note("bad", words) for words in bad), *(Note("warn", words) for words in said)]
 
 
 def provenance(
     predictions: Predictions, found: dict, checkpoint: str | None, monitor: str | None
-) -> str:
+) -> Bullets:
     """Where the numbers come from, in plain words."""
     images, groups = found["n_images"], found["n_groups"]
     lines = []
@@ -83,7 +81,7 @@ def provenance(
             f"resamples of {what}. They hold the trained models fixed: how much another training "
             "would differ is not in them."
         )
-    return "\n".join(f"- {line}" for line in lines)
+    return Bullets(lines)
 
 
 def checkpoint_words(checkpoint: str | None, monitor: str | None) -> str:

@@ -1,5 +1,7 @@
 """Figures: whole files, one colour a class, no trace in the user's matplotlib."""
 
+from xml.etree import ElementTree
+
 import matplotlib
 import numpy as np
 import pandas as pd
@@ -28,13 +30,15 @@ PLOTS = [
 
 
 @pytest.mark.parametrize("plot", PLOTS)
-def test_a_figure_is_a_whole_png_and_leaves_nothing_else_behind(tmp_path, plot):
+def test_a_figure_is_a_whole_png_and_svg_and_leaves_nothing_else_behind(tmp_path, plot):
     plot(tmp_path / "new" / "figure.png", predictions())
     with Image.open(tmp_path / "new" / "figure.png") as image:
         assert image.format == "PNG"
         assert image.width > 600
         assert np.asarray(image.convert("L")).std() > 5
-    assert [path.name for path in (tmp_path / "new").iterdir()] == ["figure.png"]
+    assert ElementTree.parse(tmp_path / "new" / "figure.svg").getroot().tag.endswith("}svg")
+    names = sorted(path.name for path in (tmp_path / "new").iterdir())
+    assert names == ["figure.png", "figure.svg"]
 
 
 def test_drawing_leaves_the_users_matplotlib_settings_alone(tmp_path):

@@ -14,7 +14,7 @@ from sklearn.metrics import roc_auc_score
 from kderm.errors import UserError
 from kderm.evaluation.measure import without_nan
 from kderm.evaluation.predictions import make_predictions, read_predictions, write_predictions
-from kderm.evaluation.report import figures
+from kderm.evaluation.report import style
 from kderm.evaluation.report.write import FIGURES, write_report
 from kderm.labels import HAM10000, LabelSpace
 
@@ -23,7 +23,7 @@ from kderm.labels import HAM10000, LabelSpace
 def coarse_pictures():
     """A quarter of the resolution: most of these tests look at words and numbers."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(figures.STYLE, "savefig.dpi", 36)
+        patch.setitem(style.STYLE, "savefig.dpi", 36)
         yield
 
 
@@ -77,6 +77,9 @@ def report(predictions, directory, **changes):
     saved = json.loads((directory / "metrics.json").read_text(encoding="utf-8"), **strict)
     assert saved == found
     embedded = set(re.findall(r"\(figures/(\w+)\.png\)", text))
+    whole = (directory / "report.html").read_text(encoding="utf-8")
+    assert whole.endswith("</html>\n")
+    assert whole.count("<svg ") == len(embedded)
     assert {path.stem for path in (directory / "figures").iterdir()} == embedded
     return found, text
 
@@ -196,7 +199,7 @@ def test_external_predictions_have_no_folds_and_no_curves(tmp_path):
     assert found["folds"] == []
     assert found["fold_mean"] == {}
     assert found["checkpoint_saw_scored_fold"] is None
-    assert "## Folds" not in text
+    assert "### Folds" not in text
     assert "## Training" not in text
     assert "heckpoint" not in text
     assert "resamples of images (each is its own group)" in text

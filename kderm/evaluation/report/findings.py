@@ -1,0 +1,92 @@
+"""All numbers of a report, gathered into what becomes metrics.json. Draws and writes nothing."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from kderm.evaluation.calibration.report import calibration_report
+from kderm.evaluation.calibration.scaling import nested_calibration
+from kderm.evaluation.decisions.decision_curve import decision_report
+from kderm.evaluation.decisions.points import FrozenPoint, operating_report
+from kderm.evaluation.intervals import RESAMPLES
+from kderm.evaluation.lesions import lesion_report
+from kderm.evaluation.measure import measure, without_nan
+from kderm.evaluation.predictions import Predictions
+from kderm.evaluation.report.discrimination import confused_pairs
+from kderm.evaluation.report.prior import prior_shift
+from kderm.evaluation.report.sources import SourceScore, score_by_source
+from kderm.evaluation.uncertainty.conformal_report import conformal_report
+
+
+@dataclass(frozen=True, eq=False)
+class Findings:
+    """What the sections of a report are made of.
+
+    Attributes:
+        metrics: the content of metrics.json.
+        calibrated: the predictions that decisions were measured on: each fold calibrated by the
+            others, or, without folds, the table as it is.
+        sources: one score a source.
+    """
+
+    metrics: dict
+    calibrated: Predictions
+    sources: list[SourceScore]
+
+
+def gather(
+    predictions: Predictions,
+    *,
+    checkpoint: str | None,
+    frozen: Sequence[FrozenPoint] | None = None,
+    resamples: int = RESAMPLES,
+    progress: Callable[[int, int], None] | None = None,
+) -> Findings:
+    """Measure everything that the table can tell.
+
+    Args:
+        predictions: labelled predictions, out-of-fold or external.
+        checkpoint: "best", "last" or "stopped", how each fold's checkpoint was chosen; or None.
+        frozen: operating points chosen before, on the scale of these predictions.
+        resamples: bootstrap resamples of whole groups.
+        progress: called with (resamples done, resamples) of the first and longest part.
+
+    Returns:
+        metrics is that of `measure`, and besides: "calibration_report", "operating_points",
+        "net_benefit", "lesions", "conformal" (each as the function of that name documents it),
+        "prior" and "sources" (a dict a class or source) and "confused_pairs".
+    """
+    metrics = measure(predictions, checkpoint=checkpoint, resamples=resamples, progress=progress)
+    sources = score_by_source(predictions, resamples)
+    calibrated = calibrated_by_others(predictions)
+    metrics |= {
+        "confused_pairs": confused_pairs(metrics),
+        "calibration_report": calibration_report(predictions, resamples=resamples),
+        "prior": prior_shift(predictions).to_dict("records"),
+        "operating_points": operating_report(calibrated, frozen, resamples=resamples),
+        "net_benefit": decision_report(calibrated, resamples=resamples),
+        "lesions": lesion_report(predictions, resamples=resamples),
+        "conformal": conformal_report(predictions, resamples=resamples),
+        "sources": [
+            {
+                "source": score.source,
+                "images": score.images,
+                "groups": score.groups,
+                "macro_auc": {
+                    "value": score.macro_auc,
+                    "low": score.interval.low,
+                    "high": score.interval.high,
+                },
+            }
+            for score in sources
+        ],
+    }
+    return Findings(without_nan(metrics), calibrated, sources)
+
+
+def calibrated_by_others(predictions: Predictions) -> Predictions:
+    """Each fold at the temperature of the other folds; a table without folds stays as it is."""
+    if predictions.has_folds and len(np.unique(predictions.folds)) > 1:
+        return nested_calibration(predictions)
+    return predictions

@@ -1,0 +1,116 @@
+"""A report's document as one self-contained HTML page: no script, no network.
+
+Drawings go in as SVG whose inks follow the page's, so that one drawing serves light, dark and
+print.
+"""
+
+import re
+from pathlib import Path
+
+from kderm import html_page
+from kderm.evaluation.report.document import (
+    Block,
+    Bullets,
+    Code,
+    Document,
+    Figure,
+    Gallery,
+    Heading,
+    Note,
+    Still,
+    Table,
+    Text,
+    Tiles,
+)
+from kderm.evaluation.report.wording import said
+
+# Inks of the drawings -> the page's own; see `style.INK` and its neighbours.
+_INKS = {
+    "#222222": "var(--ink)",
+    "#000000": "var(--ink)",
+    "#d9d9d9": "var(--line)",
+    "#ececec": "var(--line)",
+    "#8c8c8c": "var(--soft)",
+    "#f4f4f4": "var(--page)",
+    "#ffffff": "var(--card)",
+}
+_MOST_ROWS = 40
+
+
+def to_html(document: Document, directory: Path) -> str:
+    """The file's text; pictures are read from `directory`."""
+    lead = "\n".join(block_html(block, directory) for block in document.lead)
+    page = html_page.Page(document.title, lead)
+    for section in document.sections:
+        page.section(section.heading, *(block_html(block, directory) for block in section.blocks))
+    return page.html()
+
+
+def block_html(block: Block, directory: Path) -> str:
+    """One block; empty where there is nothing to show."""
+    match block:
+        case Text():
+            return html_page.paragraph(block.words, block.soft)
+        case Heading():
+            return html_page.heading(block.words)
+        case Bullets():
+            return html_page.bullets(block.items)
+        case Note():
+            return html_page.note(block.kind, block.words)
+        case Tiles():
+            return html_page.facts((said(value), name) for value, name in block.items)
+        case Table():
+            return _table(block)
+        case Figure():
+            path = directory / "figures" / f"{block.name}.svg"
+            return html_page.vector(inline_svg(path, block.name), block.caption, block.width)
+        case Still():
+            return html_page.still(block.path, block.caption)
+        case Gallery():
+            return _gallery(block)
+        case Code():
+            return html_page.details(block.summary, html_page.preformatted(block.words))
+    raise TypeError(f"no such block: {block!r}")
+
+
+def _table(block: Table) -> str:
+    rows = [[html_page.Cell(said(value)) for value in row] for row in block.rows]
+    whole = html_page.table(block.header, rows)
+    if len(rows) <= _MOST_ROWS:
+        return whole
+    return html_page.details(f"All {len(rows)} rows", whole)
+
+
+def _gallery(block: Gallery) -> str:
+    missing = [shown.caption for shown in block.items if shown.pixels is None]
+    doubles = [
+        (shown.pixels, shown.overlay, shown.caption)
+        for shown in block.items
+        if shown.pixels is not None and shown.overlay is not None
+    ]
+    singles = [
+        (shown.pixels, shown.caption)
+        for shown in block.items
+        if shown.pixels is not None and shown.overlay is None
+    ]
+    return "\n".join(
+        [
+            html_page.pairs(doubles) if doubles else "",
+            html_page.grid(singles) if singles else "",
+            html_page.bullets(missing) if missing else "",
+        ]
+    )
+
+
+def inline_svg(path: Path, name: str) -> str:
+    """The <svg> element of a drawing, in the page's inks and with ids that are its own."""
+    text = path.read_text(encoding="utf-8")
+    text = text[text.index("<svg") :].strip()
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r'\sid="([^"]+)"', rf' id="{name}-\1"', text)
+    text = re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", text)
+    text = re.sub(r'href="#([^"]+)"', rf'href="#{name}-\1"', text)
+    for ink, own in _INKS.items():
+        text = re.sub(ink, own, text, flags=re.IGNORECASE)
+    # A glyph of matplotlib's is filled with black unless it is told otherwise.
+    return re.sub(r"(<svg [^>]*?)>", r'\1 fill="currentColor">', text, count=1)

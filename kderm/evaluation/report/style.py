@@ -1,0 +1,71 @@
+"""How every picture of the project's reports looks, and how it becomes a file.
+
+One style throughout: a class keeps its colour in every figure. Matplotlib is imported when a
+figure is drawn, through its object interface, so no window system or pyplot state is touched.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kderm import atomic
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# Okabe and Ito 2008, told apart with any colour vision; its pale yellow is left out and grey added.
+COLOURS = ("#E69F00", "#0072B2", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000", "#8C8C8C")
+# Beyond eight classes the colours come round again with another line.
+DASHES = ("-", "--", ":")
+INK, FAINT, SEEN, HELD_OUT = "#222222", "#D9D9D9", "#8C8C8C", "#0072B2"
+STYLE = {
+    "font.size": 11,
+    "axes.titlesize": 12,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "text.color": INK,
+    "axes.grid": True,
+    "grid.color": "#ECECEC",
+    "axes.axisbelow": True,
+    "lines.linewidth": 1.8,
+    "legend.frameon": False,
+    "legend.fontsize": 9.5,
+    "figure.facecolor": "white",
+    "savefig.dpi": 144,
+    "svg.fonttype": "path",
+    "svg.hashsalt": "kderm",
+}
+
+
+def class_style(j: int) -> dict[str, str]:
+    """Colour and dash of the class at position `j` of its label space."""
+    return {
+        "color": COLOURS[j % len(COLOURS)],
+        "linestyle": DASHES[j // len(COLOURS) % len(DASHES)],
+    }
+
+
+@contextlib.contextmanager
+def drawn(path: Path, size: tuple[float, float]) -> Iterator["Figure"]:
+    """A figure in the project's style, saved when the block ends without an error.
+
+    Args:
+        path: PNG to write; the same drawing goes beside it as SVG, its words as outlines, so that
+            it looks the same without the font.
+        size: width and height in inches.
+    """
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=size, layout="constrained")
+        yield figure
+        # No software version and no date in the files: the same table gives the same bytes.
+        for file, none in ((path, "Software"), (path.with_suffix(".svg"), "Date")):
+            with atomic.atomic_path(file) as temporary:
+                figure.savefig(temporary, metadata={none: None}, bbox_inches="tight")

@@ -1,0 +1,58 @@
+"""How numbers are written for people: three decimals, intervals in brackets, a dash for nothing."""
+
+from kderm.evaluation.report.document import Estimate, Share, Spread, Value
+
+UNDEFINED = "–"
+
+
+def said(value: Value) -> str:
+    """A table's or a tile's value in words."""
+    if isinstance(value, Estimate):
+        return ranged(value)
+    if isinstance(value, Spread):
+        known = value.mean is not None and value.sd is not None
+        return f"{value.mean:.3f} ± {value.sd:.3f}" if known else number(value.mean)
+    if isinstance(value, Share):
+        return UNDEFINED if value.value is None else f"{value.value:.1%}"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float) or value is None:
+        return number(value)
+    return str(value)
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """So many decimals; a dash for None."""
+    return UNDEFINED if value is None else f"{value:.{digits}f}"
+
+
+def ranged(entry: Estimate | dict) -> str:
+    """A number with its interval, where it has one."""
+    entry = entry if isinstance(entry, Estimate) else Estimate.of(entry)
+    value, low, high = (number(part, entry.digits) for part in (entry.value, entry.low, entry.high))
+    return value if entry.low is None or entry.high is None else f"{value} ({low} to {high})"
+
+
+def percent(entry: Estimate | dict) -> str:
+    """A share with its interval in whole percent, for sentences."""
+    entry = entry if isinstance(entry, Estimate) else Estimate.of(entry)
+    if entry.value is None:
+        return "an unknown share"
+    if entry.low is None or entry.high is None:
+        return f"{100 * entry.value:.0f} %"
+    return f"{100 * entry.value:.0f} % ({100 * entry.low:.0f} to {100 * entry.high:.0f})"
+
+
+def fact(value: object) -> str:
+    """A fact of a run in words."""
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {item}" for key, item in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value))
+    return str(value)

@@ -7,11 +7,11 @@ read by `ensemble-predict`, which never needs the run's config again. Opens no m
 import hashlib
 import json
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Literal
+from pathlib import Path
+from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import ValidationError
 
 import kderm
 from kderm.atomic import write_json
@@ -19,117 +19,22 @@ from kderm.config.reading import load_config
 from kderm.config.schema import Config
 from kderm.data.images import DECODER_VERSION, ImageSpec
 from kderm.data.metadata import MetadataSpec
+from kderm.ensemble.bundle_facts import FORMAT, BundleFacts, MemberFacts
 from kderm.ensemble.combine import member_weights
+from kderm.ensemble.unlike import unlike_facts
 from kderm.errors import UserError
+from kderm.evaluation.calibration.scaling import Kind, Scaling, fit_scaling, scaled
 from kderm.evaluation.decisions.operating_points import malignant_operating_point
+from kderm.evaluation.decisions.points import FrozenPoint, choose_points
 from kderm.evaluation.predictions import (
     Predictions,
     join_predictions,
     read_predictions,
     write_predictions,
 )
+from kderm.evaluation.uncertainty.conformal import ConformalSets, fit_conformal
 from kderm.labels import LabelSpace, label_space
-from kderm.models.averaging import How
 from kderm.run_dir import RunDir
-
-FORMAT = 1
-
-
-class _Closed(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class LabelFacts(_Closed):
-    """A label space as `LabelSpace.to_dict` gives it."""
-
-    name: str
-    codes: tuple[str, ...]
-    names: tuple[str, ...]
-    malignant: tuple[str, ...]
-
-
-class ImageFacts(_Closed):
-    """How a file becomes the network's input."""
-
-    size: int = Field(ge=1, description="Network input, pixels a side.")
-    stored_height: int = Field(ge=1, description="Height of the decoded frame.")
-    stored_width: int = Field(ge=1, description="Width of the decoded frame.")
-    decoder: str = Field(description="Version of the decoder that training used.")
-    preprocess: tuple[str, ...] = Field(
-        (), description="Steps that every image goes through; older bundles have none."
-    )
-
-
-class MetadataColumnFacts(_Closed):
-    """How one metadata column becomes numbers; see `kderm.data.metadata.MetadataColumn`."""
-
-    name: Literal["age", "sex", "site"]
-    values: tuple[str, ...]
-
-
-class MetadataFacts(_Closed):
-    """What the members see beside the image, as `MetadataSpec.to_dict` gives it."""
-
-    columns: Annotated[tuple[MetadataColumnFacts, ...], Field(min_length=1)]
-
-
-class MemberFacts(_Closed):
-    """One trained member."""
-
-    fold: int = Field(ge=0, description="The fold that it did not see.")
-    path: str = Field(description="Its file, relative to the bundle, inside the bundle's folder.")
-    sha256: str = Field(pattern="^[0-9a-f]{64}$")
-    scores: dict[str, float] = Field(description="Of its held-out images; has macro_auc.")
-
-    @field_validator("path")
-    @classmethod
-    def _stays_inside(cls, path: str) -> str:
-        parts = PurePosixPath(path.replace("\\", "/"))
-        if parts.is_absolute() or ".." in parts.parts or ":" in path or path in ("", "."):
-            raise ValueError("must be a relative path that stays inside the bundle's folder")
-        return path
-
-    @field_validator("scores")
-    @classmethod
-    def _has_auc(cls, scores: dict[str, float]) -> dict[str, float]:
-        if "macro_auc" not in scores:
-            raise ValueError("must hold macro_auc")
-        return scores
-
-
-class ThresholdFacts(_Closed):
-    """From which malignant probability an image is flagged."""
-
-    rule: Literal["youden"]
-    value: float = Field(ge=0, le=1)
-    fitted_on: Literal["oof"]
-
-
-class BundleFacts(_Closed):
-    """The content of `ensemble.json`."""
-
-    format: Literal[1]
-    kderm: str = Field(description="Version that wrote the bundle.")
-    run: str
-    synthetic: bool = Field(description="Whether it learnt from images drawn by a program.")
-    labels: LabelFacts
-    image: ImageFacts
-    metadata: MetadataFacts | None = Field(
-        None, description="What the members see beside the image; None for the image alone."
-    )
-    views: str = Field(description="Test-time views of the out-of-fold table, and the default.")
-    combine: How
-    members: Annotated[tuple[MemberFacts, ...], Field(min_length=1)]
-    malignant_threshold: ThresholdFacts | None = Field(
-        description="None where the labels have no malignant class or the data only one side."
-    )
-
-    @field_validator("members")
-    @classmethod
-    def _differ(cls, members: tuple[MemberFacts, ...]) -> tuple[MemberFacts, ...]:
-        if len({member.fold for member in members}) < len(members):
-            raise ValueError("must have different folds")
-        return members
 
 
 @dataclass(frozen=True)
@@ -184,6 +89,35 @@ class Bundle:
         frozen = self.facts.malignant_threshold
         return None if frozen is None else frozen.value
 
+    @property
+    def unlike_threshold(self) -> float | None:
+        """Images whose score is at or above it look unlike those of training; None without."""
+        return None if self.facts.unlike is None else self.facts.unlike.threshold
+
+    @property
+    def calibration(self) -> Scaling | None:
+        """What makes the members' average calibrated; None for a bundle without."""
+        facts = self.facts.calibration
+        return None if facts is None else Scaling.from_dict(facts.model_dump(exclude={"fitted_on"}))
+
+    @property
+    def operating_points(self) -> list[FrozenPoint]:
+        """The frozen thresholds, on calibrated probabilities."""
+        return [
+            FrozenPoint.from_dict(point.model_dump(exclude={"fitted_on"}))
+            for point in self.facts.operating_points
+        ]
+
+    @property
+    def conformal(self) -> ConformalSets | None:
+        """The sets of classes, on calibrated probabilities; None for a bundle without."""
+        facts = self.facts.conformal
+        return None if facts is None else ConformalSets.from_dict(facts.model_dump())
+
+    def calibrated(self, predictions: Predictions) -> Predictions:
+        """`predictions` as made by members, on the scale of the bundle's thresholds."""
+        return predictions if self.calibration is None else scaled(predictions, self.calibration)
+
     def trained_on(self) -> set[str] | None:
         """Ids of the images that the members were trained on; None if the OOF table is gone."""
         path = RunDir(self.directory).oof
@@ -220,15 +154,22 @@ def join_oof(run: RunDir) -> Predictions:
     return joined
 
 
-def write_bundle(run: RunDir) -> Bundle:
+def write_bundle(run: RunDir, calibration: Kind = "temperature") -> Bundle:
     """Write `runs/<run>/ensemble.json` (and `oof.csv`) of a finished run.
+
+    Calibration, thresholds and sets are fitted here, on the out-of-fold table, and frozen.
+
+    Args:
+        run: the run.
+        calibration: "temperature", which leaves every predicted class as it is, or "vector", which
+            also takes back what class weights did to the shares of the classes, and with it moves
+            predictions from rare classes to common ones.
 
     Raises:
         UserError: as `join_oof`, or a model file is not the one that its fold finished with.
     """
     config = _config(run)
     oof = join_oof(run)
-    point = malignant_operating_point(oof)
     members, finished = [], _finished_folds(run, config)
     for fold, done in finished.items():
         model = run.fold(fold).model
@@ -264,12 +205,26 @@ def write_bundle(run: RunDir) -> Bundle:
             "views": config.predict.views,
             "combine": config.predict.combine,
             "members": members,
-            "malignant_threshold": point
-            and {"rule": "youden", "value": point.threshold, "fitted_on": "oof"},
+            **_fitted(oof, calibration),
+            "unlike": unlike_facts(run.path, [member["sha256"] for member in members]),
         }
     )
     write_json(run.bundle, facts.model_dump(mode="json"))
     return read_bundle(run.bundle)
+
+
+def _fitted(oof: Predictions, kind: Kind) -> dict:
+    """The facts that are learnt from the out-of-fold table, each on calibrated probabilities."""
+    scaling = fit_scaling(oof, kind)
+    calibrated = scaled(oof, scaling)
+    point = malignant_operating_point(calibrated)
+    on_oof = {"fitted_on": "oof"}
+    return {
+        "calibration": scaling.to_dict() | on_oof,
+        "malignant_threshold": point and {"rule": "youden", "value": point.threshold} | on_oof,
+        "operating_points": [point.to_dict() | on_oof for point in choose_points(calibrated)],
+        "conformal": fit_conformal(calibrated).to_dict(),
+    }
 
 
 def read_bundle(path: str | Path) -> Bundle:

@@ -122,7 +122,7 @@ def pseudo_label(
     """
     bundle = read_bundle(run.path)
     check_threshold(threshold, len(bundle.labels))
-    oof = read_predictions(run.oof, bundle.labels)
+    oof = bundle.calibrated(read_predictions(run.oof, bundle.labels))
     inputs = find_inputs(sources, bundle.labels)
     unlabelled, compared = without_known(run, bundle, inputs)
     place = run.unlabelled  # keeps the answers to all of them

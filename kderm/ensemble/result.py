@@ -16,8 +16,7 @@ from kderm.data.folds import group_ids
 from kderm.ensemble.bundle import Bundle
 from kderm.ensemble.inputs import Inputs
 from kderm.ensemble.place import FIGURES, PREDICTIONS, record_sources, told_clearly
-from kderm.ensemble.rounding import DIGITS, significant
-from kderm.evaluation.decisions.operating_points import malignant_score
+from kderm.ensemble.result_table import as_text, result_table
 from kderm.evaluation.predictions import make_predictions
 from kderm.evaluation.report.write import write_report
 
@@ -101,13 +100,14 @@ def write_result(
     combine: str,
     resumed: int,
 ) -> Summary:
-    """Write predictions.csv and, where labels are known, the report; sum up.
+    """Calibrate, write predictions.csv and, where labels are known, the report; sum up.
 
     Args:
         bundle: the ensemble that answered.
         inputs: the images, in the order of the answers.
-        answers: "probabilities" (n, k), "fold_sd", "malignant_sd", "entropy" (n,), NaN where
-            unreadable, and "error" str (n,).
+        answers: "probabilities" (n, k) as the members gave them, "fold_sd", "malignant_sd",
+            "mutual_information", "disagreement", "unlike" (n,), NaN where unreadable, and "error"
+            str (n,).
         directory: where to write.
         views: test-time views used.
         combine: way of combining used.
@@ -120,6 +120,7 @@ def write_result(
         *inputs.warnings,
         *synthetic_warnings(bundle),
         *metadata_warnings(bundle, inputs),
+        *unlike_warnings(table),
         *seen_warnings(seen, int(readable.sum()), bundle),
         *settings_warnings(bundle, views, combine),
     )
@@ -159,53 +160,6 @@ def _write_table(directory: Path, inputs: Inputs, table: pd.DataFrame) -> None:
     write_csv(path, as_text(table))
 
 
-def result_table(bundle: Bundle, inputs: Inputs, answers: dict[str, np.ndarray]) -> pd.DataFrame:
-    """The columns of predictions.csv; numbers NaN and text "" where there is no answer.
-
-    image_id, path, p_<code>..., predicted (code), predicted_name, p_malignant (sum over the
-    malignant classes), malignant (1 at or above the bundle's threshold, else 0), fold_sd (standard
-    deviation between members of the predicted class's probability), malignant_sd (the same of the
-    malignant probability), entropy (0 certain, 1 undecided; see `combine.normalised_entropy`),
-    error, and label where any is known.
-    """
-    labels = bundle.labels
-    probabilities = answers["probabilities"]
-    readable = answers["error"] == ""
-    best = np.where(readable, np.nan_to_num(probabilities).argmax(axis=1), -1)
-    # Position -1 is the empty text of images without an answer.
-    codes, names = np.array([*labels.codes, ""]), np.array([*labels.names, ""])
-    columns = {"image_id": inputs.table["image_id"], "path": inputs.table["path"]}
-    columns |= dict(zip(labels.columns, probabilities.T, strict=True))
-    columns |= {"predicted": codes[best], "predicted_name": names[best]}
-    nothing = np.full(len(best), np.nan)
-    score = nothing
-    if labels.malignant:
-        score = significant(malignant_score(probabilities, labels))
-    flag = nothing
-    if bundle.threshold is not None:
-        flag = np.where(readable, score >= bundle.threshold, np.nan)
-    columns |= {"p_malignant": score, "malignant": flag}
-    columns |= {
-        "fold_sd": answers["fold_sd"],
-        "malignant_sd": answers["malignant_sd"] if labels.malignant else nothing,
-        "entropy": answers["entropy"],
-        "error": answers["error"],
-    }
-    if inputs.labelled:
-        columns["label"] = inputs.table["label"]
-    return pd.DataFrame(columns)
-
-
-def as_text(table: pd.DataFrame) -> pd.DataFrame:
-    """The table as it is written: `DIGITS` significant digits, empty cells for NaN."""
-    table = table.copy()
-    for column in table.select_dtypes("number").columns:
-        table[column] = [
-            "" if np.isnan(value) else f"{value:.{DIGITS}g}" for value in table[column]
-        ]
-    return table
-
-
 def count_seen(bundle: Bundle, inputs: Inputs, readable: np.ndarray) -> int | None:
     """Readable images whose id or file name is in the run's out-of-fold table; None without it."""
     trained_on = bundle.trained_on()
@@ -242,6 +196,19 @@ def metadata_warnings(bundle: Bundle, inputs: Inputs) -> tuple[str, ...]:
     return (
         f"the members look at {asked} beside the image; {none} of {len(known)} image(s) had none "
         f"of them and {part} only a part. A CSV with these columns gives them.",
+    )
+
+
+def unlike_warnings(table: pd.DataFrame) -> tuple[str, ...]:
+    """What a reader must know about images such as the members never saw."""
+    count = int((table["unlike_training"] == 1).sum())
+    if not count:
+        return ()
+    answered = int((table["error"] == "").sum())
+    return (
+        f"{count} of {answered} image(s) look unlike what the ensemble was trained on (column "
+        "'unlike_training'; about 1 % of images like those of training do too): what is said about "
+        "them is a guess, however sure it looks.",
     )
 
 
@@ -328,6 +295,8 @@ def _facts(
         "images that the members were trained on": "unknown" if seen is None else seen,
         "kderm": kderm.__version__,
     }
+    if bundle.calibration is not None:
+        facts["calibration, fitted on out-of-fold predictions"] = bundle.calibration.words
     if inputs.notes:
         facts["before prediction"] = "; ".join(inputs.notes)
     if bundle.threshold is not None:

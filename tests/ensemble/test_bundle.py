@@ -8,6 +8,7 @@ import pytest
 
 from kderm.ensemble.bundle import join_oof, read_bundle, write_bundle
 from kderm.errors import UserError
+from kderm.evaluation.predictions import read_predictions
 from kderm.labels import HAM10000
 from kderm.run_dir import RunDir
 
@@ -36,7 +37,8 @@ def test_a_bundle_is_read_from_its_folder_or_its_file_alike(trained):
 
 
 def test_the_threshold_is_the_best_one_on_the_out_of_fold_table(trained):
-    table = pd.read_csv(trained.oof)
+    bundle = read_bundle(trained.path)
+    table = bundle.calibrated(read_predictions(trained.oof, HAM10000)).table
     malignant = table["label"].isin(HAM10000.malignant)
     score = table[[f"p_{code}" for code in HAM10000.malignant]].sum(axis=1)
 
@@ -44,7 +46,7 @@ def test_the_threshold_is_the_best_one_on_the_out_of_fold_table(trained):
         return (score >= threshold)[malignant].mean() - (score >= threshold)[~malignant].mean()
 
     best = max(youden(threshold) for threshold in score)
-    assert youden(read_bundle(trained.path).threshold) == pytest.approx(best)
+    assert youden(bundle.threshold) == pytest.approx(best)
 
 
 def test_the_out_of_fold_table_is_joined_by_image_id_in_any_row_order(run):

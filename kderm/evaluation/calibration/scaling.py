@@ -53,6 +53,14 @@ class Scaling:
             (steep > np.log(SHARPEST) - AT_BOUND).any() or (shift > LARGEST_SHIFT - AT_BOUND).any()
         )
 
+    @property
+    def words(self) -> str:
+        """What it is, for people."""
+        if self.kind == "vector":
+            return "vector scaling"
+        direction = "less sure" if self.temperature >= 1 else "surer"
+        return f"temperature {self.temperature:.3f} (answers become {direction})"
+
     def apply(self, probabilities: np.ndarray) -> np.ndarray:
         """float64 (n, k), rows sum to 1: `probabilities` (n, k) calibrated; NaN rows stay NaN."""
         logits = log_probabilities(probabilities)

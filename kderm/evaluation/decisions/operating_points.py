@@ -34,7 +34,7 @@ class Target:
 
     def score(self, probabilities: np.ndarray) -> np.ndarray:
         """float (n,): the probability of the event; `probabilities` (n, k) in label-space order."""
-        return probabilities[:, list(self.indices)].sum(axis=1)
+        return event_probability(probabilities, list(self.indices))
 
     def truth(self, y: np.ndarray) -> np.ndarray:
         """bool (n,): whether the event is true; y int (n,)."""
@@ -127,7 +127,12 @@ def malignant_score(probabilities: np.ndarray, labels: LabelSpace) -> np.ndarray
         probabilities: float (n, k), rows sum to 1, columns in label-space order.
         labels: names the malignant classes.
     """
-    return probabilities[:, labels.malignant_indices].sum(axis=1)
+    return event_probability(probabilities, labels.malignant_indices)
+
+
+def event_probability(probabilities: np.ndarray, indices: list[int]) -> np.ndarray:
+    """float (n,) in [0, 1]: the sum over classes, which rounding might carry above 1."""
+    return np.minimum(probabilities[:, indices].sum(axis=1), 1.0)
 
 
 def malignant_truth(y: np.ndarray, labels: LabelSpace) -> np.ndarray:

@@ -1,0 +1,203 @@
+"""What `ensemble.json` holds, as closed models: the schema of the bundle.
+
+`kderm.ensemble.bundle` writes and reads it. Facts that came later have a default, so that bundles
+of older versions still load. Opens no file.
+"""
+
+from pathlib import PurePosixPath
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from kderm.evaluation.decisions.operating_points import MALIGNANT
+from kderm.models.averaging import How
+
+FORMAT = 1
+
+
+def path_inside(path: str) -> str:
+    """`path` if it is relative and stays inside the bundle's folder; a ValueError otherwise."""
+    parts = PurePosixPath(path.replace("\\", "/"))
+    if parts.is_absolute() or ".." in parts.parts or ":" in path or path in ("", "."):
+        raise ValueError("must be a relative path that stays inside the bundle's folder")
+    return path
+
+
+class _Closed(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class LabelFacts(_Closed):
+    """A label space as `LabelSpace.to_dict` gives it."""
+
+    name: str
+    codes: tuple[str, ...]
+    names: tuple[str, ...]
+    malignant: tuple[str, ...]
+
+
+class ImageFacts(_Closed):
+    """How a file becomes the network's input."""
+
+    size: int = Field(ge=1, description="Network input, pixels a side.")
+    stored_height: int = Field(ge=1, description="Height of the decoded frame.")
+    stored_width: int = Field(ge=1, description="Width of the decoded frame.")
+    decoder: str = Field(description="Version of the decoder that training used.")
+    preprocess: tuple[str, ...] = Field(
+        (), description="Steps that every image goes through; older bundles have none."
+    )
+
+
+class MetadataColumnFacts(_Closed):
+    """How one metadata column becomes numbers; see `kderm.data.metadata.MetadataColumn`."""
+
+    name: Literal["age", "sex", "site"]
+    values: tuple[str, ...]
+
+
+class MetadataFacts(_Closed):
+    """What the members see beside the image, as `MetadataSpec.to_dict` gives it."""
+
+    columns: Annotated[tuple[MetadataColumnFacts, ...], Field(min_length=1)]
+
+
+class MemberFacts(_Closed):
+    """One trained member."""
+
+    fold: int = Field(ge=0, description="The fold that it did not see.")
+    path: str = Field(description="Its file, relative to the bundle, inside the bundle's folder.")
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    scores: dict[str, float] = Field(description="Of its held-out images; has macro_auc.")
+
+    @field_validator("path")
+    @classmethod
+    def _stays_inside(cls, path: str) -> str:
+        return path_inside(path)
+
+    @field_validator("scores")
+    @classmethod
+    def _has_auc(cls, scores: dict[str, float]) -> dict[str, float]:
+        if "macro_auc" not in scores:
+            raise ValueError("must hold macro_auc")
+        return scores
+
+
+class CalibrationFacts(_Closed):
+    """How the ensemble's answer becomes calibrated; see `calibration.scaling.Scaling`.
+
+    It was fitted on single members' answers, the only held-out ones there are. The average of
+    members is a little less extreme than each of them, so what it gives errs towards caution.
+    """
+
+    kind: Literal["temperature", "vector"]
+    sharpness: Annotated[tuple[Annotated[float, Field(gt=0, lt=1e6)], ...], Field(min_length=2)]
+    shift: tuple[Annotated[float, Field(gt=-1e6, lt=1e6)], ...]
+    fitted_on: Literal["oof"]
+
+
+class ThresholdFacts(_Closed):
+    """From which malignant probability, calibrated if the bundle is, an image is flagged."""
+
+    rule: Literal["youden"]
+    value: float = Field(ge=0, le=1)
+    fitted_on: Literal["oof"]
+
+
+class EstimateFacts(_Closed):
+    """A number on the out-of-fold table with its 95 % interval; ends None where there is none."""
+
+    value: float = Field(ge=0, le=1)
+    low: float | None
+    high: float | None
+
+
+class OperatingPointFacts(_Closed):
+    """A frozen threshold; see `decisions.points.FrozenPoint`."""
+
+    name: str = Field(pattern=r"^\S+$")
+    target: str = Field(description="A class code, or malignant for all malignant classes.")
+    rule: str
+    value: float = Field(ge=0, le=1, description="On the calibrated scale; flagged from here on.")
+    sensitivity: EstimateFacts
+    specificity: EstimateFacts
+    fitted_on: Literal["oof"]
+
+
+class ConformalClassFacts(_Closed):
+    """One class's threshold; None together with no image: in no set, with some: in every set."""
+
+    threshold: float | None
+    images: int = Field(ge=0)
+
+
+class ConformalFacts(_Closed):
+    """Thresholds of sets of classes; see `uncertainty.conformal.ConformalSets`."""
+
+    kind: Literal["conformal"]
+    method: Literal["lac", "aps"]
+    coverage: float = Field(gt=0, lt=1)
+    classes: dict[str, ConformalClassFacts]
+
+
+class UnlikeFacts(_Closed):
+    """The score of images unlike those of training, in a file beside the bundle."""
+
+    file: str
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    threshold: float = Field(allow_inf_nan=False)
+
+    @field_validator("file")
+    @classmethod
+    def _stays_inside(cls, file: str) -> str:
+        return path_inside(file)
+
+
+class BundleFacts(_Closed):
+    """The content of `ensemble.json`."""
+
+    format: Literal[1]
+    kderm: str = Field(description="Version that wrote the bundle.")
+    run: str
+    synthetic: bool = Field(description="Whether it learnt from images drawn by a program.")
+    labels: LabelFacts
+    image: ImageFacts
+    metadata: MetadataFacts | None = Field(
+        None, description="What the members see beside the image; None for the image alone."
+    )
+    views: str = Field(description="Test-time views of the out-of-fold table, and the default.")
+    combine: How
+    members: Annotated[tuple[MemberFacts, ...], Field(min_length=1)]
+    malignant_threshold: ThresholdFacts | None = Field(
+        description="None where the labels have no malignant class or the data only one side."
+    )
+    calibration: CalibrationFacts | None = Field(
+        None, description="Applied to the answer before anything is told; older bundles have none."
+    )
+    operating_points: tuple[OperatingPointFacts, ...] = Field(
+        (), description="Thresholds frozen for any later image; older bundles have none."
+    )
+    conformal: ConformalFacts | None = Field(
+        None, description="Sets of classes with a stated coverage; older bundles have none."
+    )
+    unlike: UnlikeFacts | None = Field(None, description="None until it was fitted for the run.")
+
+    @field_validator("members")
+    @classmethod
+    def _differ(cls, members: tuple[MemberFacts, ...]) -> tuple[MemberFacts, ...]:
+        if len({member.fold for member in members}) < len(members):
+            raise ValueError("must have different folds")
+        return members
+
+    @model_validator(mode="after")
+    def _speak_of_the_classes(self) -> "BundleFacts":
+        codes = self.labels.codes
+        scaling = self.calibration
+        if scaling and not len(scaling.sharpness) == len(scaling.shift) == len(codes):
+            raise ValueError(f"calibration must have {len(codes)} sharpness and shift values")
+        known = {*codes, *([MALIGNANT] if self.labels.malignant else [])}
+        strangers = {point.target for point in self.operating_points} - known
+        if strangers:
+            raise ValueError(f"operating_points speak of {', '.join(sorted(strangers))}")
+        if self.conformal and tuple(self.conformal.classes) != codes:
+            raise ValueError("conformal must name the classes in their order")
+        return self

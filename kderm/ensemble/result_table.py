@@ -1,0 +1,117 @@
+"""The columns of predictions.csv: calibrated, flagged by the bundle's frozen thresholds, as text.
+
+Between what the members answered (`kderm.ensemble.predictor`) and what is left behind
+(`kderm.ensemble.result`). A row is made from one image's answers alone. Sees arrays and tables
+only.
+"""
+
+import numpy as np
+import pandas as pd
+
+from kderm.ensemble.bundle import Bundle
+from kderm.ensemble.combine import normalised_entropy
+from kderm.ensemble.inputs import Inputs
+from kderm.ensemble.rounding import DIGITS, significant
+from kderm.evaluation.decisions.operating_points import malignant_score, target_named
+
+
+def result_table(bundle: Bundle, inputs: Inputs, answers: dict[str, np.ndarray]) -> pd.DataFrame:
+    """The columns of predictions.csv; numbers NaN and text "" where there is no answer.
+
+    - image_id, path
+    - p_<code>...: probabilities, calibrated if the bundle is
+    - predicted (code), predicted_name
+    - p_malignant: sum over the malignant classes
+    - malignant: 1 at or above the bundle's threshold, else 0
+    - operating_points: names of the bundle's frozen thresholds that the image reaches
+    - conformal_set: the classes that hold the truth with the bundle's coverage, likeliest first
+    - entropy of p_<code>: 0 certain, 1 undecided; see `combine.normalised_entropy`
+    - fold_sd, malignant_sd: standard deviation between members of the probability of the class that
+      their average predicts, and of malignant; with mutual_information and disagreement (see
+      `uncertainty.disagreement`) they are of the members' answers before calibration
+    - unlike: how unlike the training data it looks; unlike_training: 1 above the bundle's threshold
+    - error, and label where any is known
+    """
+    labels = bundle.labels
+    readable = answers["error"] == ""
+    probabilities = calibrated_answer(bundle, answers["probabilities"])
+    best = np.where(readable, np.nan_to_num(probabilities).argmax(axis=1), -1)
+    # Position -1 is the empty text of images without an answer.
+    codes, names = np.array([*labels.codes, ""]), np.array([*labels.names, ""])
+    columns = {"image_id": inputs.table["image_id"], "path": inputs.table["path"]}
+    columns |= dict(zip(labels.columns, probabilities.T, strict=True))
+    columns |= {"predicted": codes[best], "predicted_name": names[best]}
+    nothing = np.full(len(best), np.nan)
+    score = nothing
+    if labels.malignant:
+        score = significant(malignant_score(probabilities, labels))
+    columns |= {
+        "p_malignant": score,
+        "malignant": _above(score, bundle.threshold),
+        "operating_points": reached_points(bundle, probabilities),
+        "conformal_set": conformal_sets(bundle, probabilities),
+        "entropy": significant(normalised_entropy(probabilities)),
+        "fold_sd": answers["fold_sd"],
+        "malignant_sd": answers["malignant_sd"] if labels.malignant else nothing,
+        "mutual_information": answers["mutual_information"],
+        "disagreement": answers["disagreement"],
+        "unlike": answers["unlike"],
+        "unlike_training": _above(answers["unlike"], bundle.unlike_threshold),
+        "error": answers["error"],
+    }
+    if inputs.labelled:
+        columns["label"] = inputs.table["label"]
+    return pd.DataFrame(columns)
+
+
+def calibrated_answer(bundle: Bundle, probabilities: np.ndarray) -> np.ndarray:
+    """float64 (n, k): the members' answer on the bundle's scale, rounded as it is written."""
+    scaling = bundle.calibration
+    return probabilities if scaling is None else significant(scaling.apply(probabilities))
+
+
+def reached_points(bundle: Bundle, probabilities: np.ndarray) -> list[str]:
+    """For each image the names of the frozen thresholds at or below its score, apart by a space.
+
+    Args:
+        bundle: holds the thresholds.
+        probabilities: float (n, k), calibrated; NaN rows reach none.
+    """
+    reached = [
+        (point.name, significant(target_named(point.target, bundle.labels).score(probabilities)))
+        for point in bundle.operating_points
+    ]
+    values = [point.value for point in bundle.operating_points]
+    return [
+        " ".join(
+            name for (name, score), value in zip(reached, values, strict=True) if score[i] >= value
+        )
+        for i in range(len(probabilities))
+    ]
+
+
+def conformal_sets(bundle: Bundle, probabilities: np.ndarray) -> list[str]:
+    """For each image the codes of its set, "" where it is empty or there is no answer."""
+    sets = bundle.conformal
+    if sets is None:
+        return [""] * len(probabilities)
+    known = np.isfinite(probabilities).all(axis=1)
+    named = iter(sets.named(probabilities[known]))
+    return [next(named) if answered else "" for answered in known]
+
+
+def _above(score: np.ndarray, threshold: float | None) -> np.ndarray:
+    """1 at or above the threshold, 0 below, NaN without a score or a threshold."""
+    if threshold is None:
+        return np.full(len(score), np.nan)
+    return np.where(np.isnan(score), np.nan, score >= threshold)
+
+
+def as_text(table: pd.DataFrame) -> pd.DataFrame:
+    """The table as it is written: `DIGITS` significant digits, empty cells for NaN."""
+    table = table.copy()
+    for column in table.select_dtypes("number").columns:
+        table[column] = [
+            "" if np.isnan(value) else f"{value:.{DIGITS}g}" for value in table[column]
+        ]
+    return table

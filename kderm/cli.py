@@ -202,6 +202,7 @@ def compare(runs: tuple[str, ...], out: str | None, resamples: int) -> None:
 @click.option("--views", help="none, flips, d4, multi_scale or multi_crop; default: the run's.")
 @click.option("--combine", help="probability, logit or oof; default: the run's.")
 @click.option("--batch-size", type=int, default=32, show_default=True)
+@click.option("--explain", is_flag=True, help="Draw what speaks for each answer too.")
 @plainly
 def ensemble_predict(
     images: tuple[str, ...],
@@ -210,6 +211,7 @@ def ensemble_predict(
     views: str | None,
     combine: str | None,
     batch_size: int,
+    explain: bool,
 ) -> None:
     """Predict IMAGES (folders, files, CSVs, globs) with all folds of a run.
 
@@ -217,7 +219,44 @@ def ensemble_predict(
     """
     from kderm.commands import prediction
 
-    prediction.ensemble_predict(images, run_name, out, views, combine, batch_size)
+    prediction.ensemble_predict(images, run_name, out, views, combine, batch_size, explain=explain)
+
+
+@main.command()
+@click.argument("sources", nargs=-1, metavar="[RUN | IMAGES...]")
+@RUN
+@OUT
+@click.option("--layer", help="Layer to look into by Grad-CAM; default: the last, exactly.")
+@click.option("--views", help="none, flips, d4, multi_scale or multi_crop; default: the run's.")
+@click.option(
+    "--each", type=click.IntRange(min=1), help="For RUN: images a section of a sheet; default: 6."
+)
+@click.option(
+    "--check",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="For RUN: test the maps on N images drawn at random.",
+)
+@click.option("--batch-size", type=click.IntRange(min=1), help="For IMAGES; default: 32.")
+@plainly
+def explain(
+    sources: tuple[str, ...],
+    run_name: str | None,
+    out: str | None,
+    layer: str | None,
+    views: str | None,
+    each: int | None,
+    check: int | None,
+    batch_size: int | None,
+) -> None:
+    """Draw what speaks for the predicted class and for melanoma (else: malignancy).
+
+    Of a RUN: one sheet a class of held-out images. Of IMAGES (folders, files, CSVs, globs): predict
+    them, an overlay each, and contact sheets. Flags maps that lie off the lesion.
+    """
+    from kderm.commands import explanation
+
+    explanation.explain(sources, run_name, out, layer, views, each, check, batch_size)
 
 
 @main.command()

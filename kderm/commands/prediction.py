@@ -15,8 +15,11 @@ def ensemble_predict(
     views: str | None,
     combine: str | None,
     batch_size: int,
+    *,
+    explain: bool = False,
+    layer: str | None = None,
 ) -> None:
-    """`ensemble-predict`: predictions.csv, and a report where labels are known."""
+    """`ensemble-predict`: predictions.csv, a report where labels are known, maps if asked for."""
     check_backend()
     from kderm.ensemble.bundle import read_bundle
     from kderm.ensemble.inputs import find_inputs
@@ -37,6 +40,12 @@ def ensemble_predict(
             progress=report,
         )
     console.say(str(summary))
+    if explain:
+        from kderm.commands.explanation import explain_predictions
+
+        explain_predictions(
+            *(bundle, inputs, directory), views=views, layer=layer, batch_size=batch_size
+        )
 
 
 def bundle_path(run_name: str | None) -> Path:

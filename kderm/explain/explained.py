@@ -83,7 +83,7 @@ def explain_frames(
     folds = about["fold"].tolist() if "fold" in about else [-1] * len(about)
     explained = []
     for row, image_id in enumerate(about["image_id"].astype(str)):
-        places = find_places(np.asarray(frames[row]), seen_in_frame)
+        places = find_places(np.asarray(frames[row]), seen_in_frame, found.cell)
         shares = [energy_shares(one, places, found.seen) for one in found.maps[row]]
         maps = scaled(found.maps[row]).astype(np.float32)
         explained.append(

@@ -43,16 +43,19 @@ class Places:
     border: np.ndarray
 
 
-def find_places(frame: np.ndarray, seen: np.ndarray) -> Places:
+def find_places(frame: np.ndarray, seen: np.ndarray, cell: float = 0.0) -> Places:
     """Where the lesion and the usual suspects are in a frame.
 
     Args:
         frame: uint8 (H, W, 3), RGB.
         seen: bool (H, W), what the network sees; the border runs along its inside.
+        cell: side of a cell of the map, as a share of the shorter side. The rim around the lesion
+            is half a cell at least: a map cannot tell what is nearer to the edge than that.
     """
     corners = dark_corners(frame)
     shade = max(1, round(SHADE * min(frame.shape[:2])))
-    lesion = find_lesion(frame, ~ndimage.binary_dilation(corners, iterations=shade))
+    usable = ~ndimage.binary_dilation(corners, iterations=shade)
+    lesion = find_lesion(frame, usable, max(RIM, cell / 2))
     thin = thin_marks(frame) & ~corners
     marks = thin if lesion is None else thin & ~lesion
     width = max(1, round(BORDER * min(frame.shape[:2])))
@@ -60,7 +63,7 @@ def find_places(frame: np.ndarray, seen: np.ndarray) -> Places:
     return Places(lesion, corners, marks, seen & ~inner)
 
 
-def find_lesion(frame: np.ndarray, usable: np.ndarray) -> np.ndarray | None:
+def find_lesion(frame: np.ndarray, usable: np.ndarray, rim: float = RIM) -> np.ndarray | None:
     """The lesion and a rim around it, or None where nothing stands out from the skin.
 
     Otsu's threshold on the smoothed blue channel; of the dark parts the one that weighs most, each
@@ -70,6 +73,7 @@ def find_lesion(frame: np.ndarray, usable: np.ndarray) -> np.ndarray | None:
     Args:
         frame: uint8 (H, W, 3), RGB.
         usable: bool (H, W), where skin may be (not the dark corners).
+        rim: width of what still counts as lesion around it, as a share of the shorter side.
 
     Returns:
         bool array (H, W), or None.
@@ -92,7 +96,7 @@ def find_lesion(frame: np.ndarray, usable: np.ndarray) -> np.ndarray | None:
     lesion = ndimage.binary_fill_holes(parts == 1 + int(np.argmax(weights)))
     if not SMALLEST <= lesion.mean() <= LARGEST:
         return None
-    return ndimage.binary_dilation(lesion, iterations=max(1, round(RIM * side)))
+    return ndimage.binary_dilation(lesion, iterations=max(1, round(rim * side)))
 
 
 def otsu(values: np.ndarray) -> float:

@@ -28,10 +28,12 @@ class FrameMaps:
     Attributes:
         maps: float32 (n, t, H', W'), signed; 0 where no view looked.
         seen: bool (H', W'), where a view looked; the same for all images, as the views are.
+        cell: side of one cell of the members' own maps, as a share of the frame's shorter side.
     """
 
     maps: np.ndarray
     seen: np.ndarray
+    cell: float
 
 
 def canvas_shape(frame: tuple[int, int]) -> tuple[int, int]:
@@ -112,6 +114,7 @@ def frame_maps(
     sums = np.zeros((len(frames), weights.shape[1], canvas[0] * canvas[1]), np.float32)
     step = members[0].batch_size
     counts = np.zeros(canvas[0] * canvas[1])
+    cell = 0.0
     back: dict[tuple[int, tuple[int, int]], tuple[sparse.csr_array, np.ndarray]] = {}
     for start in range(0, len(frames), step):
         rows = slice(start, start + step)
@@ -125,6 +128,7 @@ def frame_maps(
                 cells = found.shape[2:]
                 if (view, cells) not in back:
                     back[view, cells] = lay_back(transform, cells, canvas)
+                    cell = max(cell, 1.0 / min(cells))
                 matrix, seen = back[view, cells]
                 flat = found.reshape(-1, cells[0] * cells[1])
                 sums[rows] += (matrix @ flat.T).T.reshape(*found.shape[:2], -1)
@@ -132,7 +136,8 @@ def frame_maps(
         if progress is not None:
             progress(min(start + step, len(frames)), len(frames))
     maps = sums / np.maximum(counts, 1).astype(np.float32)
-    return FrameMaps(maps.reshape(*sums.shape[:2], *canvas), (counts > 0).reshape(canvas))
+    maps = maps.reshape(*sums.shape[:2], *canvas)
+    return FrameMaps(maps, (counts > 0).reshape(canvas), cell)
 
 
 def view_pixels(frames: np.ndarray, transform: np.ndarray, size: int) -> np.ndarray:

@@ -46,7 +46,7 @@ def comparison_page(found: dict) -> str:
         _glance(found) if several else verdict(found, found["comparisons"][0]),
         f"{_images(found)} {DISCLAIMER}",
         _notes(found),
-        "![Differences to the first run](differences.png)",
+        _picture(found),
         *(_one(found, comparison, several) for comparison in found["comparisons"]),
         _method(found, several),
     ]
@@ -89,6 +89,15 @@ def terminal_table(found: dict) -> str:
         return f"{console.table(rows, header)}\n\n{STARRED}"
     header, rows = _metric_cells(found, found["comparisons"][0])
     return console.table(rows, header)
+
+
+def _picture(found: dict) -> str:
+    drawable = any(
+        entry["low"] is not None
+        for comparison in found["comparisons"]
+        for entry in comparison["differences"].values()
+    )
+    return f"![Differences to {found['reference']}](differences.png)" * drawable
 
 
 def _images(found: dict) -> str:

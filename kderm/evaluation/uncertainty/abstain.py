@@ -24,13 +24,16 @@ LEVEL = 0.95
 def certainties(predictions: Predictions) -> dict[str, np.ndarray]:
     """Ways of ranking images, each float (n,), higher is surer.
 
-    max_probability and entropy follow from the probabilities. mutual_information and disagreement
-    are there if the table has these columns for every image (`ensemble-predict` writes them).
+    max_probability and entropy follow from the probabilities; of two classes both rank alike, so
+    there is no entropy. mutual_information and disagreement are there if the table has these
+    columns for every image (`ensemble-predict` writes them).
     """
     probabilities = predictions.probabilities
-    found = {"max_probability": probabilities.max(axis=1), "entropy": -entropy(probabilities)}
+    found = {"max_probability": probabilities.max(axis=1)}
+    if probabilities.shape[1] > 2:
+        found["entropy"] = -entropy(probabilities)
     for name in COLUMNS:
-        if name not in found and name in predictions.table:
+        if name != "entropy" and name in predictions.table:
             values = pd.to_numeric(predictions.table[name], errors="coerce").to_numpy(np.float64)
             if np.isfinite(values).all():
                 found[name] = -values

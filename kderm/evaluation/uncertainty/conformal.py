@@ -6,7 +6,10 @@ fitted on out-of-fold predictions; `ConformalSets.to_dict` goes into the bundle.
 `conformal_report` says how they do. Numpy only.
 
 The promise holds for images exchangeable with those of the fit. Photos of one lesion are
-near-copies, so with few lesions it is looser than the count of images suggests.
+near-copies, so with few lesions it is looser than the count of images suggests. A threshold belongs
+to the scale of its probabilities: fit and apply on the same calibration. Out-of-fold answers are
+those of single members; whether their thresholds keep the promise for the ensemble is for an
+external table to show (`conformal_report` with `frozen`).
 """
 
 import math

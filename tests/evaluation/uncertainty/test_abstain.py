@@ -16,7 +16,7 @@ from kderm.evaluation.uncertainty.abstain import (
     abstain_report,
     certainties,
 )
-from kderm.labels import label_space
+from kderm.labels import BINARY, label_space
 
 THREE = label_space("custom", ["a", "b", "c"], ["c"])
 
@@ -189,3 +189,9 @@ def test_a_truth_without_malignant_images_has_no_share_of_them():
     y = np.zeros(20, dtype=int)
     report = abstain_report(table(y, answers(20)[1]), resamples=10)
     assert report["by"]["entropy"]["curve"]["interest"] == [None] * 20
+
+
+def test_of_two_classes_one_ranking_is_enough():
+    rows = pd.DataFrame({"image_id": ["a", "b"], "label": "benign", "p_benign": [0.9, 0.4]})
+    found = certainties(make_predictions(rows.assign(p_malignant=1 - rows["p_benign"]), BINARY))
+    assert list(found) == ["max_probability"]

@@ -77,6 +77,20 @@ def test_sets_are_those_of_crepes(coverage):
     assert sets[np.arange(200), y[400:]].mean() == pytest.approx(covered)
 
 
+def test_sets_are_those_of_the_crepes_that_is_installed():
+    crepes, extras = pytest.importorskip("crepes"), pytest.importorskip("crepes.extras")
+    y, p = answers(600, seed=3)
+    held, new = extras.hinge(p[:400], np.arange(4), y[:400]), extras.hinge(p[400:])
+    peer = crepes.ConformalClassifier().fit(held, bins=y[:400], seed=0)
+    expected = np.stack(
+        [peer.predict_p(new, bins=np.full(200, c), smoothing=False)[:, c] > 0.15 for c in range(4)],
+        axis=1,
+    )
+    np.testing.assert_array_equal(
+        fit_sets(y[:400], p[:400], FOUR, 0.85, "lac").sets(p[400:]), expected
+    )
+
+
 @pytest.mark.parametrize("coverage", [0.7, 0.9, 0.95])
 @pytest.mark.parametrize("name", METHODS)
 def test_sets_are_those_of_the_p_values(name, coverage):

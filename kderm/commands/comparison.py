@@ -155,6 +155,7 @@ def read_csv(path: Path) -> tuple["Predictions", list[str]]:
     import numpy as np
     import pandas as pd
 
+    from kderm.data.folds import group_ids
     from kderm.evaluation.predictions import make_predictions
 
     try:
@@ -178,6 +179,9 @@ def read_csv(path: Path) -> tuple["Predictions", list[str]]:
     kept = table[usable].reset_index(drop=True)
     for column in [name for name in ("group_id", "fold") if name in kept]:
         kept[column] = kept[column].astype(object).where(kept[column] != "", np.nan)
+    if "group_id" not in kept:
+        ids = ["image_id", "lesion_id", "patient_id"]
+        kept["group_id"] = group_ids(kept.reindex(columns=ids, fill_value=""))
     left_out = len(table) - len(kept)
     notes = [f"{left_out} image(s) without a label or an answer are left out."] * bool(left_out)
     try:

@@ -56,6 +56,7 @@ def _of_one_run(
                 bundle,
                 external,
                 views=views,
+                images=images,
                 with_soup=soup,
                 batch_size=batch_size,
                 progress=report,

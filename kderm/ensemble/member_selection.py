@@ -9,13 +9,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import pandas as pd
 
 from kderm.data.folds import group_ids
 from kderm.data.views import view_transforms
 from kderm.ensemble.bundle import Bundle
 from kderm.ensemble.combine import average_members
 from kderm.ensemble.comparison import compare
-from kderm.ensemble.group_parts import group_parts
+from kderm.ensemble.group_parts import group_parts, some_groups
 from kderm.ensemble.held_out import RunFrames, read_oof
 from kderm.ensemble.inputs import Inputs, find_inputs
 from kderm.ensemble.read_ahead import decoded_chunks
@@ -64,6 +65,7 @@ def select_members(
     sources: Sequence[str],
     *,
     views: Sequence[str] | None = None,
+    images: int | None = None,
     with_soup: bool = False,
     batch_size: int = 32,
     resamples: int = 1000,
@@ -76,6 +78,7 @@ def select_members(
         bundle: its bundle.
         sources: labelled images, as for `evaluate --external`; those of the run are left out.
         views: view sets; by default the plain view and the run's own.
+        images: look at about so many images, whole groups drawn at random, instead of all.
         with_soup: average the members' weights too, and score that model.
         batch_size: images a forward pass.
         resamples: of the groups, for the intervals.
@@ -87,7 +90,7 @@ def select_members(
     Raises:
         UserError: no labelled image is left, unknown view sets.
     """
-    external, notes = _external(run, bundle, sources, batch_size)
+    external, notes = _external(run, bundle, sources, images, batch_size)
     pool = view_pool([bundle.facts.views, *(views or [])], bundle.frame)
     models = _models(run, bundle, batch_size, with_soup)
     found, total = [], len(models) * len(external.paths)
@@ -185,7 +188,7 @@ def _soup(run: RunDir, bundle: Bundle, batch_size: int) -> Forward:
 
 
 def _external(
-    run: RunDir, bundle: Bundle, sources: Sequence[str], batch_size: int
+    run: RunDir, bundle: Bundle, sources: Sequence[str], images: int | None, batch_size: int
 ) -> tuple[_External, tuple[str, ...]]:
     """The labelled, readable images that are not the run's, and what to say of them."""
     inputs = find_inputs(sources, bundle.labels, translate=True)
@@ -202,17 +205,23 @@ def _external(
             f"image(s) in {', '.join(map(str, sources))}: {inputs.labelled} with a label, "
             f"{found.found(len(inputs))}. Choose other images."
         )
+    if images is not None:
+        table = table[some_groups(_groups(table), images)].reset_index(drop=True)
     codes = table["label"].tolist()
     y = np.array([bundle.labels.index(code) for code in codes])
-    groups = group_ids(table.replace("", np.nan)).to_numpy()
     told = ", ".join(f"{code} {codes.count(code)}" for code in bundle.labels.codes if code in codes)
     notes = (
         f"On {len(table)} labelled images from elsewhere ({told}); {found.found(len(inputs))}.",
         *inputs.notes,
         *found.warnings,
     )
-    truth = Truth(y, groups, bundle.labels)
+    truth = Truth(y, _groups(table), bundle.labels)
     return _External(replace(inputs, table=table), truth, bundle, batch_size), notes
+
+
+def _groups(table: pd.DataFrame) -> np.ndarray:
+    """(n,): lesion or patient where known, else the image itself."""
+    return group_ids(table.replace("", np.nan)).to_numpy()
 
 
 def _readable(paths: Sequence[str], bundle: Bundle) -> np.ndarray:

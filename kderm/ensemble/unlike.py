@@ -229,7 +229,7 @@ def unlike_of(bundle: "Bundle") -> Unlike | None:
     Raises:
         UserError: its file is gone, damaged or another one.
     """
-    facts = getattr(bundle.facts, "unlike", None)
+    facts = bundle.facts.unlike
     return None if facts is None else read_unlike(bundle.directory / facts.file, facts.sha256)
 
 
@@ -239,10 +239,14 @@ def _described(
     """The Gaussian of `features` float64 (n, c)."""
     n, c = features.shape
     mean = features.mean(axis=0)
-    _, singular, rows = np.linalg.svd(features - mean, full_matrices=False)
+    away = features - mean
+    # The smaller of the two products has the same eigenvalues, and thousands of rows cost nothing.
+    values, vectors = np.linalg.eigh(away.T @ away if c <= n else away @ away.T)
+    values, vectors = np.maximum(values[::-1], 0.0), vectors[:, ::-1]
     taken = max(1, min(directions, n // 4, c - 1))
-    variances = singular**2 / (n - 1)
-    left = max(float(variances[taken:].sum()) / max(c - taken, 1), 0.0)
+    variances = values / (n - 1)
+    rows = vectors[:, :taken].T if c <= n else _orthonormal(vectors[:, :taken].T @ away)
+    left = float(variances[taken:].sum()) / max(c - taken, 1)
     # Features that never vary (dead units) must not make every other image infinitely far.
     floor = max(1e-6 * float(variances.sum()) / c, 1e-12)
     return FeatureGaussian(
@@ -253,6 +257,12 @@ def _described(
         centre,
         spread,
     )
+
+
+def _orthonormal(rows: np.ndarray) -> np.ndarray:
+    """`rows` (d, c), orthogonal to one another, with length 1; those without length stay zero."""
+    length = np.linalg.norm(rows, axis=1, keepdims=True)
+    return np.divide(rows, length, out=np.zeros_like(rows), where=length > 1e-12)
 
 
 def _plain(array: np.ndarray) -> np.ndarray | float:

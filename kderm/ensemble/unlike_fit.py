@@ -8,11 +8,19 @@ from pathlib import Path
 
 import numpy as np
 
+from kderm.atomic import write_json
 from kderm.data.views import view_transforms
-from kderm.ensemble.bundle import Bundle
+from kderm.ensemble.bundle import Bundle, read_bundle
 from kderm.ensemble.feature_pass import FeatureForward
 from kderm.ensemble.held_out import HeldOut, RunFrames, held_out, read_oof
-from kderm.ensemble.unlike import FEWEST_IMAGES, FILE, fit_unlike, read_unlike, write_unlike
+from kderm.ensemble.unlike import (
+    FEWEST_IMAGES,
+    FILE,
+    fit_unlike,
+    read_unlike,
+    unlike_facts,
+    write_unlike,
+)
 from kderm.errors import UserError
 from kderm.models.classifier import load_classifier
 from kderm.run_dir import RunDir
@@ -57,6 +65,26 @@ def ensure_unlike(
     groups = [part.table["group_id"].to_numpy() for part in parts]
     write_unlike(path, fit_unlike(features, groups, [part.sha256 for part in parts]))
     return path
+
+
+def add_unlike(run: RunDir, *, batch_size: int = 32, progress: Progress | None = None) -> Bundle:
+    """The run's bundle with the score of unlike images; fitted and written in if it has none.
+
+    Args:
+        run: a finished run with its bundle.
+        batch_size: images a forward pass.
+        progress: called with (images done, images).
+
+    Raises:
+        UserError: as `ensure_unlike`.
+    """
+    bundle = read_bundle(run.path)
+    if bundle.facts.unlike is not None:
+        return bundle
+    ensure_unlike(run, bundle, batch_size=batch_size, progress=progress)
+    found = unlike_facts(run.path, [member.sha256 for member in bundle.facts.members])
+    write_json(run.bundle, bundle.facts.model_dump(mode="json") | {"unlike": found})
+    return read_bundle(run.path)
 
 
 def is_of_members(path: Path, bundle: Bundle) -> bool:

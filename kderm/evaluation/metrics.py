@@ -176,6 +176,7 @@ class Scorecard:
             "mcc": matthews_correlation(counts),
             "macro_average_precision": mean_of_defined(rates["average_precision"]),
             "macro_auc_sens_80": mean_of_defined(rates["auc_sens_80"]),
+            "macro_pauc_80": mean_of_defined(rates["pauc_80"]),
             "log_loss": log_loss,
             "brier": brier,
         }

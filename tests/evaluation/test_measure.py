@@ -1,0 +1,129 @@
+"""The numbers of metrics.json: all there, all documented, and clear at the edges."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from kderm.evaluation.intervals import group_intervals
+from kderm.evaluation.measure import measure
+from kderm.evaluation.metrics import Scorecard
+from kderm.evaluation.predictions import make_predictions
+from kderm.labels import BINARY, HAM10000, LabelSpace
+
+PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
+ORDERED = LabelSpace(
+    "custom", ("mild", "severe", "mel"), ("Mild", "Severe", "Melanoma"), malignant=("mel",)
+)
+
+
+def predictions(labels=HAM10000, n=140, folds=4, seed=0, y=None):
+    random = np.random.default_rng(seed)
+    k = len(labels)
+    y = np.arange(n) % k if y is None else np.asarray(y)
+    odds = random.random((len(y), k)) + 0.6 * np.eye(k)[y]
+    table = pd.DataFrame(odds / odds.sum(axis=1, keepdims=True), columns=labels.columns)
+    table["image_id"] = [f"im{i}" for i in range(len(y))]
+    table["group_id"] = [f"g{i // 2}" for i in range(len(y))]
+    table["label"] = [labels.codes[j] for j in y]
+    if folds:
+        table["fold"] = np.arange(len(y)) // 2 % folds
+    return make_predictions(table, labels)
+
+
+def documented(heading):
+    """Keys in the first column of the table under a heading of docs/metrics.md."""
+    section = PAGE.read_text().split(f"## {heading}")[1].split("\n## ")[0]
+    first = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
+    return [key for cell in first for key in re.findall(r"`([^`]+)`", cell)]
+
+
+def test_every_metric_is_documented_and_every_documented_metric_is_there():
+    found = measure(predictions(ORDERED), checkpoint="last", resamples=20)
+    overall = documented("Overall")
+    assert sorted(overall) == sorted(found["pooled"])
+    assert sorted(overall) == sorted(found["fold_mean"])
+    assert set(overall) < set(found["folds"][0])
+    assert sorted(documented("Of one class")) == sorted(found["per_class"]["mel"])
+    assert set(found) <= set(documented("The file"))
+
+
+@pytest.mark.parametrize("labels", [HAM10000, BINARY, ORDERED])
+def test_every_metric_has_an_interval_around_or_beside_it(labels):
+    found = measure(predictions(labels), checkpoint="last", resamples=60)
+    per_class = [
+        value for own in found["per_class"].values() for key, value in own.items() if key != "n"
+    ]
+    pooled = {key: value for key, value in found["pooled"].items() if key != "ece"}
+    for value in [*pooled.values(), *per_class]:
+        assert value["low"] <= value["value"] + 0.05
+        assert value["high"] >= value["value"] - 0.05
+        assert value["low"] < value["high"]
+
+
+def test_the_intervals_are_those_of_the_scorecard_at_the_same_draws():
+    given = predictions()
+    found = measure(given, checkpoint="last", resamples=80)
+    expected = group_intervals(
+        Scorecard(given.y, given.probabilities, given.labels), given.groups, resamples=80
+    )
+    own = found["per_class"]["bcc"]["pauc_80"]
+    assert (own["low"], own["high"]) == (expected["pauc_80/bcc"].low, expected["pauc_80/bcc"].high)
+    assert found["pooled"]["mel_auc"]["low"] == expected["auc/mel"].low
+    assert found["pooled"]["mcc"]["high"] == expected["mcc"].high
+
+
+def test_the_interval_of_the_malignant_flag_holds_its_threshold_fixed():
+    given = predictions()
+    found = measure(given, checkpoint="last", resamples=50)["malignant"]
+    malignant = np.isin(given.y, HAM10000.malignant_indices)
+    score = given.probabilities[:, HAM10000.malignant_indices].sum(axis=1)
+    flagged = score >= found["threshold"]
+    assert found["sensitivity"] == pytest.approx(flagged[malignant].mean())
+
+    def plain(weights):
+        return {"caught": weights[malignant & flagged].sum() / weights[malignant].sum()}
+
+    expected = group_intervals(plain, given.groups, resamples=50)["caught"]
+    assert found["sensitivity_low"] == pytest.approx(expected.low, abs=1e-12)
+    assert found["sensitivity_high"] == pytest.approx(expected.high, abs=1e-12)
+
+
+DEGENERATE = {
+    "a class absent": predictions(y=np.arange(60) % 5),
+    "one class only": predictions(y=np.zeros(40, int)),
+    "two images": predictions(BINARY, y=[0, 1], folds=0),
+    "one image": predictions(y=[4], folds=0),
+    "one group": make_predictions(predictions().table.assign(group_id="g", fold=0), HAM10000),
+    "constant scores": make_predictions(
+        predictions().table.assign(**dict.fromkeys(HAM10000.columns, 1 / 7)), HAM10000
+    ),
+}
+
+
+@pytest.mark.parametrize("case", DEGENERATE)
+def test_degenerate_tables_give_numbers_or_null_and_no_warning(case, recwarn):
+    found = measure(DEGENERATE[case], checkpoint=None, resamples=20)
+    text = json.dumps(found, allow_nan=False)
+    assert json.loads(text) == found
+    assert [str(w.message) for w in recwarn] == []
+
+
+def test_what_cannot_be_measured_is_null():
+    one_class = measure(DEGENERATE["one class only"], checkpoint="last", resamples=20)
+    for name in ("macro_auc", "mcc", "malignant_auc", "malignant_pauc_80"):
+        assert one_class["pooled"][name] == {"value": None, "low": None, "high": None}
+    assert one_class["pooled"]["accuracy"]["value"] is not None
+    assert one_class["absent_classes"] == list(HAM10000.codes[1:])
+    one_group = measure(DEGENERATE["one group"], checkpoint="last", resamples=20)
+    assert one_group["pooled"]["macro_auc"]["value"] is not None
+    assert one_group["pooled"]["macro_auc"]["low"] is None
+    constant = measure(DEGENERATE["constant scores"], checkpoint="last", resamples=20)
+    assert constant["undecided"] == 140
+    assert constant["pooled"]["macro_auc"]["value"] == 0.5
+    assert constant["pooled"]["malignant_pauc_80"]["value"] == pytest.approx(0.02)
+    assert constant["pooled"]["kappa"]["value"] == 0
+    assert constant["pooled"]["mcc"]["value"] is None

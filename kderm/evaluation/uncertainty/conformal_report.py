@@ -62,11 +62,7 @@ def conformal_report(
     methods = (frozen.method,) if frozen else tuple(methods)
     coverage = frozen.coverage if frozen else coverage
     check_choice(coverage, methods)
-    if frozen and frozen.codes != predictions.labels.codes:
-        raise UserError(
-            f"Conformal sets were fitted over the classes {', '.join(frozen.codes)}. Received "
-            f"predictions over {', '.join(predictions.labels.codes)}. Fit them on these classes."
-        )
+    _check_classes(predictions, frozen)
     result = {
         "coverage": coverage,
         "how": _how(predictions, frozen),
@@ -88,6 +84,14 @@ def conformal_report(
         fitted = frozen or fit_conformal(predictions, coverage, method)
         result["methods"][method] = _numbers(predictions, sets, fitted, resamples, seed)
     return without_nan(result)
+
+
+def _check_classes(predictions: Predictions, frozen: ConformalSets | None) -> None:
+    if frozen and frozen.codes != predictions.labels.codes:
+        raise UserError(
+            f"Conformal sets were fitted over the classes {', '.join(frozen.codes)}. Received "
+            f"predictions over {', '.join(predictions.labels.codes)}. Fit them on these classes."
+        )
 
 
 def _how(predictions: Predictions, frozen: ConformalSets | None) -> str:

@@ -21,7 +21,16 @@ from kderm.evaluation.calibration.reliability import (
 )
 from kderm.evaluation.calibration.scaling import FITS, fit_scaling, nested_calibration
 from kderm.evaluation.decisions.operating_points import targets_of
-from kderm.evaluation.decisions.tally import Estimate, estimate, estimates, indicator, ratio, tally
+from kderm.evaluation.decisions.tally import (
+    Estimate,
+    estimate,
+    estimates,
+    groups_among,
+    indicator,
+    ratio,
+    tally,
+    with_exact_ends,
+)
 from kderm.evaluation.intervals import RESAMPLES
 from kderm.evaluation.measure import without_nan
 from kderm.evaluation.metrics import image_brier, image_log_loss
@@ -125,7 +134,7 @@ def event_report(
         "largest_error": found["mass"].largest_error,
         "intercept": None if line is None else estimate(*line.intercept),
         "slope": None if line is None else estimate(*line.slope),
-        "curve": {kind: _curve(found[kind], kind, numbers) for kind in KINDS},
+        "curve": {kind: _curve(found[kind], kind, numbers, groups) for kind in KINDS},
     }
 
 
@@ -169,14 +178,18 @@ def _mirrored(found: Estimate) -> Estimate:
     return estimate(value, max(0.0, 2 * value - high), max(0.0, 2 * value - low))
 
 
-def _curve(found: ReliabilityBins, kind: Kind, numbers: dict[str, Estimate]) -> list[dict]:
+def _curve(
+    found: ReliabilityBins, kind: Kind, numbers: dict[str, Estimate], groups: np.ndarray
+) -> list[dict]:
     return [
         {
             "low_edge": float(found.edges[j]),
             "high_edge": float(found.edges[j + 1]),
             "n": int(found.count[j]),
             "confidence": float(found.confidence[j]),
-            "frequency": numbers[f"{kind}/{j}"],
+            "frequency": with_exact_ends(
+                numbers[f"{kind}/{j}"], groups_among(found.position == j, groups)
+            ),
         }
         for j in np.flatnonzero(found.count).tolist()
     ]

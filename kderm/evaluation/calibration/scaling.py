@@ -20,7 +20,7 @@ from kderm.evaluation.predictions import Predictions
 Kind = Literal["temperature", "vector"]
 # Classes that are told apart without an error would drive the sharpness to infinity, and noise
 # would drive it to zero; what is fitted stays within this, both ways.
-SHARPEST = 20.0
+SHARPEST = 10.0
 LARGEST_SHIFT = 10.0
 AT_BOUND = 1e-3
 
@@ -104,8 +104,11 @@ def fit_temperature(probabilities: np.ndarray, y: np.ndarray) -> Scaling:
 
     bound = np.log(SHARPEST)
     found = minimize_scalar(loss, bounds=(-bound, bound), method="bounded", options={"xatol": 1e-6})
+    # Where the loss is flat the search stops anywhere: flat all over means that nothing is to be
+    # changed, flat only far out that the bound is the answer.
+    best = min((0.0, bound, -bound, found.x), key=loss)
     k = logits.shape[1]
-    return Scaling("temperature", (float(np.exp(found.x)),) * k, (0.0,) * k)
+    return Scaling("temperature", (float(np.exp(best)),) * k, (0.0,) * k)
 
 
 def fit_vector(probabilities: np.ndarray, y: np.ndarray) -> Scaling:

@@ -20,7 +20,15 @@ from kderm.evaluation.decisions.operating_points import (
     target_named,
     targets_of,
 )
-from kderm.evaluation.decisions.tally import Estimate, estimate, estimates, ratio, tally
+from kderm.evaluation.decisions.tally import (
+    Estimate,
+    estimate,
+    estimates,
+    groups_among,
+    ratio,
+    tally,
+    with_exact_ends,
+)
 from kderm.evaluation.intervals import RESAMPLES
 from kderm.evaluation.predictions import Predictions
 
@@ -89,7 +97,8 @@ def apply_points(
     Returns:
         One dict a point: name, target, rule, threshold, n_positive, n_negative, flagged (images);
         sensitivity, specificity, ppv, npv, flagged_share and number_needed_to_biopsy (flagged
-        images for each true positive among them, 1 / ppv), each {value, low, high}; and
+        images for each true positive among them, 1 / ppv), each {value, low, high} (a share of all
+        or none has the exact binomial end over groups, which a bootstrap cannot see); and
         at_prevalence: for each of `PREVALENCES` the ppv, npv and number_needed_to_biopsy that
         Bayes' rule gives with the same sensitivity and specificity. None where undefined: no image
         of a side, nothing flagged.
@@ -273,7 +282,11 @@ def _rates(
     found = estimates(statistic, groups, resamples)
     result = []
     for j in range(len(flags)):
-        numbers = {name: found[f"{name}/{j}"] for name in RATES}
+        wholes = dict(zip(RATES, (truth[j], ~truth[j], flags[j], ~flags[j]), strict=False))
+        numbers = {name: found[f"{name}/{j}"] for name in RATES} | {
+            name: with_exact_ends(found[f"{name}/{j}"], groups_among(whole, groups))
+            for name, whole in wholes.items()
+        }
         result.append(numbers | {"number_needed_to_biopsy": _needed(numbers["ppv"])})
     return result
 

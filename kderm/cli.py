@@ -203,6 +203,11 @@ def compare(runs: tuple[str, ...], out: str | None, resamples: int) -> None:
 @click.option("--combine", help="probability, logit or oof; default: the run's.")
 @click.option("--batch-size", type=int, default=32, show_default=True)
 @click.option("--explain", is_flag=True, help="Draw what speaks for each answer too.")
+@click.option(
+    "--challenge",
+    type=click.Choice(["2018", "2019", "2020", "2024"]),
+    help="Write a submission to this ISIC challenge too.",
+)
 @plainly
 def ensemble_predict(
     images: tuple[str, ...],
@@ -212,6 +217,7 @@ def ensemble_predict(
     combine: str | None,
     batch_size: int,
     explain: bool,
+    challenge: str | None,
 ) -> None:
     """Predict IMAGES (folders, files, CSVs, globs) with all folds of a run.
 
@@ -219,7 +225,9 @@ def ensemble_predict(
     """
     from kderm.commands import prediction
 
-    prediction.ensemble_predict(images, run_name, out, views, combine, batch_size, explain=explain)
+    prediction.ensemble_predict(
+        images, run_name, out, views, combine, batch_size, explain=explain, challenge=challenge
+    )
 
 
 @main.command()

@@ -12,7 +12,9 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from kderm.errors import UserError
+from kderm.evaluation.decisions.operating_points import malignant_score, malignant_truth
 from kderm.evaluation.predictions import Predictions, make_predictions
+from kderm.labels import BINARY
 
 # Fewer groups than this: normal theory and resampling are rough.
 FEW_GROUPS = 30
@@ -24,7 +26,8 @@ class Joined:
 
     Attributes:
         tables: name to predictions, the reference first; the same images in the same order, the
-            reference's labels and malignant classes.
+            reference's labels and malignant classes; malignant against benign where the runs tell
+            other classes apart.
         groups: int (n,), images that any of the tables puts in one group are in one group.
         left_out: name to images that are not in every table.
         notes: what a reader must know about the tables, a sentence each.
@@ -54,15 +57,16 @@ def join_runs(runs: Mapping[str, Predictions], notes: Sequence[str] = ()) -> Joi
         notes: what is known already of the tables; goes before what is found here.
 
     Raises:
-        UserError: fewer than two runs, other classes, no image in common, or an image with two
-            labels.
+        UserError: fewer than two runs, other classes of which nobody says which are malignant, no
+            image in common, or an image with two labels.
     """
     if len(runs) < 2:
         raise UserError(
             "A comparison needs at least two runs with names of their own. "
             f"Received: {', '.join(runs) or 'none'}."
         )
-    labels = _one_label_space(runs)
+    runs, class_notes = _of_the_same_classes(runs)
+    labels = next(iter(runs.values())).labels
     common = sorted(set.intersection(*(set(run.table["image_id"]) for run in runs.values())))
     if not common:
         raise UserError(
@@ -78,6 +82,7 @@ def join_runs(runs: Mapping[str, Predictions], notes: Sequence[str] = ()) -> Joi
     groups = _merged_groups(list(tables.values()))
     left_out = {name: len(run) - len(common) for name, run in runs.items()}
     found = (
+        *class_notes,
         *_left_out_notes(left_out),
         *_malignant_notes(runs),
         *_fold_notes(tables),
@@ -86,17 +91,32 @@ def join_runs(runs: Mapping[str, Predictions], notes: Sequence[str] = ()) -> Joi
     return Joined(tables, groups, left_out, (*notes, *found))
 
 
-def _one_label_space(runs: Mapping[str, Predictions]):
-    names = list(runs)
-    labels = runs[names[0]].labels
-    for name in names[1:]:
-        if set(runs[name].labels.codes) != set(labels.codes):
-            raise UserError(
-                "Runs can be compared if they tell the same classes apart. Received: "
-                f"{names[0]} ({', '.join(labels.codes)}) and {name} "
-                f"({', '.join(runs[name].labels.codes)}). Compare runs of one label space."
-            )
-    return labels
+def _of_the_same_classes(
+    runs: Mapping[str, Predictions],
+) -> tuple[Mapping[str, Predictions], list[str]]:
+    """The runs as they are, or, where their classes differ, as malignant against benign."""
+    classes = {name: ", ".join(run.labels.codes) for name, run in runs.items()}
+    if len({frozenset(run.labels.codes) for run in runs.values()}) == 1:
+        return runs, []
+    told = " and ".join(f"{name} ({codes})" for name, codes in classes.items())
+    if not all(run.labels.malignant for run in runs.values()):
+        raise UserError(
+            "Runs can be compared if they tell the same classes apart, or if all say which of "
+            f"theirs are malignant. Received: {told}. Compare runs of one label space."
+        )
+    note = f"The runs tell other classes apart, {told}; compared is malignant against benign."
+    return {name: _two_sided(run) for name, run in runs.items()}, [note]
+
+
+def _two_sided(run: Predictions) -> Predictions:
+    """The same answers as malignant or benign."""
+    if (run.labels.codes, run.labels.malignant) == (BINARY.codes, BINARY.malignant):
+        return Predictions(run.table, BINARY)
+    malignant = malignant_score(run.probabilities, run.labels)
+    table = run.table.drop(columns=run.labels.columns)
+    side = np.where(malignant_truth(run.y, run.labels), *reversed(BINARY.codes))
+    table = table.assign(label=side, p_benign=1 - malignant, p_malignant=malignant)
+    return make_predictions(table, BINARY)
 
 
 def _example(run: Predictions) -> str:

@@ -161,8 +161,8 @@ def _metric_cells(found: dict, comparison: dict) -> tuple[list[str], list[list[s
 
 
 def _auc(found: dict, comparison: dict, several: bool) -> str:
-    header = ["AUC of", "images", found["reference"], comparison["run"], "difference"]
-    header += ["DeLong p", *["p, Holm"] * several]
+    header = ["AUC of", "images", found["reference"], comparison["run"]]
+    header += ["difference (DeLong 95 %)", "DeLong p", *["p, Holm"] * several]
     rows = []
     for metric, test in comparison["auc"].items():
         code = metric.removeprefix("auc/")

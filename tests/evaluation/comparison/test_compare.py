@@ -36,10 +36,10 @@ def test_intervals_equal_those_of_an_explicit_bootstrap_of_pairs(answered):
     """Oracle: repeat the rows of each resample in both tables and let scikit-learn do the rest."""
     runs = [answered(0.5, labels=BINARY), answered(0.8, labels=BINARY, seed=1)]
     joined = join_runs({"a": runs[0], "b": runs[1]})
-    found = compare_runs(joined, resamples=150, seed=3)["comparisons"][0]["differences"]
+    found = compare_runs(joined, resamples=60, seed=3)["comparisons"][0]["differences"]
     names, member = np.unique(joined.groups.astype(str), return_inverse=True)
     draw, auc, balanced = np.random.default_rng(3), [], []
-    for _ in range(150):
+    for _ in range(60):
         drawn = draw.integers(0, len(names), len(names))
         rows = np.concatenate([np.flatnonzero(member == g) for g in drawn])
         y = runs[0].y[rows]

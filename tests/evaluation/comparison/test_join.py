@@ -46,9 +46,27 @@ def test_one_run_alone_is_refused(answered):
         join_runs({"a": answered(1.0)})
 
 
-def test_runs_of_other_classes_are_refused(answered):
-    with pytest.raises(UserError, match="same classes"):
+def test_runs_of_other_classes_are_compared_by_malignant_against_benign(answered, table):
+    seven = answered(1.0)
+    two = table(1.0, labels=BINARY)
+    two["label"] = np.where(np.isin(seven.y, HAM10000.malignant_indices), "malignant", "benign")
+    joined = join_runs({"seven": seven, "two": make_predictions(two, BINARY)})
+    assert all(run.labels == BINARY for run in joined.tables.values())
+    score = seven.probabilities[:, HAM10000.malignant_indices].sum(axis=1)
+    assert joined.tables["seven"].probabilities[:, 1] == pytest.approx(score)
+    assert (joined.tables["two"].probabilities == two[BINARY.columns].to_numpy()).all()
+    assert "compared is malignant against benign" in joined.notes[0]
+
+
+def test_labels_that_contradict_in_malignancy_alone_are_refused_too(answered):
+    with pytest.raises(UserError, match="with two labels"):
         join_runs({"a": answered(1.0), "b": answered(1.0, labels=BINARY)})
+
+
+def test_runs_of_other_classes_with_nothing_malignant_are_refused(answered):
+    plain = LabelSpace("custom", ("a", "b"), ("A", "B"))
+    with pytest.raises(UserError, match="same classes"):
+        join_runs({"a": answered(1.0), "b": answered(1.0, labels=plain)})
 
 
 def test_the_same_classes_in_another_order_are_put_into_the_reference_s(answered, three):

@@ -80,6 +80,21 @@ def test_the_printed_next_command_works_and_reports_on_unseen_images(finished):
     assert "NOT A TEST" not in (written[0].parent / "report.md").read_text()
 
 
+def test_a_submission_to_a_challenge_is_written_beside_the_predictions(finished, monkeypatch):
+    workplace, _ = finished
+    monkeypatch.chdir(workplace)
+    unseen = next((workplace / "runs" / "_data").glob("demo-unseen*")) / "HAM10000_metadata.csv"
+    result = invoke("ensemble-predict", unseen, "--challenge", "2018", "--out", "submitted")
+    assert result.exit_code == 0, result.output
+    table = pd.read_csv(workplace / "submitted" / "submission_isic2018.csv")
+    assert list(table) == ["image", "MEL", "NV", "BCC", "AKIEC", "BKL", "DF", "VASC"]
+    assert len(table) == 105
+    refused = invoke("ensemble-predict", unseen, "--challenge", "2019", "--out", "other")
+    assert refused.exit_code == 2
+    assert "no class for AK" in refused.output
+    assert not (workplace / "other").exists()
+
+
 def test_a_run_without_its_models_still_gives_its_report(finished, tmp_path, monkeypatch):
     workplace, _ = finished
     shutil.copytree(workplace / "runs" / "demo", tmp_path / "runs" / "copied")

@@ -17,16 +17,22 @@ def ensemble_predict(
     batch_size: int,
     *,
     explain: bool = False,
+    challenge: str | None = None,
     layer: str | None = None,
 ) -> None:
-    """`ensemble-predict`: predictions.csv, a report where labels are known, maps if asked for."""
+    """`ensemble-predict`: predictions.csv, a report where labels are known, more if asked for."""
     check_backend()
+    import pandas as pd
+
     from kderm.ensemble.bundle import read_bundle
     from kderm.ensemble.inputs import find_inputs
     from kderm.ensemble.place import default_name
     from kderm.ensemble.predictor import ensemble_predict as predict
+    from kderm.evaluation.submission import check_challenge, write_submission
 
     bundle = read_bundle(bundle_path(run_name))
+    if challenge:
+        check_challenge(bundle.labels, challenge)
     inputs = find_inputs(sources, bundle.labels)
     directory = Path(out) if out else bundle.directory / "predictions" / default_name(sources)
     with console.progress("predicting") as report:
@@ -40,6 +46,11 @@ def ensemble_predict(
             progress=report,
         )
     console.say(str(summary))
+    if challenge:
+        submission = directory / f"submission_isic{challenge}.csv"
+        table = pd.read_csv(summary.predictions, dtype={"image_id": str})
+        write_submission(table, bundle.labels, submission, challenge)
+        console.say(f"Submission for ISIC {challenge}: {submission}")
     if explain:
         from kderm.commands.explanation import explain_predictions
 

@@ -47,6 +47,17 @@ CHALLENGES: dict[str, Challenge] = {
 }
 
 
+def check_challenge(labels: LabelSpace, challenge: str) -> None:
+    """Refuse an unknown challenge, or one that asks for other classes than `labels` has.
+
+    Raises:
+        UserError: either.
+    """
+    if challenge not in CHALLENGES:
+        raise unknown_name("ISIC challenge", challenge, CHALLENGES)
+    _answers(np.zeros((0, len(labels))), labels, challenge)
+
+
 def write_submission(
     table: pd.DataFrame,
     labels: LabelSpace,
@@ -72,9 +83,7 @@ def write_submission(
         UserError: an unknown challenge, a label space that does not answer it, or a table that
             its scorer would refuse; all problems of the table are told at once.
     """
-    challenge = str(challenge)
-    if challenge not in CHALLENGES:
-        raise unknown_name("ISIC challenge", challenge, CHALLENGES)
+    check_challenge(labels, challenge)
     columns = [c for c in ("image_id", *labels.columns) if c not in table.columns]
     if columns:
         raise UserError(

@@ -102,7 +102,8 @@ def find_lesion(frame: np.ndarray, usable: np.ndarray, rim: float = RIM) -> np.n
 def otsu(values: np.ndarray) -> float:
     """The threshold that parts `values` (any shape, 0..255) best: those at or below it, and above.
 
-    Best is the largest variance between the two, over 256 bins.
+    Best is the largest variance between the two, over 256 bins; with values in one bin only, all
+    are below.
     """
     counts = np.histogram(values, bins=256, range=(0, 256))[0].astype(np.float64)
     levels = np.arange(256) + 0.5
@@ -112,6 +113,8 @@ def otsu(values: np.ndarray) -> float:
     with np.errstate(divide="ignore", invalid="ignore"):
         between = below * above * (sums / below - (sums[-1] - sums) / above) ** 2
     between = np.where((below > 0) & (above > 0), between, -1.0)
+    if between.max() < 0:  # one value only
+        return 256.0
     # Between two far clusters every threshold is as good: the middle one.
     best = np.flatnonzero(between >= between.max() * (1 - 1e-12))
     return float(best.mean() + 1.0)

@@ -4,6 +4,8 @@ Reads a `Predictions` table. What is measured is in `reliability` and `recalibra
 fitted in `scaling`.
 """
 
+from collections.abc import Iterable, Mapping
+
 import numpy as np
 from scipy import sparse
 
@@ -63,28 +65,29 @@ def calibration_report(predictions: Predictions, *, resamples: int = RESAMPLES) 
         }
         Estimates are {"value", "low", "high"}; None where undefined.
     """
-    y, probabilities, groups = predictions.y, predictions.probabilities, predictions.groups
-    labels = predictions.labels
-    classes = {
-        code: event_report(y == j, probabilities[:, j], groups, resamples=resamples)
-        for j, code in enumerate(labels.codes)
+    y, probabilities, labels = predictions.y, predictions.probabilities, predictions.labels
+    events = {"top": top_label(y, probabilities)}
+    events |= {
+        f"class {code}": (y == j, probabilities[:, j]) for j, code in enumerate(labels.codes)
     }
+    targets = targets_of(labels)
+    events |= {
+        f"target {target.name}": (target.truth(y), target.score(probabilities))
+        for target in targets
+    }
+    found = event_reports(events, predictions.groups, resamples=resamples)
+    classes = {code: found[f"class {code}"] for code in labels.codes}
     result = {
         "bins": BINS,
-        "top_label": event_report(*top_label(y, probabilities), groups, resamples=resamples),
+        "top_label": found["top"],
         "classes": classes,
-        "classwise_ece": _mean(found["ece"]["value"] for found in classes.values()),
-        "classwise_ece_mass": _mean(found["ece_mass"]["value"] for found in classes.values()),
+        "classwise_ece": _mean(one["ece"]["value"] for one in classes.values()),
+        "classwise_ece_mass": _mean(one["ece_mass"]["value"] for one in classes.values()),
         "brier_parts": {
             kind: vars(multiclass_brier_decomposition(y, probabilities, kind=kind))
             for kind in KINDS
         },
-        "targets": {
-            target.name: event_report(
-                target.truth(y), target.score(probabilities), groups, resamples=resamples
-            )
-            for target in targets_of(labels)
-        },
+        "targets": {target.name: found[f"target {target.name}"] for target in targets},
         "scaling": _scaling(predictions),
     }
     return without_nan(result)
@@ -118,10 +121,88 @@ def event_report(
                 an estimate}, ...]}, bins that have images only,
         }
     """
-    event = np.asarray(event, dtype=bool)
-    found = {kind: reliability_bins(event, confidence, kind=kind) for kind in KINDS}
-    numbers = _with_intervals(event, confidence, groups, found, resamples)
-    chance = {kind: error_if_calibrated(found[kind], confidence) for kind in KINDS}
+    return event_reports({"event": (event, confidence)}, groups, resamples=resamples)["event"]
+
+
+def event_reports(
+    events: Mapping[str, tuple[np.ndarray, np.ndarray]], groups: np.ndarray, *, resamples: int
+) -> dict[str, dict]:
+    """`event_report` of several events by name, over the same resamples.
+
+    Args:
+        events: name to whether it came true, bool (n,), and the probability given, float (n,).
+        groups: (n,), the group of each image.
+        resamples: bootstrap resamples of whole groups.
+    """
+    tallies = {
+        name: _EventTally(np.asarray(event, dtype=bool), confidence)
+        for name, (event, confidence) in events.items()
+    }
+
+    def statistic(weights: np.ndarray) -> dict[str, np.ndarray]:
+        return {
+            f"{event}/{name}": value
+            for event, counted in tallies.items()
+            for name, value in counted(weights).items()
+        }
+
+    found = estimates(statistic, groups, resamples)
+    return {
+        event: _described(
+            counted,
+            {name: found[f"{event}/{name}"] for name in counted.names},
+            groups,
+        )
+        for event, counted in tallies.items()
+    }
+
+
+class _EventTally:
+    """Weighted means, calibration errors and the frequency of every bin of one event.
+
+    Args:
+        event: bool (n,).
+        confidence: float (n,).
+    """
+
+    def __init__(self, event: np.ndarray, confidence: np.ndarray) -> None:
+        self.event = event
+        self.confidence = np.clip(np.asarray(confidence, dtype=np.float64), 0, 1)
+        self.bins = {kind: reliability_bins(event, self.confidence, kind=kind) for kind in KINDS}
+        self._means = sparse.csr_array(np.stack([self.confidence, event.astype(np.float64)]))
+        cells = {
+            kind: indicator(bins.position, len(bins.count)) for kind, bins in self.bins.items()
+        }
+        self._images = cells
+        self._events = {kind: (part * event).tocsr() for kind, part in cells.items()}
+        self._excess = {
+            kind: (part * (event - self.confidence)).tocsr() for kind, part in cells.items()
+        }
+
+    @property
+    def names(self) -> list[str]:
+        """What a call returns."""
+        return list(self(np.ones((1, len(self.event)))))
+
+    def __call__(self, weights: np.ndarray) -> dict[str, np.ndarray]:
+        """Arrays (b,) by name, for weights (b, n)."""
+        total = weights.sum(axis=1)
+        stated, came_true = tally(self._means, weights) / total
+        result = {"mean_confidence": stated, "frequency": came_true, "gap": stated - came_true}
+        for kind in KINDS:
+            excess = tally(self._excess[kind], weights)
+            result[f"ece/{kind}"] = np.abs(excess).sum(axis=0) / total
+            frequency = ratio(
+                tally(self._events[kind], weights), tally(self._images[kind], weights)
+            )
+            result |= {f"{kind}/{j}": frequency[j] for j in range(len(frequency))}
+        return result
+
+
+def _described(counted: _EventTally, numbers: dict[str, Estimate], groups: np.ndarray) -> dict:
+    """What `event_report` returns, of one event and its estimates."""
+    event, confidence, bins = counted.event, counted.confidence, counted.bins
+    chance = {kind: error_if_calibrated(bins[kind], confidence) for kind in KINDS}
     line = recalibration(event, confidence, groups)
     return {
         "n": len(event),
@@ -131,43 +212,11 @@ def event_report(
         "ece_mass": _mirrored(numbers["ece/mass"]),
         "ece_if_calibrated": dict(zip(("mean", "high"), chance["width"], strict=True)),
         "ece_mass_if_calibrated": dict(zip(("mean", "high"), chance["mass"], strict=True)),
-        "largest_error": found["mass"].largest_error,
+        "largest_error": bins["mass"].largest_error,
         "intercept": None if line is None else estimate(*line.intercept),
         "slope": None if line is None else estimate(*line.slope),
-        "curve": {kind: _curve(found[kind], kind, numbers, groups) for kind in KINDS},
+        "curve": {kind: _curve(bins[kind], kind, numbers, groups) for kind in KINDS},
     }
-
-
-def _with_intervals(
-    event: np.ndarray,
-    confidence: np.ndarray,
-    groups: np.ndarray,
-    found: dict[Kind, ReliabilityBins],
-    resamples: int,
-) -> dict[str, Estimate]:
-    """Means, calibration errors and the frequency of every bin, by name."""
-    confidence = np.clip(np.asarray(confidence, dtype=np.float64), 0, 1)
-    images = {kind: indicator(bins.position, len(bins.count)) for kind, bins in found.items()}
-    events = {kind: (cells * event).tocsr() for kind, cells in images.items()}
-    given = {kind: (cells * confidence).tocsr() for kind, cells in images.items()}
-    means = sparse.csr_array(np.stack([confidence, event.astype(np.float64)]))
-
-    def statistic(weights: np.ndarray) -> dict[str, np.ndarray]:
-        total = weights.sum(axis=1)
-        stated, came_true = tally(means, weights) / total
-        result = {
-            "mean_confidence": stated,
-            "frequency": came_true,
-            "gap": stated - came_true,
-        }
-        for kind in found:
-            n, true, sure = (tally(part[kind], weights) for part in (images, events, given))
-            result[f"ece/{kind}"] = np.abs(true - sure).sum(axis=0) / total
-            frequency = ratio(true, n)
-            result |= {f"{kind}/{j}": frequency[j] for j in range(len(frequency))}
-        return result
-
-    return estimates(statistic, groups, resamples)
 
 
 def _mirrored(found: Estimate) -> Estimate:
@@ -219,5 +268,5 @@ def _scores(predictions: Predictions) -> dict[str, float]:
     }
 
 
-def _mean(values: object) -> float:
+def _mean(values: Iterable[float]) -> float:
     return float(np.mean(list(values)))

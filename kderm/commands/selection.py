@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from kderm import console
+from kderm.commands.pieces import exclusive
 from kderm.errors import UserError
 from kderm.run_dir import RunDir, open_run
 from kderm.runtime import check_backend
@@ -31,7 +32,21 @@ def select(
         _among_runs(run_names)
         return
     run = open_run(run_names[0] if run_names else None)
-    _of_one_run(run, external, views.split(",") if views else None, images, soup, batch_size)
+    with exclusive(run):
+        _of_one_run(run, external, views.split(",") if views else None, images, soup, batch_size)
+
+
+def learn_likeness(run: RunDir) -> None:
+    """Give a run's bundle the score of images unlike its own, unless it has one or cannot."""
+    if not run.bundle.exists():
+        return
+    from kderm.ensemble.unlike_fit import add_unlike
+
+    try:
+        with console.progress("learning what the run's images look like") as report:
+            add_unlike(run, progress=report)
+    except UserError as error:  # few or lost images cost the score alone
+        console.warn(f"no score of unlike images: {error}")
 
 
 def _of_one_run(
@@ -66,6 +81,7 @@ def _of_one_run(
             found = select_views(
                 run, bundle, views=views, images=images, batch_size=batch_size, progress=report
             )
+        learn_likeness(run)
     for selection in found:
         console.say(f"\n{selection}\n")
         console.say(f"Table: {write_selection(run, selection)}")

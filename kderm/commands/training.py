@@ -9,6 +9,7 @@ from kderm import console, run_dir
 from kderm.atomic import write_json, write_text
 from kderm.commands.pieces import SYNTHETIC, command_line, describe, exclusive, is_demo, named_run
 from kderm.commands.results import conclude
+from kderm.commands.selection import learn_likeness
 from kderm.config.reading import load_config
 from kderm.config.schema import Config
 from kderm.errors import UserError
@@ -30,6 +31,7 @@ def cross_validate(
     with exclusive(run):
         train_all(config, run, show=describe)
         conclude(run)
+        learn_likeness(run)
     images = unseen_demo(config) if is_demo(config) else "YOUR_IMAGES/"
     again = shlex.join(["ensemble-predict", str(images), "--run", run.name])
     console.say(f"\nNext: {console.program()} {again}")

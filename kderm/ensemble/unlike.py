@@ -83,18 +83,20 @@ class Unlike:
     Attributes:
         members: one Gaussian a member, in the bundle's order.
         digests: SHA-256 of the members that it was fitted with.
-        threshold: scores above it are warned of.
+        spread: standard deviation of the members' mean score where one member's is 1.
+        threshold: scores at or above it are warned of.
     """
 
     members: tuple[FeatureGaussian, ...]
     digests: tuple[str, ...]
+    spread: float
     threshold: float
 
     def score(self, features: Sequence[np.ndarray]) -> np.ndarray:
         """Mean over members of how far each image lies from what they held out.
 
-        Around 0 for images like those of training, above `threshold` for about 1 % of them at most.
-        An image's score depends on no other image.
+        In standard deviations: around 0 for images like those of training, above `threshold` for
+        about 1 % of them. An image's score depends on no other image.
 
         Args:
             features: for each of m members float (n, c).
@@ -107,7 +109,7 @@ class Unlike:
                 f"Expected features of {len(self.members)} members. Received: {len(features)}"
             )
         pairs = zip(self.members, features, strict=True)
-        return np.mean([member.score(own) for member, own in pairs], axis=0)
+        return np.mean([member.score(own) for member, own in pairs], axis=0) / self.spread
 
 
 def fit_gaussian(
@@ -144,28 +146,38 @@ def fit_gaussian(
 
 
 def fit_unlike(
-    features: Sequence[np.ndarray], groups: Sequence[np.ndarray], digests: Sequence[str]
+    features: Sequence[np.ndarray],
+    groups: Sequence[np.ndarray],
+    shared: Sequence[np.ndarray],
+    digests: Sequence[str],
 ) -> Unlike:
     """The score of an ensemble from its members' held-out features.
 
-    The threshold is the 99 % quantile of one member's score an image. A new image gets the mean of
-    m members' scores, which spreads less, so fewer than 1 % of images like these are warned of.
+    Each image was held out by one member, and the threshold is the 99 % quantile of that one's
+    score. The mean of all members' scores, which a new image gets, spreads less: by how much is
+    told by images that all members look at. All but one were trained on these, which shifts their
+    scores; so only the correlation between members is taken from there.
 
     Args:
         features: for each member float (n_m, c), of the images that it held out.
         groups: for each member (n_m,), the lesion or patient of these images.
+        shared: for each member float (s, c), of the same s images.
         digests: SHA-256 of each member's file.
     """
     fitted = [fit_gaussian(*both) for both in zip(features, groups, strict=True)]
+    gaussians = tuple(gaussian for gaussian, _ in fitted)
     scores = np.concatenate([own for _, own in fitted])
     threshold = float(np.quantile(scores, 1 - FALSE_WARNINGS))
-    return Unlike(tuple(gaussian for gaussian, _ in fitted), tuple(digests), threshold)
+    pairs = zip(gaussians, shared, strict=True)
+    spread = _spread_of_mean(np.stack([gaussian.score(own) for gaussian, own in pairs]))
+    return Unlike(gaussians, tuple(digests), spread, threshold)
 
 
 def write_unlike(path: Path, unlike: Unlike) -> None:
     """Write the score as npz, without pickles."""
     arrays: dict[str, np.ndarray] = {
         "digests": np.array(unlike.digests),
+        "ensemble_spread": np.array(unlike.spread),
         "threshold": np.array(unlike.threshold),
     }
     for number, member in enumerate(unlike.members):
@@ -200,7 +212,8 @@ def read_unlike(path: Path, sha256: str | None = None) -> Unlike:
                 FeatureGaussian(**{name: _plain(stored[f"{name}_{number}"]) for name in _ARRAYS})
                 for number in range(len(digests))
             )
-            return Unlike(members, digests, float(stored["threshold"]))
+            numbers = float(stored["ensemble_spread"]), float(stored["threshold"])
+            return Unlike(members, digests, *numbers)
     except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(f"{path} cannot be read: {error}. {again}") from None
 
@@ -257,6 +270,16 @@ def _described(
         centre,
         spread,
     )
+
+
+def _spread_of_mean(scores: np.ndarray) -> float:
+    """Standard deviation over images of the mean of the standardised scores (m, s): 1 for equal."""
+    spreads = scores.std(axis=1, keepdims=True)
+    if scores.shape[1] < 2 or not (spreads > 0).all():
+        return 1.0
+    standard = (scores - scores.mean(axis=1, keepdims=True)) / spreads
+    # Members that say unrelated things would spread by 1 / sqrt(m); never believe less.
+    return float(max(standard.mean(axis=0).std(), 1 / np.sqrt(len(scores))))
 
 
 def _orthonormal(rows: np.ndarray) -> np.ndarray:

@@ -3,15 +3,17 @@
 Writes `unlike.npz` beside the bundle; `write_bundle` puts it into `ensemble.json` with its digest.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from kderm.atomic import write_json
 from kderm.data.views import view_transforms
 from kderm.ensemble.bundle import Bundle, read_bundle
 from kderm.ensemble.feature_pass import FeatureForward
+from kderm.ensemble.group_parts import some_groups
 from kderm.ensemble.held_out import HeldOut, RunFrames, held_out, read_oof
 from kderm.ensemble.unlike import (
     FEWEST_IMAGES,
@@ -26,6 +28,9 @@ from kderm.models.classifier import load_classifier
 from kderm.run_dir import RunDir
 
 Progress = Callable[[int, int], None]
+
+# Images that all members look at, to see how alike their scores are.
+SHARED_IMAGES = 200
 
 
 def ensure_unlike(
@@ -52,18 +57,22 @@ def ensure_unlike(
             f"The score of unlike images needs {FEWEST_IMAGES} images of several lesions held out "
             f"by each member. Received: {', '.join(str(len(part)) for part in parts)}."
         )
-    frames = RunFrames(run, bundle)
-    total, features = sum(map(len, parts)), []
+    shared = _shared(parts)
+    frames, total = RunFrames(run, bundle), sum(map(len, parts)) + len(parts) * len(shared)
+    features, of_shared, done = [], [], 0
     for part in parts:
-        before = sum(map(len, features))
+        forward = FeatureForward(load_classifier(part.member), bundle.frame, batch_size)
+        for table, found in ((part.table, features), (shared, of_shared)):
 
-        def report(done: int, before: int = before) -> None:
-            if progress is not None:
-                progress(before + done, total)
+            def report(count: int, before: int = done) -> None:
+                if progress is not None:
+                    progress(before + count, total)
 
-        features.append(held_out_features(part, bundle, frames, batch_size, report))
+            found.append(plain_features(forward, table, bundle, frames, report))
+            done += len(table)
     groups = [part.table["group_id"].to_numpy() for part in parts]
-    write_unlike(path, fit_unlike(features, groups, [part.sha256 for part in parts]))
+    digests = [part.sha256 for part in parts]
+    write_unlike(path, fit_unlike(features, groups, of_shared, digests))
     return path
 
 
@@ -95,26 +104,40 @@ def is_of_members(path: Path, bundle: Bundle) -> bool:
         return False
 
 
-def held_out_features(
-    part: HeldOut,
+def plain_features(
+    forward: FeatureForward,
+    table: pd.DataFrame,
     bundle: Bundle,
     frames: RunFrames,
-    batch_size: int,
     progress: Callable[[int], None],
 ) -> np.ndarray:
-    """float32 (n, c): the member's features of its held-out images in the plain view."""
-    forward = FeatureForward(load_classifier(part.member), bundle.frame, batch_size)
+    """float32 (n, c): a member's features of images of the run in the plain view.
+
+    Args:
+        forward: the member.
+        table: rows of the run's out-of-fold table.
+        bundle: how metadata are encoded, and the frame.
+        frames: the run's frames.
+        progress: called with the number of images done.
+    """
     plain = view_transforms("none", bundle.frame)
     spec = bundle.metadata
-    known = None if spec is None else spec.encode(part.table)
+    known = None if spec is None else spec.encode(table)
     found, done = [], 0
-    for chunk in frames.chunks(part.image_ids, batch_size):
+    for chunk in frames.chunks(table["image_id"].tolist(), forward.batch_size):
         rows = slice(done, done + len(chunk))
         answers = forward(chunk, plain, metadata=None if known is None else known[rows])
         found.append(forward.split(answers)[1][:, 0])
         done = rows.stop
         progress(done)
     return np.concatenate(found)
+
+
+def _shared(parts: Sequence[HeldOut]) -> pd.DataFrame:
+    """Some images of every fold, for all members to look at."""
+    each = -(-SHARED_IMAGES // len(parts))
+    chosen = [part.table[some_groups(part.table["group_id"].to_numpy(), each)] for part in parts]
+    return pd.concat(chosen, ignore_index=True)
 
 
 def _one_group(part: HeldOut) -> bool:

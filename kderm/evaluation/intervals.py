@@ -86,11 +86,11 @@ def _drawn_weights(
     """Image weights float (b, n), `resamples` rows in all, at most `batch` at once."""
     random = np.random.default_rng(seed)
     for start in range(0, resamples, batch):
-        # A row a group and a column a resample: a transposed view of it is free (see `scores`).
-        drawn = np.empty((groups, min(batch, resamples - start)))
-        for column in range(drawn.shape[1]):
-            drawn[:, column] = np.bincount(random.integers(0, groups, groups), minlength=groups)
-        yield drawn[membership].T
+        drawn = np.empty((min(batch, resamples - start), groups))
+        for row in drawn:
+            row[:] = np.bincount(random.integers(0, groups, groups), minlength=groups)
+        # Kept with a row an image, of which a transposed view is free; see `scores.weights`.
+        yield np.ascontiguousarray(drawn.T)[membership].T
 
 
 def _percentiles(values: np.ndarray, level: float) -> Interval:

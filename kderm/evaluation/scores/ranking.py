@@ -6,7 +6,13 @@ resample costs is adding up its weights.
 
 import numpy as np
 
-from kderm.evaluation.scores.weights import like_weights, ratio, summing, weight_columns
+from kderm.evaluation.scores.weights import (
+    like_weights,
+    ratio,
+    running_sum,
+    summing,
+    weight_columns,
+)
 
 # The sensitivity from which the partial areas of the report count.
 LEAST_SENSITIVITY = 0.8
@@ -57,8 +63,8 @@ class RankedScores:
         ours, tied, between = sums[:d], sums[d : 2 * d], sums[2 * d : 3 * d]
         negatives = sums[d:].sum(axis=0)
         # Per threshold, ascending: positives at or above it, negatives strictly below it.
-        true = np.cumsum(ours[::-1], axis=0)[::-1]
-        beaten = np.cumsum(between + tied, axis=0) - tied
+        true = running_sum(ours[::-1])[::-1]
+        beaten = running_sum(between + tied) - tied
         positives = true[0] if d else np.zeros_like(negatives)
         half_tied = beaten + tied / 2
         flagged = true + negatives - beaten

@@ -5,6 +5,7 @@ when higher, for the AUC of each class and for losses, because they have other s
 row a run, a panel a metric.
 """
 
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -95,8 +96,11 @@ def _draw_metrics(path: Path, found: dict, panels: list[tuple[str, dict[str, str
                 grid[0].plot([], [], "o", color=COLOURS[ORDER[j]], markersize=6)[0]
                 for j in range(runs)
             ]
-            figure.legend(handles, names, loc="outside lower left", ncols=min(3, runs))
-        _head(figure, found)
+            place = {"loc": "outside lower left", "ncols": min(3, runs), "alignment": "left"}
+            figure.legend(handles, names, title=LEGEND, **place)
+        else:
+            _explain(figure)
+        _head(figure, found, letters=70)
 
 
 def _draw_runs(path: Path, found: dict, panels: list[tuple[str, dict[str, str]]]) -> None:
@@ -111,11 +115,16 @@ def _draw_runs(path: Path, found: dict, panels: list[tuple[str, dict[str, str]]]
             axes.tick_params(axis="x", labelsize=8.5)
             axes.locator_params(axis="x", nbins=4)
         figure.supxlabel(f"difference to {found['reference']}, 95 % interval", fontsize=10)
-        _head(figure, found)
+        _explain(figure)
+        _head(figure, found, letters=110)
 
 
-def _head(figure: "Figure", found: dict) -> None:
-    figure.suptitle(title(found), x=0.01, ha="left", fontweight="bold", fontsize=13)
+def _head(figure: "Figure", found: dict, letters: int) -> None:
+    words = textwrap.fill(title(found), letters)
+    figure.suptitle(words, x=0.01, ha="left", fontweight="bold", fontsize=13)
+
+
+def _explain(figure: "Figure") -> None:
     figure.text(0.99, 0.0, LEGEND, ha="right", va="top", fontsize=9, color=SEEN)
 
 

@@ -12,6 +12,7 @@ from kderm.evaluation.intervals import group_intervals
 from kderm.evaluation.measure import measure
 from kderm.evaluation.metrics import Scorecard
 from kderm.evaluation.predictions import make_predictions
+from kderm.evaluation.report.findings import gather
 from kderm.labels import BINARY, HAM10000, LabelSpace
 
 PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
@@ -48,7 +49,14 @@ def test_every_metric_is_documented_and_every_documented_metric_is_there():
     assert sorted(overall) == sorted(found["fold_mean"])
     assert set(overall) < set(found["folds"][0])
     assert sorted(documented("Of one class")) == sorted(found["per_class"]["mel"])
+
+
+def test_every_part_of_the_file_is_documented():
+    found = gather(predictions(), checkpoint="last", resamples=20).metrics
     assert set(found) <= set(documented("The file"))
+    assert (
+        found["pooled"]["ece"]["value"] == found["calibration_report"]["top_label"]["ece"]["value"]
+    )
 
 
 @pytest.mark.parametrize("labels", [HAM10000, BINARY, ORDERED])

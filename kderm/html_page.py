@@ -49,7 +49,7 @@ a{color:var(--accent);text-decoration:none}a:hover{text-decoration:underline}
 table{border-collapse:collapse;font-size:.92rem;font-variant-numeric:tabular-nums;min-width:50%}
 th,td{padding:6px 14px 6px 0;text-align:left;border-bottom:1px solid var(--line);
 vertical-align:top}
-th{color:var(--soft);font-weight:600;white-space:nowrap}
+th{color:var(--soft);font-weight:600;vertical-align:bottom}
 td.n,th.n{text-align:right}
 td.n{white-space:nowrap}
 td.long{min-width:24ch}
@@ -80,7 +80,9 @@ pre{background:var(--page);border:1px solid var(--line);border-radius:8px;paddin
 overflow-x:auto;font:13px/1.5 ui-monospace,SFMono-Regular,Menlo,monospace;white-space:pre-wrap;
 overflow-wrap:anywhere}
 code{font:.92em ui-monospace,SFMono-Regular,Menlo,monospace;overflow-wrap:anywhere}
-@media (max-width:560px){main{padding:20px 12px 40px}.card{padding:16px 14px}h1{font-size:1.5rem}
+@media (max-width:560px){figure.vector{overflow-x:auto}figure.vector svg{min-width:540px}
+table{font-size:.86rem}td,th{padding-right:10px}td.n{white-space:normal}td.long{min-width:16ch}
+main{padding:20px 12px 40px}.card{padding:16px 14px}h1{font-size:1.5rem}
 .grid{grid-template-columns:repeat(auto-fill,minmax(84px,1fr))}}
 @media print{:root{--page:#fff}body{font-size:10.5pt}main{max-width:none;padding:0}nav{display:none}
 .card{border:0;border-top:1px solid var(--line);border-radius:0;padding:14px 0;margin:0}

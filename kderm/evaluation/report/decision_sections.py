@@ -131,7 +131,7 @@ def _prevalence_table(points: dict) -> Table:
         for at in point["at_prevalence"]
         if point["rule"] in ("youden", "sensitivity_95")
     ]
-    return Table(header, rows, "prevalence")
+    return Table(header, rows, "prevalence", "All numbers")
 
 
 def _figure(predictions: Predictions, points: dict) -> Figure:
@@ -199,4 +199,4 @@ def _benefit_table(curves: dict) -> Table:
                         Estimate.of(curve["biopsies_avoided_per_100"][j], digits=1),
                     ]
                 )
-    return Table(header, rows, "net_benefit")
+    return Table(header, rows, "net_benefit", "As a table")

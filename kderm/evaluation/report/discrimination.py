@@ -140,7 +140,7 @@ def _intervals(found: dict, name: str) -> dict[str, Interval]:
 def _confusion_table(found: dict) -> Table:
     codes = found["classes"]
     rows = [[f"{code}", *row] for code, row in zip(codes, found["confusion"], strict=True)]
-    return Table(["true \\ predicted", *codes], rows, "confusion")
+    return Table(["true \\ predicted", *codes], rows, "confusion", "The same as a table")
 
 
 def confused_pairs(found: dict) -> list[dict]:

@@ -96,11 +96,13 @@ class Table:
         header: names of the columns.
         rows: one value a column.
         name: file name without its end, or None for no file.
+        folded: on the page the table opens on a click on these words; "" shows it at once.
     """
 
     header: Sequence[str]
     rows: Sequence[Sequence[Value]]
     name: str | None = None
+    folded: str = ""
 
 
 @dataclass(frozen=True)

@@ -70,7 +70,7 @@ def _people(table: pd.DataFrame) -> list[Block]:
         return [Text("Nothing about the people is in this table: no age, sex, site or source.")]
     return [
         Heading("Who is in it"),
-        Table(["", "value", "images", "share"], rows, "characteristics"),
+        Table(["", "value", "images", "share"], rows, "characteristics", "Age, sex, site, source"),
     ]
 
 

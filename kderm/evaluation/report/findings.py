@@ -16,7 +16,13 @@ from kderm.evaluation.predictions import Predictions
 from kderm.evaluation.report.discrimination import confused_pairs
 from kderm.evaluation.report.prior import prior_shift
 from kderm.evaluation.report.sources import SourceScore, score_by_source
+from kderm.evaluation.report.subgroup_sections import subgroup_thresholds
+from kderm.evaluation.subgroups import subgroup_report
+from kderm.evaluation.uncertainty.abstain import abstain_report
 from kderm.evaluation.uncertainty.conformal_report import conformal_report
+
+# Parts with many numbers beside one another are told by intervals of this many resamples at most.
+FEWER = 1000
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,20 +60,27 @@ def gather(
 
     Returns:
         metrics is that of `measure`, and besides: "calibration_report", "operating_points",
-        "net_benefit", "lesions", "conformal" (each as the function of that name documents it),
+        "net_benefit", "lesions", "subgroups", "conformal", "abstain" (each as the function that
+        makes it documents it),
         "prior" and "sources" (a dict a class or source) and "confused_pairs".
     """
     metrics = measure(predictions, checkpoint=checkpoint, resamples=resamples, progress=progress)
     sources = score_by_source(predictions, resamples)
     calibrated = calibrated_by_others(predictions)
+    fewer = min(resamples, FEWER)
+    points = operating_report(calibrated, frozen, resamples=resamples)
     metrics |= {
         "confused_pairs": confused_pairs(metrics),
         "calibration_report": calibration_report(predictions, resamples=resamples),
         "prior": prior_shift(predictions).to_dict("records"),
-        "operating_points": operating_report(calibrated, frozen, resamples=resamples),
+        "operating_points": points,
         "net_benefit": decision_report(calibrated, resamples=resamples),
-        "lesions": lesion_report(predictions, resamples=resamples),
-        "conformal": conformal_report(predictions, resamples=resamples),
+        "lesions": lesion_report(predictions, resamples=fewer),
+        "subgroups": subgroup_report(
+            calibrated, thresholds=subgroup_thresholds(points), resamples=fewer
+        ),
+        "conformal": conformal_report(calibrated, resamples=fewer),
+        "abstain": abstain_report(calibrated, resamples=fewer),
         "sources": [
             {
                 "source": score.source,

@@ -90,7 +90,7 @@ def mistakes_section(
     ]
     if not found:
         blocks = [block for block in blocks if not isinstance(block, Heading)]
-    return Section("Errors", [*blocks, Table(header, rows, "confident_mistakes")])
+    return Section("Errors", [*blocks, Table(header, rows, "confident_mistakes", "As a table")])
 
 
 def _shown(row, found: dict[str, np.ndarray], maps: dict[str, np.ndarray]) -> Shown:

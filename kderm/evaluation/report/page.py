@@ -34,7 +34,6 @@ _INKS = {
     "#f4f4f4": "var(--page)",
     "#ffffff": "var(--card)",
 }
-_MOST_ROWS = 40
 
 
 def to_html(document: Document, directory: Path) -> str:
@@ -58,7 +57,7 @@ def block_html(block: Block, directory: Path) -> str:
         case Note():
             return html_page.note(block.kind, block.words)
         case Tiles():
-            return html_page.facts((said(value), name) for value, name in block.items)
+            return html_page.facts((name, said(value)) for value, name in block.items)
         case Table():
             return _table(block)
         case Figure():
@@ -76,9 +75,7 @@ def block_html(block: Block, directory: Path) -> str:
 def _table(block: Table) -> str:
     rows = [[html_page.Cell(said(value)) for value in row] for row in block.rows]
     whole = html_page.table(block.header, rows)
-    if len(rows) <= _MOST_ROWS:
-        return whole
-    return html_page.details(f"All {len(rows)} rows", whole)
+    return html_page.details(block.folded, whole) if block.folded and whole else whole
 
 
 def _gallery(block: Gallery) -> str:

@@ -3,6 +3,7 @@
 Reads the numbers of `measure`; adds none of its own.
 """
 
+from kderm.evaluation.attributes import SKIN_TONE_COLUMNS
 from kderm.evaluation.predictions import Predictions
 from kderm.evaluation.report.document import Bullets, Note, Section, Tiles
 from kderm.evaluation.report.wording import number, percent, ranged
@@ -17,7 +18,6 @@ _TILES = {
     "mel_auc": "melanoma AUC",
     "balanced_accuracy": "balanced accuracy",
 }
-_SKIN_TONE = ("fitzpatrick", "fitspatrick", "skin_tone")
 
 
 def answer(predictions: Predictions, found: dict) -> Section:
@@ -43,7 +43,7 @@ def _tiles(found: dict) -> Tiles:
         if entry is not None and entry["value"] is not None:
             known = entry["low"] is not None
             between = f" ({number(entry['low'])} to {number(entry['high'])})" if known else ""
-            tiles.append((entry["value"], words + between))
+            tiles.append((entry["value"], f"{words}{between}"))
     return Tiles(tiles)
 
 
@@ -128,7 +128,7 @@ def _sureness(found: dict) -> str:
 def _unknown(predictions: Predictions) -> str:
     table = predictions.table
     unknown = ["other cameras, clinics and populations than those of these pictures"]
-    if not any(name in table and table[name].notna().any() for name in _SKIN_TONE):
+    if not any(name in table and table[name].notna().any() for name in SKIN_TONE_COLUMNS):
         unknown.append("other skin tones: skin tone is not recorded in this table")
     return (
         "**What it says nothing about.** Diagnoses beyond "

@@ -30,13 +30,15 @@ from kderm.evaluation.report.reproduction import (
     still_sections,
     training_section,
 )
+from kderm.evaluation.report.subgroup_sections import lesion_section, subgroup_section
 from kderm.evaluation.report.summary import answer
 from kderm.evaluation.report.tables import write_tables
+from kderm.evaluation.report.uncertainty_section import uncertainty_section
 
 # Every picture that a report may draw; those that it does not draw are removed.
 FIGURES = (
     *("roc", "precision_recall", "confusion", "reliability", "operating_points", "net_benefit"),
-    "training_curves",
+    *("subgroups", "abstain", "training_curves"),
 )
 FILES = ("report.html", "report.md", "metrics.json")
 
@@ -101,12 +103,15 @@ def write_report(
                 sources=findings.sources,
             ),
             *_numbers(predictions, findings),
+            subgroup_section(found),
+            lesion_section(found),
             mistakes_section(
                 predictions,
                 mistakes,
                 pictures=background.pictures,
                 overlays=background.overlays,
             ),
+            uncertainty_section(found),
             training,
             *still_sections(background),
             facts_section(facts, background),
@@ -130,10 +135,10 @@ def _numbers(predictions: Predictions, findings: Findings) -> list:
 
 def write_document(document: Document, directory: Path) -> None:
     """Draw the figures, then write the tables and both pages; what is no longer drawn goes."""
-    figures = {block.name: block for block in document.blocks() if isinstance(block, Figure)}
-    for name, figure in figures.items():
-        figure.draw(directory / "figures" / f"{name}.png")
-    for name in set(FIGURES) - set(figures):
+    drawings = {block.name: block for block in document.blocks() if isinstance(block, Figure)}
+    for name, drawing in drawings.items():
+        drawing.draw(directory / "figures" / f"{name}.png")
+    for name in set(FIGURES) - set(drawings):
         for ending in ("png", "svg"):
             (directory / "figures" / f"{name}.{ending}").unlink(missing_ok=True)
     write_tables(document, directory)

@@ -5,6 +5,7 @@ runs/
   _data/demo-.../               generated demo data sets
   _stores/<digest>/             decoded images, shared by all runs that need the same pixels
   _data_sets/<name>/            audit/ and inspect/ of a data set that no config names
+  _comparisons/<a>_vs_<b>/      compare: compare.md, tables, picture
   <run>/
     config.yaml                 the whole config, frozen when the run starts
     environment.json            versions and devices
@@ -227,6 +228,11 @@ def demo_data_dir(key: str) -> Path:
 def data_set_dir(name: str) -> Path:
     """Where the audit and the pages of a data set go that no config names."""
     return runs_root() / "_data_sets" / name
+
+
+def comparison_dir(name: str) -> Path:
+    """Where a comparison of runs goes."""
+    return runs_root() / "_comparisons" / name
 
 
 def store_dir(digest: str) -> Path:

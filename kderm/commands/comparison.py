@@ -11,7 +11,7 @@ from kderm.commands.pieces import SYNTHETIC
 from kderm.config.schema import DataConfig
 from kderm.errors import UserError
 from kderm.labels import LABEL_SPACES, LabelSpace, label_space
-from kderm.run_dir import RunDir, open_run, runs_root
+from kderm.run_dir import RunDir, comparison_dir, open_run
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -220,4 +220,4 @@ def default_folder(names: list[str]) -> Path:
     if len(name) > LONGEST_NAME:
         digest = hashlib.sha256(name.encode()).hexdigest()[:8]
         name = f"{name[: LONGEST_NAME // 2]}_{len(names)}_runs_{digest}"
-    return runs_root() / "_comparisons" / name
+    return comparison_dir(name)

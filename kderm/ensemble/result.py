@@ -1,9 +1,11 @@
 """What a prediction leaves behind: predictions.csv, the report where labels are known, a summary.
 
-The last step of `ensemble-predict`. Sees arrays and tables only, no image and no model.
+The last step of `ensemble-predict`. Sees arrays and tables, no model, and images only to show the
+worst mistakes.
 """
 
-import shutil
+import contextlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,12 +15,14 @@ import pandas as pd
 import kderm
 from kderm.atomic import write_csv
 from kderm.data.folds import group_ids
+from kderm.data.images import UnreadableImage, read_image
 from kderm.ensemble.bundle import Bundle
 from kderm.ensemble.inputs import Inputs
-from kderm.ensemble.place import FIGURES, PREDICTIONS, record_sources, told_clearly
+from kderm.ensemble.place import PREDICTIONS, record_sources, told_clearly
 from kderm.ensemble.result_table import as_text, result_table
 from kderm.evaluation.predictions import make_predictions
-from kderm.evaluation.report.write import write_report
+from kderm.evaluation.report.reproduction import Background
+from kderm.evaluation.report.write import remove_report, write_report
 
 
 @dataclass(frozen=True)
@@ -155,7 +159,7 @@ def _write_table(directory: Path, inputs: Inputs, table: pd.DataFrame) -> None:
     """Replace predictions.csv, and remove a report that would speak of other images than it."""
     path = directory / PREDICTIONS
     if path.exists():
-        _remove_report(directory)
+        remove_report(directory)
     record_sources(directory, inputs)
     write_csv(path, as_text(table))
 
@@ -237,7 +241,7 @@ def settings_warnings(bundle: Bundle, views: str, combine: str) -> tuple[str, ..
         return ()
     of_run = "the run's out-of-fold report speaks of views {} and combine {}".format(*own)
     if bundle.threshold is not None:
-        of_run += ", and its malignant threshold was fitted with them"
+        of_run += ", and its calibration and malignant threshold were fitted with them"
     return (
         f"these answers were made with views {views} and combine {combine}; {of_run}. How well it "
         "holds here is not known.",
@@ -253,7 +257,7 @@ def _report(
     facts: dict[str, object],
     seen: int | None,
 ) -> dict:
-    """Write report.md, metrics.json and figures/ for the labelled images."""
+    """Write the report of the labelled images, at the thresholds that the bundle froze."""
     known = inputs.table[scored].reset_index(drop=True)
     extra = known.drop(columns=["path", "problem", "image_id", "label"]).replace("", np.nan)
     extra["age"] = pd.to_numeric(extra["age"], errors="coerce")
@@ -271,7 +275,27 @@ def _report(
         facts=facts,
         checkpoint=None,
         monitor=None,
+        background=Background(
+            digests={"the ensemble": bundle.digest}, pictures=_picture_reader(bundle, inputs)
+        ),
+        frozen=bundle.operating_points or None,
     )
+
+
+def _picture_reader(
+    bundle: Bundle, inputs: Inputs
+) -> Callable[[Sequence[str]], dict[str, np.ndarray]]:
+    """Brings predicted images by id, uint8 (h, w, 3) each, as many as are still readable."""
+    paths = dict(zip(inputs.table["image_id"], inputs.table["path"], strict=True))
+
+    def read(ids: Sequence[str]) -> dict[str, np.ndarray]:
+        found = {}
+        for image_id in ids:
+            with contextlib.suppress(UnreadableImage):  # such a picture costs itself alone
+                found[image_id] = read_image(paths[image_id], bundle.spec)
+        return found
+
+    return read
 
 
 def _facts(
@@ -309,9 +333,3 @@ def _facts(
         if not positive.all():
             facts["specificity at the frozen threshold"] = float((~flagged[~positive]).mean())
     return facts
-
-
-def _remove_report(directory: Path) -> None:
-    for name in ("report.md", "metrics.json"):
-        (directory / name).unlink(missing_ok=True)
-    shutil.rmtree(directory / FIGURES, ignore_errors=True)

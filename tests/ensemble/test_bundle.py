@@ -8,7 +8,10 @@ import pytest
 
 from kderm.ensemble.bundle import join_oof, read_bundle, write_bundle
 from kderm.errors import UserError
+from kderm.evaluation.calibration.scaling import fit_temperature, fit_vector, scaled
+from kderm.evaluation.decisions.points import choose_points
 from kderm.evaluation.predictions import read_predictions
+from kderm.evaluation.uncertainty.conformal import fit_conformal
 from kderm.labels import HAM10000
 from kderm.run_dir import RunDir
 
@@ -47,6 +50,52 @@ def test_the_threshold_is_the_best_one_on_the_out_of_fold_table(trained):
 
     best = max(youden(threshold) for threshold in score)
     assert youden(bundle.threshold) == pytest.approx(best)
+
+
+def test_calibration_points_and_sets_are_fitted_on_the_out_of_fold_table(trained):
+    bundle = read_bundle(trained.path)
+    oof = join_oof(trained)
+    assert bundle.calibration == fit_temperature(oof.probabilities, oof.y)
+    assert 0 < bundle.calibration.temperature < 1  # so that the rest can fail
+    calibrated = scaled(oof, bundle.calibration)
+    np.testing.assert_array_equal(bundle.calibrated(oof).probabilities, calibrated.probabilities)
+    assert bundle.operating_points == choose_points(calibrated)
+    assert bundle.conformal == fit_conformal(calibrated)
+    youden = {point.name: point.value for point in bundle.operating_points}["malignant_youden"]
+    assert youden == bundle.threshold
+
+
+def test_a_run_can_be_bundled_with_vector_scaling(run):
+    bundle = write_bundle(run, "vector")
+    oof = join_oof(run)
+    assert bundle.calibration == fit_vector(oof.probabilities, oof.y)
+    assert bundle.operating_points == choose_points(bundle.calibrated(oof))
+
+
+def test_a_bundle_of_the_first_version_still_loads(run):
+    def forget(values):
+        for name in ("calibration", "operating_points", "conformal", "unlike"):
+            del values[name]
+
+    change(run, forget)
+    bundle = read_bundle(run.path)
+    assert (bundle.calibration, bundle.conformal, bundle.unlike_threshold) == (None, None, None)
+    assert bundle.operating_points == []
+    oof = read_predictions(run.oof, HAM10000)
+    assert bundle.calibrated(oof) is oof
+    assert bundle.threshold is not None
+
+
+def test_a_run_of_benign_classes_alone_has_a_calibration_and_no_points(run):
+    for fold in range(3):
+        part = pd.read_csv(run.fold(fold).oof)
+        part.assign(label="nv").to_csv(run.fold(fold).oof, index=False)
+    bundle = write_bundle(run)
+    assert bundle.calibration is not None
+    assert bundle.operating_points == []
+    assert bundle.threshold is None
+    # No image of a class: the class is in no set, and the file says so without an infinity.
+    assert set(bundle.conformal.thresholds[:5]) == {-np.inf}
 
 
 def test_the_out_of_fold_table_is_joined_by_image_id_in_any_row_order(run):
@@ -145,6 +194,22 @@ def test_a_bundle_of_another_decoder_is_refused(run):
         (lambda values: values["members"][1].update(fold=0), "must have different folds"),
         (lambda values: values["members"][0].update(scores={}), "must hold macro_auc"),
         (lambda values: values["malignant_threshold"].update(value=3), "malignant_threshold.value"),
+        (lambda values: values["calibration"]["shift"].pop(), "calibration must have 7"),
+        (lambda values: values["calibration"]["sharpness"].append(1.0), "calibration must have 7"),
+        (
+            lambda values: values["calibration"].update(sharpness=[0] * 7),
+            "calibration.sharpness.0",
+        ),
+        (lambda values: values["calibration"].update(kind="platt"), "calibration.kind"),
+        (lambda values: values["operating_points"][0].update(value=2), "operating_points.0.value"),
+        (lambda values: values["operating_points"][0].update(target="x"), "points speak of x"),
+        (lambda values: values["conformal"]["classes"].pop("nv"), "conformal must name"),
+        (
+            lambda values: values.update(
+                unlike={"file": "../x", "sha256": "0" * 64, "threshold": 3.0}
+            ),
+            "unlike.file: .*inside the bundle's folder",
+        ),
     ],
 )
 def test_a_bundle_that_is_not_valid_says_where(run, spoil, told):

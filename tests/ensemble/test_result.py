@@ -4,6 +4,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from kderm.ensemble.bundle import read_bundle, write_bundle
+from kderm.ensemble.combine import normalised_entropy
+from kderm.ensemble.result import unlike_warnings
+from kderm.evaluation.calibration.scaling import Scaling
+from kderm.evaluation.decisions.operating_points import target_named
+from kderm.labels import HAM10000
+
 
 def test_where_labels_are_known_there_is_a_report(predict, trained, images, tmp_path):
     out = tmp_path / "out"
@@ -71,7 +78,7 @@ def test_other_views_or_combining_than_the_thresholds_own_are_told(
     (warning,) = summary.warnings
     assert f"views {options.get('views', 'flips')} and combine" in warning
     assert "report speaks of views flips and combine probability" in warning
-    assert "malignant threshold was fitted with them" in warning
+    assert "calibration and malignant threshold were fitted with them" in warning
     assert f"WARNING: {warning}" in str(summary)
 
 
@@ -94,3 +101,98 @@ def test_an_ensemble_of_drawn_images_says_so(predict, run, images, tmp_path):
     run.bundle.write_text(json.dumps({**facts, "synthetic": True}))
     summary, _ = predict(run, [images], tmp_path / "out")
     assert "SYNTHETIC" in summary.warnings[0]
+
+
+def change_bundle(run, **facts):
+    """Edit ensemble.json by hand."""
+    run.bundle.write_text(json.dumps({**json.loads(run.bundle.read_text()), **facts}))
+
+
+def without_later_facts(run):
+    """The bundle as the first version of kderm wrote it."""
+    facts = json.loads(run.bundle.read_text())
+    for name in ("calibration", "operating_points", "conformal", "unlike"):
+        del facts[name]
+    run.bundle.write_text(json.dumps(facts))
+
+
+def test_the_probabilities_in_the_table_are_the_calibrated_ones(predict, run, images, tmp_path):
+    scaling = read_bundle(run.path).calibration
+    _, calibrated = predict(run, [images], tmp_path / "calibrated")
+    without_later_facts(run)
+    _, raw = predict(run, [images], tmp_path / "raw")
+    answers = raw[HAM10000.columns].to_numpy(dtype=np.float64)
+    expected = scaling.apply(answers)
+    found = calibrated[HAM10000.columns].to_numpy(dtype=np.float64)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    assert np.abs(found - answers).max() > 0.01  # so that the test can fail
+    np.testing.assert_allclose(calibrated["entropy"], normalised_entropy(expected), atol=1e-5)
+    # A temperature leaves the order of an image's classes, and what members disagree on.
+    assert calibrated["predicted"].tolist() == raw["predicted"].tolist()
+    for column in ("fold_sd", "mutual_information", "disagreement"):
+        np.testing.assert_allclose(calibrated[column], raw[column], atol=1e-6)
+
+
+def test_an_older_bundle_has_no_points_no_sets_and_no_score(predict, run, images, tmp_path):
+    without_later_facts(run)
+    summary, table = predict(run, [images], tmp_path / "out")
+    for column in ("operating_points", "conformal_set", "unlike", "unlike_training"):
+        assert (table[column] == "").all()
+    assert set(table["malignant"].astype(int)) <= {0, 1}
+    assert summary.warnings == ()
+
+
+def test_each_image_names_the_frozen_thresholds_it_reaches(predict, trained, images, tmp_path):
+    _, table = predict(trained, [images], tmp_path / "out")
+    points = read_bundle(trained.path).operating_points
+    probabilities = table[HAM10000.columns].to_numpy(dtype=np.float64)
+    scores = [target_named(point.target, HAM10000).score(probabilities) for point in points]
+    for row, told in enumerate(table["operating_points"]):
+        both = zip(points, scores, strict=True)
+        reached = [point.name for point, score in both if score[row] >= point.value]
+        assert told.split() == reached
+    youden = table["operating_points"].str.split().map(lambda names: "malignant_youden" in names)
+    assert youden.astype(int).tolist() == table["malignant"].astype(int).tolist()
+
+
+def test_each_image_has_its_set_of_classes(predict, trained, images, tmp_path):
+    _, table = predict(trained, [images], tmp_path / "out")
+    sets = read_bundle(trained.path).conformal
+    probabilities = table[HAM10000.columns].to_numpy(dtype=np.float64)
+    assert table["conformal_set"].tolist() == sets.named(probabilities)
+    assert table["conformal_set"].nunique() > 1
+
+
+def test_an_image_without_an_answer_has_no_flag_and_no_set(predict, trained, images, tmp_path):
+    (images / "broken.jpg").write_bytes(b"\xff\xd8 cut")
+    _, table = predict(trained, [images], tmp_path / "out")
+    columns = ["p_malignant", "malignant", "operating_points", "conformal_set", "entropy"]
+    assert (table.loc["broken", columns] == "").all()
+
+
+def test_the_report_on_other_images_applies_the_frozen_points(predict, trained, images, tmp_path):
+    summary, _ = predict(trained, [labelled(images)], tmp_path / "out")
+    found = summary.metrics["operating_points"]
+    assert not found["chosen_here"]
+    frozen = {point.name: point.value for point in read_bundle(trained.path).operating_points}
+    assert {point["name"]: point["threshold"] for point in found["points"]} == frozen
+    text = summary.report.read_text()
+    words = read_bundle(trained.path).calibration.words
+    assert words in text
+
+
+def test_vector_scaling_is_applied_where_the_bundle_has_it(predict, run, images, tmp_path):
+    _, before = predict(run, [images], tmp_path / "before")
+    scaling = Scaling("vector", (0.5,) * 7, (3.0, 0, 0, 0, 0, 0, -3.0))
+    change_bundle(run, calibration=scaling.to_dict() | {"fitted_on": "oof"})
+    _, after = predict(run, [images], tmp_path / "after")
+    assert (after["p_akiec"].to_numpy() > before["p_akiec"].to_numpy()).any()
+    assert (after["p_vasc"] < 0.05).all()
+    assert write_bundle(run, "vector").calibration.kind == "vector"
+
+
+def test_images_unlike_those_of_training_are_counted_in_a_warning():
+    table = pd.DataFrame({"unlike_training": [1, 0, 1, np.nan], "error": ["", "", "", "empty"]})
+    (warning,) = unlike_warnings(table)
+    assert warning.startswith("2 of 3 image(s) look unlike")
+    assert unlike_warnings(table.assign(unlike_training=[0, 0, 0, np.nan])) == ()

@@ -120,4 +120,4 @@ def run(tmp_path):
 @pytest.fixture
 def run_with_metadata(tmp_path):
     """The same with members that see the age too."""
-    return write_run(tmp_path, columns=("age",))
+    return write_run(tmp_path / "with_metadata", columns=("age",))

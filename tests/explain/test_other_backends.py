@@ -20,6 +20,7 @@ def test_a_saved_member_has_the_same_maps_under_each_backend(backend, tmp_path, 
     given = {
         "pixels": pixels,
         "classes": np.array([0, 3, 6, 2, 5]),
+        "frames": np.random.default_rng(1).integers(0, 256, (5, 36, 48, 3)).astype("uint8"),
         "metadata": np.random.default_rng(0).normal(size=(5, 4)).astype("float32"),
     }
     np.savez(tmp_path / "inputs.npz", **given)
@@ -39,4 +40,5 @@ def test_a_saved_member_has_the_same_maps_under_each_backend(backend, tmp_path, 
     assert set(theirs) == set(ours)
     for name, maps in ours.items():
         assert maps.any()
-        np.testing.assert_allclose(theirs[name], maps, atol=1e-5, err_msg=name)
+        tolerance = 1e-4 if name.endswith("views") else 1e-5
+        np.testing.assert_allclose(theirs[name], maps, atol=tolerance, err_msg=name)

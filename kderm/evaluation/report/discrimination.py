@@ -31,7 +31,7 @@ HEADLINE = {
     "kappa": "Cohen's kappa",
     "mcc": "Matthews correlation",
     "macro_average_precision": "Macro average precision",
-    "auc_sens_80": "AUC above a sensitivity of 0.8 (ISIC), mean over classes",
+    "macro_auc_sens_80": "AUC above a sensitivity of 0.8 (ISIC), mean over classes",
     "log_loss": "Log-loss (less is better)",
     "brier": "Brier score, 0 to 2 (less is better)",
 }

@@ -5,7 +5,7 @@ says what the same thresholds give on other images. A threshold belongs to the s
 probabilities were on: choose and apply on probabilities of the same calibration.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -157,18 +157,22 @@ def operating_report(
     """
     if frozen is not None:
         found = apply_points(frozen, predictions, resamples=resamples)
-        return {"chosen_here": False, "points": found, "rules": _words(), "not_chosen": []}
+        rules = _words(point.rule for point in frozen)
+        return {"chosen_here": False, "points": found, "rules": rules, "not_chosen": []}
     chosen, missing = _chosen_and_not(predictions, RULES)
     points = _with_rates(predictions, chosen, resamples)
     found = apply_points(points, predictions, resamples=resamples)
     if predictions.has_folds and len(np.unique(predictions.folds)) > 1 and chosen:
         for point, honest in zip(found, _cross_fitted(predictions, chosen, resamples), strict=True):
             point["cross_fitted"] = honest
-    return {"chosen_here": True, "points": found, "rules": _words(), "not_chosen": missing}
+    rules = _words(rule.name for rule in RULES)
+    return {"chosen_here": True, "points": found, "rules": rules, "not_chosen": missing}
 
 
-def _words() -> dict[str, str]:
-    return {rule.name: rule.words for rule in RULES}
+def _words(names: Iterable[str]) -> dict[str, str]:
+    """What each rule asks for; a rule that this version does not know is told by its name."""
+    known = {rule.name: rule.words for rule in RULES}
+    return {name: known.get(name, name) for name in names}
 
 
 _Chosen = tuple[Target, Rule, float]

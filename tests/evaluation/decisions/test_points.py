@@ -255,6 +255,15 @@ def test_with_frozen_points_nothing_is_chosen():
     assert all("cross_fitted" not in point for point in report["points"])
 
 
+def test_a_rule_of_a_users_own_is_chosen_by_and_told_by_its_name():
+    predictions = predictions_of()
+    points = choose_points(predictions, [Rule("cost", 3.0)], resamples=FEW)
+    assert [point.name for point in points] == ["malignant_cost_3", "mel_cost_3"]
+    report = operating_report(predictions, points, resamples=FEW)
+    assert report["rules"] == {"cost_3": "cost_3"}
+    assert operating_report(predictions, resamples=FEW)["rules"]["youden"] == RULES[0].words
+
+
 def test_what_could_not_be_chosen_is_named_with_the_reason():
     nevi = predictions_of(y=np.full(20, HAM10000.index("nv")))
     report = operating_report(nevi, resamples=FEW)

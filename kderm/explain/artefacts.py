@@ -9,16 +9,17 @@ from PIL import Image
 
 from kderm.explain.lesion import Places
 
-# Column of a share -> (from which share it is flagged, what is said then).
+# Column of a share -> (from which share it is flagged, and from how many times the place's share of
+# the area, what is said then). The second keeps a hairy picture from being flagged for its hairs;
+# outside of the lesion, half of the evidence is enough however large the rest of the picture is.
+# In 200 held-out images of HAM10000 the shares on marks and in corners had 95th percentiles of 0.01
+# and 0.00, along the border of 0.19.
 FLAGS = {
-    "outside_lesion": (0.5, "most evidence outside the lesion"),
-    "dark_corners": (0.15, "evidence in the dark corners"),
-    "marks": (0.3, "evidence on thin dark marks (ruler, hair)"),
-    "border": (0.5, "most evidence along the border"),
+    "outside_lesion": (0.5, 0.0, "most evidence outside the lesion"),
+    "dark_corners": (0.05, 1.5, "evidence in the dark corners"),
+    "marks": (0.05, 2.0, "evidence on thin dark marks (ruler, hair)"),
+    "border": (0.45, 1.5, "much evidence along the border"),
 }
-# A share is only flagged where it is this many times the place's share of the area: a mark that
-# covers half the picture must get half the evidence.
-LEAST_LIFT = 1.5
 SHARES = tuple(FLAGS)
 
 
@@ -55,10 +56,8 @@ def energy_shares(
         share = float((positive * there).sum() / total)
         area = float(there[seen].mean())
         found[name] = share
-        limit, words = FLAGS[name]
-        # Outside the lesion is most of a picture: half of the evidence there is enough.
-        lifted = name == "outside_lesion" or share >= LEAST_LIFT * area
-        if share >= limit and lifted:
+        least_share, least_lift, words = FLAGS[name]
+        if share >= max(least_share, least_lift * area):
             flags.append(words)
     return found | {"flags": "; ".join(flags)}
 

@@ -58,9 +58,10 @@ def overlay(picture: np.ndarray, evidence: np.ndarray, seen: np.ndarray) -> np.n
     dark = 0.45 * picture.mean(axis=-1, keepdims=True) + 15.0
     drawn = lit * picture + (1.0 - lit) * dark
     inside = large >= 0.5
-    line = ndimage.binary_dilation(inside) & ~inside
-    drawn[line] = 255.0
     hidden = _resized(seen.astype(np.float32), shape) < 0.5
+    # Where the view ends the map does too: that edge is none of the evidence's.
+    edge = ndimage.binary_dilation(hidden, iterations=2 + round(2 * shape[0] / seen.shape[0]))
+    drawn[ndimage.binary_dilation(inside) & ~inside & ~edge] = 255.0
     drawn[hidden] = 0.25 * picture[hidden] + 0.75 * 255.0
     return np.rint(drawn).astype(np.uint8)
 

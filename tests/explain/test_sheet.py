@@ -81,3 +81,10 @@ def test_a_sheet_grows_with_its_sections_and_names_the_empty_ones(tmp_path):
     assert small.size[0] == large.size[0]
     assert large.size[1] > 2 * small.size[1] - 200
     assert sorted(path.name for path in tmp_path.iterdir()) == ["few.png", "more.png"]
+
+
+def test_the_end_of_the_view_is_not_drawn_as_an_edge_of_the_evidence():
+    everywhere = np.where(SEEN, 1.0, 0.0)
+    drawn = overlay(card().picture, everywhere, SEEN)
+    assert not (drawn[:, 25:95] == 255).all(axis=-1).any()
+    assert not (drawn == 255).all(axis=-1).any()

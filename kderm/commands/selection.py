@@ -88,12 +88,17 @@ def _of_one_run(
 
 
 def _among_runs(names: Sequence[str]) -> None:
-    from kderm.ensemble.bundle import read_bundle
-    from kderm.ensemble.held_out import read_oof
+    from kderm.commands.comparison import read_run
     from kderm.ensemble.run_selection import select_runs
     from kderm.ensemble.selection_files import write_selection
 
     runs = [open_run(name) for name in names]
-    selection = select_runs([(run.name, read_oof(read_bundle(run.path))) for run in runs])
+    tables = []
+    for run in runs:
+        table, notes = read_run(run)
+        tables.append((run.name, table))
+        for note in notes:
+            console.warn(f"{run.name}: {note}")
+    selection = select_runs(tables)
     console.say(f"\n{selection}\n")
     console.say(f"Table: {write_selection(runs[0], selection)}")

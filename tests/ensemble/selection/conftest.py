@@ -24,7 +24,7 @@ def write_images(folder, fold):
     """Pictures of one fold; their rows of a manifest."""
     rows = []
     for number, code in enumerate(HAM10000.codes * EACH):
-        name = f"image_{fold}_{number}"
+        name = f"ISIC_90{fold}{number:04d}"
         save(folder / f"{name}.png", 1000 * fold + number)
         rows.append(
             {"image_id": name, "path": str(folder / f"{name}.png"), "lesion_id": f"l_{name}"}

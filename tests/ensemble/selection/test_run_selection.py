@@ -1,0 +1,82 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from kderm.ensemble.run_selection import select_runs
+from kderm.errors import UserError
+from kderm.evaluation.predictions import make_predictions
+from kderm.labels import BINARY, HAM10000
+
+
+def table(seed, strength=1.0, n=140, labels=HAM10000):
+    """An out-of-fold table that knows the truth the better the higher `strength`."""
+    codes = [labels.codes[i % len(labels)] for i in range(n)]
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(size=(n, len(labels)))
+    logits[np.arange(n), [labels.index(code) for code in codes]] += strength
+    powers = np.exp(logits)
+    rows = pd.DataFrame({"image_id": [f"i{i}" for i in range(n)], "label": codes})
+    rows["group_id"], rows["fold"] = rows["image_id"], np.arange(n) // 7 % 2
+    rows[labels.columns] = powers / powers.sum(axis=1, keepdims=True)
+    return rows
+
+
+def predictions(seed, *more, **options):
+    return make_predictions(table(seed, *more, **options), options.get("labels", HAM10000))
+
+
+def test_two_runs_that_know_different_things_are_better_together():
+    selection = select_runs([("a", predictions(1, 1.5)), ("b", predictions(2, 1.5))], resamples=50)
+    by_choice = {row["choice"]: row for row in selection.rows}
+    honest = by_choice["greedy, scored on images that had no say"]
+    assert honest["macro_auc_gain"] > 0
+    assert "a" in honest["of"]
+    assert "b" in honest["of"]
+    assert selection.notes[0].startswith("On 140 images that all 2 runs have")
+
+
+def test_rows_are_joined_by_image_id_whatever_their_order():
+    shuffled = table(2).sample(frac=1, random_state=0)
+    mixed = select_runs(
+        [("a", predictions(1)), ("b", make_predictions(shuffled, HAM10000))], resamples=5
+    )
+    plain = select_runs([("a", predictions(1)), ("b", predictions(2))], resamples=5)
+    assert mixed.rows == plain.rows
+
+
+def test_images_that_one_run_lacks_are_left_out_and_counted():
+    fewer = make_predictions(table(2).iloc[14:], HAM10000)
+    selection = select_runs([("a", predictions(1)), ("b", fewer)], resamples=5)
+    assert "On 126 images" in selection.notes[0]
+    assert "14 of a's are not in all" in selection.notes[0]
+
+
+def test_other_folds_are_told():
+    other = table(2)
+    other["fold"] = 1 - other["fold"]
+    selection = select_runs(
+        [("a", predictions(1)), ("b", make_predictions(other, HAM10000))], resamples=5
+    )
+    assert any("different folds" in note for note in selection.notes)
+
+
+def test_what_cannot_be_mixed_is_refused():
+    one = ("a", predictions(1))
+    with pytest.raises(UserError, match="two different runs"):
+        select_runs([one])
+    with pytest.raises(UserError, match="two different runs"):
+        select_runs([one, one])
+    with pytest.raises(UserError, match="one label space"):
+        select_runs([one, ("b", predictions(2, labels=BINARY))])
+    relabelled = table(2)
+    relabelled.loc[3, "label"] = "nv" if relabelled.loc[3, "label"] != "nv" else "mel"
+    with pytest.raises(UserError, match=r"1 image.* label differently, i3"):
+        select_runs([one, ("b", make_predictions(relabelled, HAM10000))])
+    strangers = table(2)
+    strangers["image_id"] = "x" + strangers["image_id"]
+    with pytest.raises(UserError, match="no image id"):
+        select_runs([one, ("b", make_predictions(strangers, HAM10000))])
+    single = table(2)
+    single["fold"] = 0
+    with pytest.raises(UserError, match="two folds"):
+        select_runs([("b", make_predictions(single, HAM10000)), one])

@@ -1,6 +1,7 @@
 """What several verbs share: the run that is meant, its lock, and the words for the user."""
 
 import contextlib
+import json
 import os
 import shlex
 from collections.abc import Sequence
@@ -80,3 +81,14 @@ def describe(data) -> None:
         f"An image-level split would have put {leaked} images ({share:.0%}) in another fold than "
         "an image of the same group. Here: 0."
     )
+
+
+def read_json(path: Path) -> dict:
+    """A JSON file that a run must have."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"Expected a JSON file of a finished run at {path}. Received: {error}. Copy the whole "
+            "folder of the run (only model.keras may be left out), or train the fold anew."
+        ) from None

@@ -1,25 +1,15 @@
 """`evaluate`: reports, from saved tables or on images from elsewhere."""
 
-import contextlib
-import hashlib
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from kderm import console
-from kderm.commands.pieces import SYNTHETIC, exclusive, is_demo
+from kderm.commands.pieces import SYNTHETIC, exclusive, is_demo, read_json
 from kderm.config.reading import load_config
 from kderm.config.schema import Config
 from kderm.errors import UserError
 from kderm.run_dir import RunDir, open_run
 from kderm.runtime import check_backend
-
-if TYPE_CHECKING:
-    from kderm.evaluation.report.reproduction import Background
-
-# Pixels across a picture of the report.
-THUMBNAIL = 240
 
 
 def evaluate(run_name: str | None) -> None:
@@ -42,6 +32,7 @@ def evaluate_external(
 
 def conclude(run: RunDir) -> None:
     """Join the out-of-fold tables, write the report and the bundle, print the headline."""
+    from kderm.commands.background import run_background
     from kderm.ensemble.bundle import join_oof, write_bundle
     from kderm.evaluation.report.write import write_report
 
@@ -65,7 +56,7 @@ def conclude(run: RunDir) -> None:
             facts=run_facts(run, config),
             checkpoint=checkpoint_choice(config),
             monitor=config.train.monitor,
-            background=background(run, config, stills),
+            background=run_background(run, config, stills),
             progress=report,
         )
     rows = []
@@ -81,53 +72,6 @@ def conclude(run: RunDir) -> None:
         console.warn(f"no ensemble is written: folds {gone} have no model.keras here")
     else:
         write_bundle(run)
-
-
-def background(run: RunDir, config: Config, stills: dict[str, Path]) -> "Background":
-    """What the report tells of the run beside its predictions."""
-    from kderm.evaluation.report.reproduction import Background
-
-    environment = read_json(run.environment)
-    own = {key: environment[key] for key in ("kderm", "keras", "python") if key in environment}
-    return Background(
-        config=run.config.read_text(encoding="utf-8"),
-        versions=own | environment.get("packages", {}),
-        digests=digests(run, config),
-        stills=stills,
-        pictures=picture_reader(run, config),
-    )
-
-
-def digests(run: RunDir, config: Config) -> dict[str, str]:
-    """SHA-256 of what the numbers hang on: the tables as they are, the members as trained."""
-    tables = {path.name: path for path in (run.oof, run.folds, run.manifest) if path.exists()}
-    found = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in tables.items()}
-    for fold in range(config.folds.k):
-        found[f"fold_{fold}/model.keras"] = read_json(run.fold(fold).done)["model_sha256"]
-    return found | {"the config": config.digest}
-
-
-def picture_reader(run: RunDir, config: Config) -> Callable[[Sequence[str]], dict]:
-    """Brings the run's images by id, as many as are still there."""
-
-    def read(ids: Sequence[str]) -> dict:
-        from kderm.data.images import ImageSpec, UnreadableImage, read_image
-        from kderm.data.manifest import read_manifest
-        from kderm.labels import label_space
-
-        labels = label_space(config.data.labels, config.data.classes, config.data.malignant)
-        try:
-            paths = read_manifest(run.manifest, labels).table.set_index("image_id")["path"]
-        except UserError:
-            return {}
-        found = {}
-        for image_id in paths.index.intersection(list(ids)):
-            # The report is made of tables: a picture that is gone costs itself alone.
-            with contextlib.suppress(UnreadableImage):
-                found[image_id] = read_image(paths[image_id], ImageSpec(THUMBNAIL, THUMBNAIL))
-        return found
-
-    return read
 
 
 def checkpoint_choice(config: Config) -> str:
@@ -184,17 +128,6 @@ def balancing(config: Config) -> str:
         return "none"
     strength = {"repeat": ", ".join(f"{code} x{times}" for code, times in balance.repeat.items())}
     return " and ".join(f"{by} ({strength.get(by, balance.scheme)})" for by in balance.by)
-
-
-def read_json(path: Path) -> dict:
-    """A JSON file that a run must have."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"Expected a JSON file of a finished run at {path}. Received: {error}. Copy the whole "
-            "folder of the run (only model.keras may be left out), or train the fold anew."
-        ) from None
 
 
 def read_histories(run: RunDir, config: Config) -> dict:

@@ -19,8 +19,6 @@ from kderm.evaluation.report.document import (
 A_CLASS = 6
 # Ids in, pictures uint8 (h, w, 3) out, by id; what cannot be had is left out.
 Pictures = Callable[[Sequence[str]], dict[str, np.ndarray]]
-# Ids and the codes to explain in, overlays uint8 (h, w, 3) out, by id.
-Overlays = Callable[[Sequence[str], Sequence[str]], dict[str, np.ndarray]]
 
 
 def confident_mistakes(predictions: Predictions, a_class: int = A_CLASS) -> pd.DataFrame:
@@ -56,7 +54,7 @@ def mistakes_section(
     mistakes: pd.DataFrame,
     *,
     pictures: Pictures | None,
-    overlays: Overlays | None,
+    overlays: Pictures | None,
 ) -> Section:
     """A gallery a class.
 
@@ -64,13 +62,13 @@ def mistakes_section(
         predictions: what was scored.
         mistakes: of `confident_mistakes`.
         pictures: brings the images, or None.
-        overlays: brings the activation maps of the wrong answer, or None.
+        overlays: brings them with what speaks for the predicted class, or None.
     """
     if mistakes.empty:
         return Section("Errors", [Text("No image was given a wrong class.")])
     ids = mistakes["image_id"].tolist()
     found = pictures(ids) if pictures else {}
-    maps = overlays(ids, mistakes["predicted"].tolist()) if overlays and found else {}
+    maps = overlays(ids) if overlays and found else {}
     words = (
         f"Of each class the (up to {A_CLASS}) lesions whose wrong answer was the surest. They are "
         "chosen for being wrong: a look at the failures, not a sample of the work."

@@ -10,7 +10,7 @@ import pandas as pd
 from kderm.errors import UserError
 from kderm.evaluation.report import figures
 from kderm.evaluation.report.document import Block, Code, Figure, Section, Still, Table
-from kderm.evaluation.report.mistakes import Overlays, Pictures
+from kderm.evaluation.report.mistakes import Pictures
 from kderm.evaluation.report.provenance import WARNINGS
 from kderm.evaluation.report.wording import fact
 
@@ -23,20 +23,22 @@ class Background:
     """What a report may tell beside the predictions table; everything may be left out.
 
     Attributes:
+        name: of the run, whose members the model card and the checklist are about; "" for neither.
         config: the exact config, as YAML.
         versions: package -> version.
         digests: what -> SHA-256 or another digest.
         stills: title -> a PNG below the report's folder, shown in a section of its own.
         pictures: brings images by id.
-        overlays: brings activation maps by id.
+        overlays: brings images with what speaks for the predicted class, by id.
     """
 
+    name: str = ""
     config: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
     digests: Mapping[str, str] = field(default_factory=dict)
     stills: Mapping[str, Path] = field(default_factory=dict)
     pictures: Pictures | None = None
-    overlays: Overlays | None = None
+    overlays: Pictures | None = None
 
 
 def training_section(histories: dict[int, pd.DataFrame], monitor: str | None) -> Section:

@@ -22,6 +22,14 @@ _TILES = {
 
 def answer(predictions: Predictions, found: dict) -> Section:
     """The report's first section."""
+    items = plain_sentences(predictions, found)
+    return Section(
+        "The answer in a minute", [Note("warn", DISCLAIMER), _tiles(found), Bullets(items)]
+    )
+
+
+def plain_sentences(predictions: Predictions, found: dict) -> list[str]:
+    """What the ensemble can and cannot do, a sentence or two each."""
     items = [
         _task(predictions, found),
         _ranking(predictions, found),
@@ -30,10 +38,7 @@ def answer(predictions: Predictions, found: dict) -> Section:
         _sureness(found),
         _unknown(predictions),
     ]
-    return Section(
-        "The answer in a minute",
-        [Note("warn", DISCLAIMER), _tiles(found), Bullets([item for item in items if item])],
-    )
+    return [item for item in items if item]
 
 
 def _tiles(found: dict) -> Tiles:

@@ -14,6 +14,7 @@ from kderm import atomic
 from kderm.evaluation.decisions.points import FrozenPoint
 from kderm.evaluation.intervals import RESAMPLES
 from kderm.evaluation.predictions import Predictions
+from kderm.evaluation.report.checklist import checklist
 from kderm.evaluation.report.decision_sections import benefit_section, operating_section
 from kderm.evaluation.report.discrimination import discrimination_section
 from kderm.evaluation.report.document import Document, Figure
@@ -21,6 +22,7 @@ from kderm.evaluation.report.evidence import data_section
 from kderm.evaluation.report.findings import Findings, gather
 from kderm.evaluation.report.markdown import to_markdown
 from kderm.evaluation.report.mistakes import confident_mistakes, mistakes_section
+from kderm.evaluation.report.model_card import model_card
 from kderm.evaluation.report.page import to_html
 from kderm.evaluation.report.probabilities import calibration_section
 from kderm.evaluation.report.provenance import warning_notes
@@ -40,7 +42,7 @@ FIGURES = (
     *("roc", "precision_recall", "confusion", "reliability", "operating_points", "net_benefit"),
     *("subgroups", "abstain", "training_curves"),
 )
-FILES = ("report.html", "report.md", "metrics.json")
+FILES = ("report.html", "report.md", "metrics.json", "MODEL_CARD.md", "CHECKLIST.md")
 
 
 def write_report(
@@ -58,6 +60,8 @@ def write_report(
     progress: Callable[[int, int], None] | None = None,
 ) -> dict:
     """Write report.html, report.md, metrics.json, tables/ and figures/ into `directory`.
+
+    With a background that names a run, also MODEL_CARD.md and CHECKLIST.md.
 
     Args:
         predictions: labelled predictions, out-of-fold or external.
@@ -118,6 +122,12 @@ def write_report(
         ],
     )
     write_document(document, directory)
+    if background.name:
+        for file, text in (("MODEL_CARD.md", model_card), ("CHECKLIST.md", checklist)):
+            words = text(
+                background.name, predictions, found, facts, checkpoint=checkpoint, monitor=monitor
+            )
+            atomic.write_text(directory / file, words)
     atomic.write_json(directory / "metrics.json", found)
     return found
 

@@ -1,0 +1,196 @@
+"""MODEL_CARD.md: the card that goes with the members, with Hugging Face's front matter.
+
+Filled in from the numbers and facts of the run; what only a person can know is marked as theirs.
+Format: https://huggingface.co/docs/hub/model-cards (model-index of Papers with Code).
+"""
+
+from collections.abc import Mapping
+
+import yaml
+
+from kderm.evaluation.predictions import Predictions
+from kderm.evaluation.report.markdown import table
+from kderm.evaluation.report.provenance import SYNTHETIC, WARNINGS, checkpoint_words
+from kderm.evaluation.report.summary import DISCLAIMER, plain_sentences
+from kderm.evaluation.report.wording import fact, ranged
+
+FOR_THE_AUTHOR = "**For the author:**"
+# Key of metrics.json -> type and name in the model-index.
+_METRICS = {
+    "macro_auc": ("roc_auc", "Macro AUC, one against the rest"),
+    "balanced_accuracy": ("balanced_accuracy", "Balanced accuracy (ISIC)"),
+    "macro_f1": ("f1", "Macro F1"),
+    "accuracy": ("accuracy", "Accuracy"),
+    "mel_auc": ("roc_auc", "Melanoma AUC"),
+    "malignant_auc": ("roc_auc", "Malignant AUC"),
+}
+
+
+def model_card(
+    name: str,
+    predictions: Predictions,
+    found: dict,
+    facts: Mapping[str, object],
+    *,
+    checkpoint: str | None,
+    monitor: str | None,
+) -> str:
+    """The card's text.
+
+    Args:
+        name: of the run.
+        predictions: its out-of-fold predictions.
+        found: the content of metrics.json.
+        facts: those of the report ("data set", "backbone", "loss", ...).
+        checkpoint, monitor: as `write_report` takes them.
+    """
+    front = yaml.safe_dump(
+        front_matter(name, found, facts), sort_keys=False, allow_unicode=True, width=100
+    )
+    parts = [
+        f"---\n{front}---",
+        f"# {name}",
+        f"> {DISCLAIMER}",
+        *(f"> {words}" for words in _warnings(facts)),
+        _description(predictions, facts),
+        _uses(predictions),
+        "## How well it works",
+        "\n".join(f"- {sentence}" for sentence in plain_sentences(predictions, found)),
+        _numbers(found),
+        f"{checkpoint_words(checkpoint, monitor)} The whole report is `report.html` beside this "
+        "card.",
+        _training(facts),
+        _limits(predictions, found),
+        _author(),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def front_matter(name: str, found: dict, facts: Mapping[str, object]) -> dict:
+    """The card's metadata as plain data."""
+    metrics = [
+        {"type": kind, "name": words, "value": round(found["pooled"][key]["value"], 4)}
+        for key, (kind, words) in _METRICS.items()
+        if found["pooled"].get(key, {}).get("value") is not None
+    ]
+    data = str(facts.get("data set", "unknown"))
+    return {
+        "library_name": "keras",
+        "pipeline_tag": "image-classification",
+        "tags": ["dermoscopy", "skin-lesion", "image-classification", "ensemble", "kderm"],
+        "metrics": sorted({metric["type"] for metric in metrics}),
+        "model-index": [
+            {
+                "name": name,
+                "results": [
+                    {
+                        "task": {
+                            "type": "image-classification",
+                            "name": "Skin lesion classification",
+                        },
+                        "dataset": {
+                            "name": f"{data}, out-of-fold",
+                            "type": data.lower().replace(" ", "_"),
+                            "split": "out-of-fold",
+                        },
+                        "metrics": metrics,
+                    }
+                ],
+            }
+        ],
+    }
+
+
+def _warnings(facts: Mapping[str, object]) -> list[str]:
+    said = [str(facts[SYNTHETIC])] if facts.get(SYNTHETIC) else []
+    return said + [str(warning) for warning in facts.get(WARNINGS, ())]
+
+
+def _description(predictions: Predictions, facts: Mapping[str, object]) -> str:
+    labels = predictions.labels
+    folds = len(set(predictions.folds.tolist()))
+    rows = [
+        [code, full, "malignant" if code in labels.malignant else ""]
+        for code, full in zip(labels.codes, labels.names, strict=True)
+    ]
+    words = (
+        f"An ensemble of {folds} networks ({fact(facts.get('backbone', 'unknown backbone'))}), one "
+        "a fold of lesion-grouped cross-validation. It takes one dermoscopic picture "
+        f"({fact(facts.get('input', 'see the config'))}) and gives a probability to each class, "
+        f"averaged over members and test-time views ({fact(facts.get('views', 'unknown'))})."
+    )
+    return f"{words}\n\n" + table(["class", "name", ""], rows)
+
+
+def _uses(predictions: Predictions) -> str:
+    return (
+        "## What it is for\n\n"
+        "- Research on dermoscopic images of single lesions, and teaching.\n"
+        "- Not for diagnosis, triage or reassurance; not for photographs taken without a "
+        "dermatoscope; not for lesions that are none of its classes "
+        f"({', '.join(predictions.labels.codes)}), to which it gives one of them all the same.\n"
+        f"- {FOR_THE_AUTHOR} intended users, place in care, and who answers for it."
+    )
+
+
+def _numbers(found: dict) -> str:
+    has_folds = bool(found["folds"])
+    rows = []
+    for key, (_, words) in _METRICS.items():
+        if found["pooled"].get(key, {}).get("value") is not None:
+            spread = found["fold_mean"].get(key)
+            folds = [f"{spread['mean']:.3f}" if spread and spread["mean"] is not None else "–"]
+            rows.append([words, ranged(found["pooled"][key]), *(folds * has_folds)])
+    header = ["metric", "out-of-fold (95 % interval)", *["mean over folds"] * has_folds]
+    return table(header, rows)
+
+
+def _training(facts: Mapping[str, object]) -> str:
+    rows = [
+        [key, fact(value)]
+        for key, value in facts.items()
+        if key not in (SYNTHETIC, WARNINGS) and value is not None
+    ]
+    return "## How it was made\n\n" + table(["", ""], rows) if rows else ""
+
+
+def _limits(predictions: Predictions, found: dict) -> str:
+    lines = [
+        "The numbers are of images like those it was trained on: other cameras, clinics and "
+        "populations were not tested.",
+        f"Subgroups: {_subgroups(found)}",
+    ]
+    few = [*found["absent_classes"], *found["few_positives"]]
+    if few:
+        lines.append(f"Classes with no or hardly any images: {', '.join(few)}.")
+    pairs = found["confused_pairs"][:3]
+    if pairs:
+        told = ", ".join(
+            f"{pair['true']} as {pair['predicted']} ({pair['images']} images)" for pair in pairs
+        )
+        lines.append(f"Most frequent mistakes: {told}.")
+    return "## Limits\n\n" + "\n".join(f"- {line}" for line in lines)
+
+
+def _subgroups(found: dict) -> str:
+    report = found["subgroups"]
+    absent = report["not_recorded"]
+    said = f"not recorded and so untested: {', '.join(absent)}." if absent else ""
+    gaps = report["gaps"]
+    if gaps["intervals"]:
+        found_gaps = (
+            f"{gaps['excluding_zero']} of {gaps['intervals']} gaps to the rest have an interval "
+            f"that leaves out zero ({gaps['by_chance']:.0f} would by chance); see the report."
+        )
+        said = f"{found_gaps} {said}"
+    return said.strip()[:1].upper() + said.strip()[1:]
+
+
+def _author() -> str:
+    asked = (
+        "licence of the weights and of the images (`license:` in the front matter)",
+        "who trained it, who pays, how to report a problem",
+        "consent and ethics approval of the images",
+        "citation",
+    )
+    return "## To be filled in\n\n" + "\n".join(f"- {FOR_THE_AUTHOR} {line}." for line in asked)

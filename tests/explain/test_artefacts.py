@@ -60,8 +60,14 @@ def test_no_evidence_has_no_shares_and_no_lesion_no_share_outside_of_it():
 
 
 def test_a_place_that_fills_the_picture_is_not_flagged_for_its_share():
-    everywhere = Places(None, SEEN, SEEN, SEEN)
+    everywhere = Places(None, ~SEEN, SEEN, SEEN)
     assert energy_shares(np.ones(SHAPE), everywhere, SEEN)["flags"] == ""
+
+
+def test_evidence_spread_over_black_corners_is_flagged_however_even():
+    corners = mask(slice(0, 10), slice(0, 20))
+    places = Places(None, corners, ~SEEN, ~SEEN)
+    assert "dark corners" in energy_shares(np.ones(SHAPE), places, SEEN)["flags"]
 
 
 def test_what_no_view_saw_does_not_count():

@@ -23,7 +23,13 @@ from kderm.ensemble.bundle_facts import FORMAT, BundleFacts, MemberFacts
 from kderm.ensemble.combine import member_weights
 from kderm.ensemble.unlike import unlike_facts
 from kderm.errors import UserError
-from kderm.evaluation.calibration.scaling import Kind, Scaling, fit_scaling, scaled
+from kderm.evaluation.calibration.scaling import (
+    Kind,
+    Scaling,
+    fit_scaling,
+    nested_calibration,
+    scaled,
+)
 from kderm.evaluation.decisions.operating_points import malignant_operating_point
 from kderm.evaluation.decisions.points import FrozenPoint, choose_points
 from kderm.evaluation.predictions import (
@@ -214,9 +220,13 @@ def write_bundle(run: RunDir, calibration: Kind = "temperature") -> Bundle:
 
 
 def _fitted(oof: Predictions, kind: Kind) -> dict:
-    """The facts that are learnt from the out-of-fold table, each on calibrated probabilities."""
+    """The facts that are learnt from the out-of-fold table.
+
+    Thresholds come from the very table that the report shows, each fold calibrated by the others,
+    so that they are the report's own; the calibration itself is fitted on all of it.
+    """
     scaling = fit_scaling(oof, kind)
-    calibrated = scaled(oof, scaling)
+    calibrated = nested_calibration(oof, kind)
     point = malignant_operating_point(calibrated)
     on_oof = {"fitted_on": "oof"}
     return {

@@ -8,7 +8,12 @@ import pytest
 
 from kderm.ensemble.bundle import join_oof, read_bundle, write_bundle
 from kderm.errors import UserError
-from kderm.evaluation.calibration.scaling import fit_temperature, fit_vector, scaled
+from kderm.evaluation.calibration.scaling import (
+    fit_temperature,
+    fit_vector,
+    nested_calibration,
+    scaled,
+)
 from kderm.evaluation.decisions.points import choose_points
 from kderm.evaluation.predictions import read_predictions
 from kderm.evaluation.uncertainty.conformal import fit_conformal
@@ -41,7 +46,7 @@ def test_a_bundle_is_read_from_its_folder_or_its_file_alike(trained):
 
 def test_the_threshold_is_the_best_one_on_the_out_of_fold_table(trained):
     bundle = read_bundle(trained.path)
-    table = bundle.calibrated(read_predictions(trained.oof, HAM10000)).table
+    table = nested_calibration(join_oof(trained)).table
     malignant = table["label"].isin(HAM10000.malignant)
     score = table[[f"p_{code}" for code in HAM10000.malignant]].sum(axis=1)
 
@@ -59,8 +64,10 @@ def test_calibration_points_and_sets_are_fitted_on_the_out_of_fold_table(trained
     assert 0 < bundle.calibration.temperature < 1  # so that the rest can fail
     calibrated = scaled(oof, bundle.calibration)
     np.testing.assert_array_equal(bundle.calibrated(oof).probabilities, calibrated.probabilities)
-    assert bundle.operating_points == choose_points(calibrated)
-    assert bundle.conformal == fit_conformal(calibrated)
+    # Thresholds are those of the report, where each fold is calibrated by the others.
+    nested = nested_calibration(oof)
+    assert bundle.operating_points == choose_points(nested)
+    assert bundle.conformal == fit_conformal(nested)
     youden = {point.name: point.value for point in bundle.operating_points}["malignant_youden"]
     assert youden == bundle.threshold
 
@@ -69,7 +76,7 @@ def test_a_run_can_be_bundled_with_vector_scaling(run):
     bundle = write_bundle(run, "vector")
     oof = join_oof(run)
     assert bundle.calibration == fit_vector(oof.probabilities, oof.y)
-    assert bundle.operating_points == choose_points(bundle.calibrated(oof))
+    assert bundle.operating_points == choose_points(nested_calibration(oof, "vector"))
 
 
 def test_a_bundle_of_the_first_version_still_loads(run):

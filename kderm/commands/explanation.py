@@ -81,6 +81,21 @@ def named(sources: Sequence[str], run_name: str | None) -> RunDir | None:
     return None
 
 
+def refuse_own_pictures(inputs: "Inputs", directory: Path) -> None:
+    """Refuse to explain the pictures that an earlier call drew, which this one would replace.
+
+    Raises:
+        UserError: images lie in the folder that explanations are written to.
+    """
+    place = (directory / EXPLANATIONS).resolve()
+    inside = [path for path in inputs.table["path"] if place in Path(path).resolve().parents]
+    if inside:
+        raise UserError(
+            f"The explanations go to {place}, and {len(inside)} input image(s) lie there: "
+            f"{inside[0]}. Choose another folder with --out, or remove those."
+        )
+
+
 def explain_predictions(
     bundle: "Bundle",
     inputs: "Inputs",

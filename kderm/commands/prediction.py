@@ -35,6 +35,10 @@ def ensemble_predict(
         check_challenge(bundle.labels, challenge)
     inputs = find_inputs(sources, bundle.labels)
     directory = Path(out) if out else bundle.directory / "predictions" / default_name(sources)
+    if explain:
+        from kderm.commands.explanation import explain_predictions, refuse_own_pictures
+
+        refuse_own_pictures(inputs, directory)
     with console.progress("predicting") as report:
         summary = predict(
             bundle,
@@ -52,8 +56,6 @@ def ensemble_predict(
         write_submission(table, bundle.labels, submission, challenge)
         console.say(f"Submission for ISIC {challenge}: {submission}")
     if explain:
-        from kderm.commands.explanation import explain_predictions
-
         explain_predictions(
             *(bundle, inputs, directory), views=views, layer=layer, batch_size=batch_size
         )

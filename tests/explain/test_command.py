@@ -82,6 +82,16 @@ def test_ensemble_predict_explains_only_where_asked_and_skips_unreadable_files(f
     assert "broken" not in set(maps["image_id"])
 
 
+def test_the_pictures_of_an_earlier_call_are_no_input(finished, tmp_path):
+    images = tmp_path / "images"
+    words = ("explain", images, "--run", "tiny", "--out", images, "--views", "none")
+    assert call(*words).exit_code == 0
+    again = call(*words)
+    assert again.exit_code == 2
+    assert "explanations" in again.output
+    assert len(list((images / "explanations" / "overlays").iterdir())) == 21
+
+
 def test_members_with_metadata_explain_images_with_and_without_them(
     run_with_metadata, monkeypatch, tmp_path
 ):

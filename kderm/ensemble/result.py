@@ -20,6 +20,7 @@ from kderm.ensemble.bundle import Bundle
 from kderm.ensemble.inputs import Inputs
 from kderm.ensemble.place import PREDICTIONS, record_sources, told_clearly
 from kderm.ensemble.result_table import as_text, result_table
+from kderm.ensemble.unlike import expected_warnings
 from kderm.evaluation.predictions import make_predictions
 from kderm.evaluation.report.reproduction import Background
 from kderm.evaluation.report.write import remove_report, write_report
@@ -139,7 +140,7 @@ def write_result(
     counts = table["predicted"].value_counts()
     return Summary(
         predictions=directory / PREDICTIONS,
-        report=directory / "report.md" if scored.any() else None,
+        report=directory / "report.html" if scored.any() else None,
         images=len(table),
         unreadable=int((~readable).sum()),
         skipped=inputs.skipped,
@@ -206,9 +207,9 @@ def metadata_warnings(bundle: Bundle, inputs: Inputs) -> tuple[str, ...]:
 def unlike_warnings(table: pd.DataFrame) -> tuple[str, ...]:
     """What a reader must know about images such as the members never saw."""
     count = int((table["unlike_training"] == 1).sum())
-    if not count:
-        return ()
     answered = int((table["error"] == "").sum())
+    if count <= expected_warnings(answered):
+        return ()
     return (
         f"{count} of {answered} image(s) look unlike what the ensemble was trained on (column "
         "'unlike_training'; about 1 % of images like those of training do too): what is said about "

@@ -15,7 +15,8 @@ from kderm.labels import HAM10000
 def test_where_labels_are_known_there_is_a_report(predict, trained, images, tmp_path):
     out = tmp_path / "out"
     summary, table = predict(trained, [labelled(images)], out)
-    assert summary.report == out / "report.md"
+    assert summary.report == out / "report.html"
+    assert summary.report.read_text().startswith("<!")
     assert (out / "metrics.json").exists()
     assert list((out / "figures").glob("*.png"))
     assert table["label"].tolist() == ["mel", "nv", "nv", "mel", "nv", "", "bcc", "nv", "nv"]
@@ -24,7 +25,7 @@ def test_where_labels_are_known_there_is_a_report(predict, trained, images, tmp_
     assert summary.metrics["pooled"]["accuracy"]["value"] == pytest.approx(np.mean(right))
     # lesion_0 and lesion_1 are one lesion, lesion_2 and lesion_3 one patient.
     assert summary.metrics["n_groups"] == 6
-    text = summary.report.read_text()
+    text = summary.report.with_suffix(".md").read_text()
     assert "images without a label, left out | 1 |" in text
     assert "sensitivity at the frozen threshold" in text
     assert (summary.seen, summary.warnings) == (0, ())
@@ -56,7 +57,7 @@ def test_a_report_over_nothing_but_training_images_says_so_loudly(
     summary, _ = predict(trained, [tmp_path / "data"], tmp_path / "out")
     assert summary.seen == 3
     assert "WARNING: ALL 3 image(s)" in str(summary)
-    title, warning = summary.report.read_text().split("\n\n")[:2]
+    title, warning = summary.report.with_suffix(".md").read_text().split("\n\n")[:2]
     assert "NOT A TEST" in title
     assert warning == f"> **Warning:** {summary.warnings[0]}"
 
@@ -86,7 +87,7 @@ def test_every_warning_stands_once_at_the_top_of_the_report(predict, run, images
     run.oof.unlink()
     summary, _ = predict(run, [labelled(images)], tmp_path / "out", views="none")
     assert len(summary.warnings) == 2
-    text = summary.report.read_text()
+    text = summary.report.with_suffix(".md").read_text()
     assert text.split("\n\n")[1:3] == [f"> **Warning:** {told}" for told in summary.warnings]
     assert all(text.count(told) == 1 for told in summary.warnings)
 
@@ -176,7 +177,7 @@ def test_the_report_on_other_images_applies_the_frozen_points(predict, trained, 
     assert not found["chosen_here"]
     frozen = {point.name: point.value for point in read_bundle(trained.path).operating_points}
     assert {point["name"]: point["threshold"] for point in found["points"]} == frozen
-    text = summary.report.read_text()
+    text = summary.report.with_suffix(".md").read_text()
     words = read_bundle(trained.path).calibration.words
     assert words in text
 

@@ -1,0 +1,168 @@
+"""The model card, the checklists, the mistakes, and what a report says first."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from kderm.evaluation.predictions import make_predictions
+from kderm.evaluation.report import style
+from kderm.evaluation.report.checklist_items import CLAIM, TRIPOD_AI
+from kderm.evaluation.report.mistakes import confident_mistakes
+from kderm.evaluation.report.reproduction import Background
+from kderm.evaluation.report.write import FIGURES, FILES, remove_report, write_report
+from kderm.labels import HAM10000
+
+
+def predictions(n=420, seed=3):
+    random = np.random.default_rng(seed)
+    y = np.arange(n) // 2 % 7
+    logits = random.normal(size=(n, 7)) + 1.2 * np.eye(7)[y]
+    values = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    frame = pd.DataFrame(values, columns=HAM10000.columns)
+    frame["image_id"] = [f"im{i:04d}" for i in range(n)]
+    frame["group_id"] = [f"lesion{i // 2}" for i in range(n)]
+    frame["fold"] = np.arange(n) // 14 % 3
+    frame["label"] = np.array(HAM10000.codes)[y]
+    frame["sex"] = np.tile(["female", "male"], n // 2)
+    return make_predictions(frame, HAM10000)
+
+
+def pictures(ids):
+    return {image_id: np.full((18, 24, 3), 120, np.uint8) for image_id in ids[1:]}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("run")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(style.STYLE, "savefig.dpi", 36)
+        write_report(
+            predictions(),
+            directory,
+            title="A run",
+            histories=None,
+            facts={"data set": "ham10000", "backbone": "keras_cv/x", "balancing": "none"},
+            checkpoint="last",
+            monitor="macro_auc",
+            background=Background(
+                name="a_run",
+                config="seed: 42\n",
+                versions={"kderm": "0.1"},
+                digests={"oof.csv": "ab" * 32},
+                pictures=pictures,
+                overlays=pictures,
+            ),
+            resamples=20,
+        )
+    return directory
+
+
+def front_matter(directory):
+    text = (directory / "MODEL_CARD.md").read_text(encoding="utf-8")
+    return yaml.safe_load(text.split("---\n")[1]), text
+
+
+def test_the_card_has_front_matter_that_hugging_face_reads(run):
+    front, text = front_matter(run)
+    assert text.startswith("---\n")
+    assert front["pipeline_tag"] == "image-classification"
+    (model,) = front["model-index"]
+    (result,) = model["results"]
+    assert model["name"] == "a_run"
+    assert {"type", "name"} <= set(result["task"])
+    assert {"type", "name"} <= set(result["dataset"])
+    assert all({"type", "name", "value"} <= set(metric) for metric in result["metrics"])
+
+
+def test_the_cards_numbers_are_those_of_the_table(run):
+    metrics = front_matter(run)[0]["model-index"][0]["results"][0]["metrics"]
+    values = {metric["name"]: metric["value"] for metric in metrics}
+    scored = predictions()
+    right = (scored.probabilities.argmax(axis=1) == scored.y).mean()
+    assert values["Accuracy"] == pytest.approx(right, abs=5e-5)
+
+
+def test_the_card_says_that_it_is_no_medical_device_and_what_the_author_owes(run):
+    text = front_matter(run)[1]
+    assert "Not a medical device" in text
+    assert "**For the author:** licence" in text
+
+
+def test_every_item_of_both_checklists_stands_in_the_file_once(run):
+    text = (run / "CHECKLIST.md").read_text(encoding="utf-8")
+    first, second = text.split("## CLAIM")
+    for part, items in ((first, TRIPOD_AI), (second, CLAIM)):
+        rows = [line.split(" | ")[0].strip("| ") for line in part.splitlines() if line[:1] == "|"]
+        assert rows[2:] == [number for number, _, _ in items]
+
+
+def test_items_that_only_the_author_knows_are_left_to_the_author(run):
+    text = (run / "CHECKLIST.md").read_text(encoding="utf-8")
+    assert "| 17 | Ethical approval and consent | **For the author** |" in text
+    assert "| 18a | Funding | **For the author** |" in text
+    assert "| 13 | Class imbalance | Balancing: none." in text
+
+
+def test_claim_has_forty_four_items_and_tripod_ai_goes_to_twenty_seven():
+    assert [number for number, _, _ in CLAIM] == [str(j) for j in range(1, 45)]
+    assert TRIPOD_AI[-1][0] == "27c"
+    assert len({number for number, _, _ in TRIPOD_AI}) == len(TRIPOD_AI) == 52
+
+
+def test_the_page_opens_with_the_answer_and_shows_mistakes_with_maps(run):
+    page = (run / "report.html").read_text(encoding="utf-8")
+    assert page.index("<h2>The answer in a minute") < page.index("<h2>Data and leakage")
+    assert page.index("Not a medical device") < page.index("<h2>Discrimination")
+    assert 'class="pair"' in page
+    assert "seed: 42" in page
+    assert "ab" * 32 in page
+
+
+def test_mistakes_are_the_surest_wrong_answers_one_a_lesion():
+    scored = predictions()
+    table = confident_mistakes(scored, a_class=4)
+    assert (table["label"] != table["predicted"]).all()
+    assert not table.duplicated(["label", "group_id"]).any()
+    assert table.groupby("label").size().max() <= 4
+    assert list(dict.fromkeys(table["label"])) == [
+        c for c in HAM10000.codes if c in set(table.label)
+    ]
+    wrong = scored.probabilities.argmax(axis=1) != scored.y
+    surest = scored.probabilities[wrong & (scored.y == 0)].max()
+    assert table["probability"].iloc[0] == pytest.approx(surest)
+
+
+def test_permuting_rows_changes_no_mistake():
+    scored = predictions()
+    shuffled = make_predictions(scored.table.sample(frac=1, random_state=1), HAM10000)
+    pd.testing.assert_frame_equal(confident_mistakes(scored), confident_mistakes(shuffled))
+
+
+def test_an_ensemble_without_a_mistake_says_so(tmp_path):
+    table = predictions(70).table
+    right = np.eye(7)[predictions(70).y] * 0.93 + 0.01
+    table[HAM10000.columns] = right
+    write_report(
+        make_predictions(table, HAM10000),
+        tmp_path,
+        title="A run",
+        histories=None,
+        facts={},
+        checkpoint=None,
+        monitor=None,
+        resamples=5,
+    )
+    assert "No image was given a wrong class." in (tmp_path / "report.md").read_text()
+    assert not (tmp_path / "MODEL_CARD.md").exists()
+
+
+def test_a_removed_report_leaves_nothing_of_itself(tmp_path):
+    (tmp_path / "mine.txt").write_text("mine")
+    for name in FILES:
+        (tmp_path / name).write_text("x")
+    for folder in ("figures", "tables"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / f"{FIGURES[0]}.png").write_text("x")
+    remove_report(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]

@@ -5,7 +5,7 @@
 
 Trains runs `ablation_<row>` with the command a user would type (so an interrupted table resumes,
 and a finished row is only read), then prints a Markdown table from the saved predictions: each
-number with its 95 % interval, and its difference from the default with the interval of that. Both
+number with its 95 % interval, and its difference from the base with the interval of that. Both
 resample groups; a resample is the same for both sides of a difference.
 """
 
@@ -24,11 +24,14 @@ from kderm.run_dir import FoldDir, RunDir, runs_root
 
 # The last epoch's weights: a fold has one of them whatever its scores, so rows compare fairly.
 CHECKPOINT = "train.checkpoint=last"
-METRICS = {"macro_auc": "macro AUC", "balanced_accuracy": "balanced accuracy", "macro_f1": "macro F1"}
+METRICS = {
+    "macro_auc": "macro AUC",
+    "balanced_accuracy": "balanced accuracy",
+    "macro_f1": "macro F1",
+}
 
 _NO_COLOUR = ["brightness=0", "contrast=0", "saturation=0", "hue=0"]
 _NO_GEOMETRY = ["rotation=0", "zoom=0", "shift=0"]
-_WEAK_COLOUR = ["brightness=0.05", "contrast=0.06", "saturation=0.06", "hue=0.01"]
 _STRONG = ["zoom=0.3", "brightness=0.25", "contrast=0.3", "saturation=0.3", "hue=0.05"]
 
 
@@ -36,9 +39,14 @@ def _augment(*changes: str) -> list[str]:
     return [f"augment.{change}" for change in changes]
 
 
+# The base of all rows: the default recipe, with the colours it had until this table weakened them.
+_COLOUR = ["brightness=0.12", "contrast=0.15", "saturation=0.15", "hue=0.02"]
+_WEAK_COLOUR = ["brightness=0.05", "contrast=0.06", "saturation=0.06", "hue=0.01"]
+BASE = _augment(*_COLOUR)
+
 BALANCING = {
-    "default": [],
-    "default_again": ["seed=43"],
+    "base": [],
+    "base_again": ["seed=43"],
     "no_weights": ["balance.by=[]"],
     "balanced": ["balance.scheme=balanced"],
     "effective": ["balance.scheme=effective"],
@@ -71,7 +79,7 @@ AUGMENTATION = {
     "aug_none": _augment("flip=false", *_NO_GEOMETRY, *_NO_COLOUR),
     "aug_flips": _augment(*_NO_GEOMETRY, *_NO_COLOUR),
     "aug_geometry": _augment(*_NO_COLOUR),
-    "aug_weak_colour": _augment(*_WEAK_COLOUR),
+    "aug_weak_colour": _augment(*_WEAK_COLOUR),  # the default since
     "aug_strong": _augment(*_STRONG),
     "blur_noise": _augment("blur=0.3", "noise=0.3"),
     "cutout": _augment("cutout=0.5"),
@@ -107,15 +115,15 @@ def main() -> None:
     arguments, overrides = parser.parse_known_args()
     labels = label_space(arguments.labels)
     found = {}
-    for row in dict.fromkeys(["default", *arguments.rows]):
+    for row in dict.fromkeys(["base", *arguments.rows]):
         place = trained(row, arguments.config, arguments.fold, overrides)
         found[row] = read_predictions(place.oof, labels)
     names = " | ".join(METRICS.values())
-    print(f"\n| row | {names} | less the default: {names} |")
+    print(f"\n| row | {names} | less the base: {names} |")
     print("|" + "---|" * (1 + 2 * len(METRICS)))
     for row, predictions in found.items():
         cells = own_cells(predictions)
-        cells += ["", "", ""] if row == "default" else gain_cells(predictions, found["default"])
+        cells += ["", "", ""] if row == "base" else gain_cells(predictions, found["base"])
         print(f"| {row} | {' | '.join(cells)} |", flush=True)
 
 
@@ -123,7 +131,7 @@ def trained(row: str, config: str, fold: int, overrides: list[str]) -> FoldDir:
     """The row's fold, trained now unless it is finished; refused if with other options."""
     name = f"ablation_{row}"
     command = [sys.executable, "run.py", "train", "--fold", str(fold), "--config", config]
-    command += ["--run", name, CHECKPOINT, *overrides, *ROWS[row]]
+    command += ["--run", name, CHECKPOINT, *BASE, *overrides, *ROWS[row]]
     subprocess.run(command, check=True, cwd=Path(__file__).resolve().parents[1])
     return RunDir(runs_root() / name).fold(fold)
 
@@ -135,11 +143,11 @@ def own_cells(predictions: Predictions) -> list[str]:
     return cells(values, group_intervals(card, predictions.groups), "{:.3f}")
 
 
-def gain_cells(predictions: Predictions, default: Predictions) -> list[str]:
-    """The row's numbers less those of the default, on the same images."""
-    if not (predictions.table["image_id"] == default.table["image_id"]).all():
+def gain_cells(predictions: Predictions, base: Predictions) -> list[str]:
+    """The row's numbers less those of the base, on the same images."""
+    if not (predictions.table["image_id"] == base.table["image_id"]).all():
         raise SystemExit("The rows do not score the same images: were the folds changed?")
-    card, other = scorecard(predictions), scorecard(default)
+    card, other = scorecard(predictions), scorecard(base)
 
     def difference(weights: np.ndarray) -> dict[str, float]:
         mine, theirs = card(weights), other(weights)

@@ -135,6 +135,37 @@ def test_noise_is_useful_nowhere():
     assert found["targets"]["malignant"]["useful"] == []
 
 
+def test_a_stated_prevalence_is_that_of_a_table_thinned_out_to_it():
+    truth, score = drawn(n=400)
+    found = decision_curve(truth, score, np.arange(400), (0.05, 0.2), prevalence=0.1, resamples=9)
+    share = truth.mean()
+    odds = score / (1 - score) * (0.1 / 0.9) / (share / (1 - share))
+    there = odds / (1 + odds)
+    for number, threshold in enumerate((0.05, 0.2)):
+        flagged = there >= threshold
+        price = threshold / (1 - threshold)
+        expected = 0.1 * flagged[truth].mean() - 0.9 * price * flagged[~truth].mean()
+        assert found["net_benefit"][number]["value"] == pytest.approx(expected)
+        assert found["treat_all"][number]["value"] == pytest.approx(0.1 - 0.9 * price)
+
+
+def test_the_tables_own_prevalence_changes_nothing():
+    truth, score = drawn(n=300)
+    own = decision_curve(truth, score, np.arange(300), resamples=2)
+    stated = decision_curve(truth, score, np.arange(300), prevalence=truth.mean(), resamples=2)
+    for name in CURVES:
+        assert [point["value"] for point in stated[name]] == pytest.approx(
+            [point["value"] for point in own[name]], abs=1e-9
+        )
+
+
+def test_where_the_event_is_rare_only_low_thresholds_are_useful():
+    found = decision_report(predictions_of(*drawn(n=2000)), resamples=FEW)["targets"]["malignant"]
+    rare, rarer_than_here = found["at_prevalence"]
+    assert (rare["prevalence"], rarer_than_here["prevalence"]) == (0.01, 0.05)
+    assert 0 < rare["useful"][-1][1] < found["useful"][-1][1]
+
+
 def test_a_truth_of_one_side_is_skipped_with_the_reason():
     found = decision_report(predictions_of(np.zeros(5, bool), np.full(5, 0.3)), resamples=FEW)
     assert found["targets"] == {}

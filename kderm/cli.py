@@ -290,7 +290,7 @@ def select(
     """Weigh test-time views, members or runs: what each gains, and what it costs.
 
     One RUN: its views, on held-out images; with --external (folders of class folders, CSVs) its
-    members too. Several: which to mix, by their out-of-fold tables.
+    members too. Several: which to mix, by their out-of-fold tables. Results are in RUN/selection/.
     """
     from kderm.commands import selection
 

@@ -81,10 +81,11 @@ def _of_one_run(
             found = select_views(
                 run, bundle, views=views, images=images, batch_size=batch_size, progress=report
             )
-        learn_likeness(run)
     for selection in found:
         console.say(f"\n{selection}\n")
         console.say(f"Table: {write_selection(run, selection)}")
+    if not external and images is None:  # every image of the run was at hand
+        learn_likeness(run)
 
 
 def _among_runs(names: Sequence[str]) -> None:

@@ -1,7 +1,7 @@
 """How unlike its training data an image is, from the features that the members see in it.
 
 Each member's features of the images that it held out are described by one Gaussian; the score of a
-new image is how far it lies from them, averaged over the members. Numpy only: the features come
+new image is how far it lies from them, averaged over the members. No Keras: the features come
 from `kderm.ensemble.feature_pass`, the fit is started by `kderm.ensemble.unlike_fit`.
 """
 
@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.linalg import eigh
+from scipy.stats import binom
 
 from kderm.atomic import atomic_path
 from kderm.ensemble.group_parts import group_parts
@@ -218,6 +220,15 @@ def read_unlike(path: Path, sha256: str | None = None) -> Unlike:
         raise UserError(f"{path} cannot be read: {error}. {again}") from None
 
 
+def expected_warnings(images: int) -> int:
+    """As many images like those of training may be warned of by chance, 95 times in 100.
+
+    Args:
+        images: how many were scored.
+    """
+    return int(binom.ppf(0.95, images, FALSE_WARNINGS)) if images else 0
+
+
 def unlike_facts(directory: Path, members: Sequence[str]) -> dict | None:
     """What a bundle says of the score beside it: file, sha256, threshold; None without one.
 
@@ -253,19 +264,21 @@ def _described(
     n, c = features.shape
     mean = features.mean(axis=0)
     away = features - mean
-    # The smaller of the two products has the same eigenvalues, and thousands of rows cost nothing.
-    values, vectors = np.linalg.eigh(away.T @ away if c <= n else away @ away.T)
-    values, vectors = np.maximum(values[::-1], 0.0), vectors[:, ::-1]
     taken = max(1, min(directions, n // 4, c - 1))
-    variances = values / (n - 1)
-    rows = vectors[:, :taken].T if c <= n else _orthonormal(vectors[:, :taken].T @ away)
-    left = float(variances[taken:].sum()) / max(c - taken, 1)
+    # The smaller of the two products has the same eigenvalues; only the largest are asked for.
+    product = away.T @ away if c <= n else away @ away.T
+    values, vectors = eigh(product, subset_by_index=[len(product) - taken, len(product) - 1])
+    variances = np.maximum(values[::-1], 0.0) / (n - 1)
+    along = vectors[:, ::-1].T
+    rows = along if c <= n else _orthonormal(along @ away)
+    whole = float(np.trace(product)) / (n - 1)
+    left = max(whole - float(variances.sum()), 0.0) / max(c - taken, 1)
     # Features that never vary (dead units) must not make every other image infinitely far.
-    floor = max(1e-6 * float(variances.sum()) / c, 1e-12)
+    floor = max(1e-6 * whole / c, 1e-12)
     return FeatureGaussian(
         mean.astype(np.float32),
-        rows[:taken].astype(np.float32),
-        np.maximum(variances[:taken], floor).astype(np.float32),
+        rows.astype(np.float32),
+        np.maximum(variances, floor).astype(np.float32),
         max(left, floor),
         centre,
         spread,

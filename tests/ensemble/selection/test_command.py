@@ -25,6 +25,9 @@ def select(spoilable, monkeypatch):
 def test_views_of_a_run_are_weighed_and_its_bundle_learns_what_it_looks_like(select, spoilable):
     output, code = select("copy", "--views", "d4", "--images", "30")
     assert code == 0
+    assert read_bundle(spoilable.path).facts.unlike is None
+    output, code = select("copy", "--views", "d4")
+    assert code == 0
     assert "Test-time views" in output
     table = pd.read_csv(spoilable.path / "selection" / "views.csv")
     assert table["views"].tolist() == ["none", "flips", "d4"]

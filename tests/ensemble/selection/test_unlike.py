@@ -3,6 +3,7 @@ import pytest
 
 from kderm.ensemble.unlike import (
     FILE,
+    expected_warnings,
     fit_gaussian,
     fit_unlike,
     read_unlike,
@@ -142,3 +143,7 @@ def test_a_file_that_the_bundle_does_not_speak_of_is_refused(tmp_path):
         read_unlike(tmp_path / FILE, "0" * 64)
     with pytest.raises(UserError, match="Expected the score"):
         read_unlike(tmp_path / "gone.npz")
+
+
+def test_single_images_are_told_and_the_few_that_chance_brings_are_not():
+    assert [expected_warnings(images) for images in (0, 1, 5, 100, 10_000)] == [0, 0, 0, 3, 117]

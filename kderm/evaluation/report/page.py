@@ -13,10 +13,12 @@ from kderm.evaluation.report.document import (
     Bullets,
     Code,
     Document,
+    Estimate,
     Figure,
     Gallery,
     Heading,
     Note,
+    Spread,
     Still,
     Table,
     Text,
@@ -24,6 +26,7 @@ from kderm.evaluation.report.document import (
 )
 from kderm.evaluation.report.wording import said
 
+NO_BREAK = "\u00a0"
 # Inks of the drawings -> the page's own; see `style.INK` and its neighbours.
 _INKS = {
     "#222222": "var(--ink)",
@@ -73,9 +76,23 @@ def block_html(block: Block, directory: Path) -> str:
 
 
 def _table(block: Table) -> str:
-    rows = [[html_page.Cell(said(value)) for value in row] for row in block.rows]
+    # On a phone a cell may break before its interval, not within it.
+    rows = [
+        [
+            html_page.Cell(
+                _unbroken(said(cell)) if isinstance(cell, Estimate | Spread) else said(cell)
+            )
+            for cell in row
+        ]
+        for row in block.rows
+    ]
     whole = html_page.table(block.header, rows)
     return html_page.details(block.folded, whole) if block.folded and whole else whole
+
+
+def _unbroken(words: str) -> str:
+    value, *rest = words.split(" ", 1)
+    return " ".join([value, *(part.replace(" ", NO_BREAK) for part in rest)])
 
 
 def _gallery(block: Gallery) -> str:

@@ -5,6 +5,8 @@ from functools import partial
 from kderm.evaluation.predictions import Predictions
 from kderm.evaluation.report import figures
 from kderm.evaluation.report.document import (
+    Block,
+    Estimate,
     Figure,
     Heading,
     Section,
@@ -13,6 +15,8 @@ from kderm.evaluation.report.document import (
     Text,
 )
 from kderm.evaluation.report.prior import prior_sentence, prior_shift
+
+_NAMES = {"mel": "it is a melanoma", "malignant": "it is malignant"}
 
 
 def calibration_section(predictions: Predictions, found: dict) -> Section:
@@ -43,8 +47,56 @@ def calibration_section(predictions: Predictions, found: dict) -> Section:
                 "Reliability diagram: predicted probability against what came true",
                 partial(figures.plot_reliability, predictions=predictions),
             ),
+            *_events(found["calibration_report"]),
+            *_scaling(found["calibration_report"]),
             Heading("Prior of the predictions"),
             Text(prior_words),
             Table(["class", "share of the images", "mean probability", "ratio"], rows, "prior"),
         ],
     )
+
+
+def _events(report: dict) -> list[Block]:
+    """Calibration of each probability by itself."""
+    events = {"first choice is right": report["top_label"]}
+    events |= {_NAMES.get(name, name): own for name, own in report["targets"].items()}
+    events |= {f"class {code}": own for code, own in report["classes"].items()}
+    words = (
+        "Calibration error is the mean distance of probability and frequency; beside it stands "
+        "what perfectly calibrated probabilities like these would show by chance (95th "
+        "percentile). A slope below 1 says that probabilities are too extreme, a gap above 0 that "
+        "they are too high."
+    )
+    header = ["probability that", "gap", "calibration error", "by chance", "slope", "intercept"]
+    rows = [
+        [
+            name,
+            Estimate.of(own["gap"]),
+            Estimate.of(own["ece_mass"]),
+            own["ece_mass_if_calibrated"]["high"],
+            Estimate(None) if own["slope"] is None else Estimate.of(own["slope"]),
+            Estimate(None) if own["intercept"] is None else Estimate.of(own["intercept"]),
+        ]
+        for name, own in events.items()
+    ]
+    return [Heading("By probability"), Text(words), Table(header, rows, "calibration")]
+
+
+def _scaling(report: dict) -> list[Block]:
+    """What temperature and vector scaling would change."""
+    scaling = report["scaling"]
+    if scaling is None:
+        return []
+    temperature = scaling["temperature"]["fitted"]["temperature"]
+    words = (
+        f"Fitted on all folds the temperature is {temperature:.2f} (above 1: the probabilities "
+        "were too extreme). In the table each fold is scaled by a fit on the other folds. New "
+        "images get what the bundle holds."
+    )
+    header = ["probabilities", "log-loss", "Brier score", "calibration error", "mean over classes"]
+    names = {"raw": "as they are", "temperature": "temperature", "vector": "vector scaling"}
+    rows = [
+        [said, *(scaling[kind][name] for name in ("log_loss", "brier", "ece", "classwise_ece"))]
+        for kind, said in names.items()
+    ]
+    return [Heading("Scaling"), Text(words), Table(header, rows, "scaling")]

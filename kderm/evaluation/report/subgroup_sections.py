@@ -101,7 +101,7 @@ def _forest(report: dict) -> list[Block]:
         Heading("By subgroup"),
         Figure(
             "subgroups",
-            f"{METRICS[metric]} by subgroup with 95 % intervals; the line is the value over all",
+            f"{METRICS[metric]} by subgroup with 95 % intervals; grey: all other images",
             partial(
                 subgroup_figures.plot_subgroups, report=report, metric=metric, name=METRICS[metric]
             ),

@@ -209,8 +209,8 @@ def greedy_rows(
         seed: of the draws.
 
     Returns:
-        Rows with choice, of (the weights by name, as text), and for each of `METRICS` its value and
-        the gain over the best single candidate with its interval.
+        Rows with choice, for each of `METRICS` its value and the gain over the best single candidate
+        with its interval, and of (the weights by name, as text).
     """
     picks = greedy_picks(candidates, truth, metric=metric, most=most)
     nested, _ = nested_greedy(candidates, truth, parts, metric=metric, most=most)
@@ -233,7 +233,7 @@ def greedy_rows(
         answers[rule], texts[rule] = answer, _weights(names, chosen)
     gains = _gains(answers, best, truth, resamples, seed)
     return [
-        {"choice": rule, "of": texts[rule], **_scores(answer, truth), **gains[rule]}
+        {"choice": rule, **_scores(answer, truth), **gains[rule], "of": texts[rule]}
         for rule, answer in answers.items()
     ]
 
@@ -275,6 +275,8 @@ def soup_rows(
 
 
 def _weights(names: Sequence[str], picks: Sequence[int]) -> str:
+    if sorted(picks) == list(range(len(names))):
+        return f"each of {len(names)}"
     counts = {names[pick]: list(picks).count(pick) for pick in dict.fromkeys(picks)}
     return " + ".join(f"{count} x {name}" for name, count in counts.items())
 

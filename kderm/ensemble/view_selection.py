@@ -13,18 +13,18 @@ from kderm.ensemble.bundle import Bundle
 from kderm.ensemble.group_parts import some_groups
 from kderm.ensemble.held_out import HeldOut, RunFrames, held_out, read_oof
 from kderm.ensemble.selection import Truth, greedy_rows, view_rows
-from kderm.ensemble.selection_files import Selection, selection_dir
+from kderm.ensemble.selection_files import Selection
 from kderm.ensemble.view_answers import ViewAnswers, ViewPool, view_answers, view_pool
 from kderm.models.averaging import average_views
 from kderm.models.classifier import load_classifier
 from kderm.models.forward import Forward
 from kderm.run_dir import RunDir
-from kderm.runtime import device_name
 
 Progress = Callable[[int, int], None]
 
 # The out-of-fold table has seven digits; another backend or device rounds a little more coarsely.
 SAME_ANSWER = 1e-3
+COST = "Seconds are those of one member on the machine that asked it first, decoding aside."
 
 
 def select_views(
@@ -64,7 +64,7 @@ def select_views(
     truth = _truth(bundle, parts)
     seconds = float(np.median([one.seconds for one in found]))
     how = bundle.facts.combine
-    notes = (_sample_note(parts, images), _cost_note(), *_difference(bundle, parts, answers, pool))
+    notes = (_sample_note(parts, images), COST, *_difference(bundle, parts, answers, pool))
     rows = view_rows(answers, pool.sets, truth, how, seconds, resamples=resamples)
     folds = np.concatenate([np.full(len(part), part.fold) for part in parts])
     greedy = greedy_rows(
@@ -103,7 +103,7 @@ def _all_answers(
         def chunks(part: HeldOut = part) -> Iterator:
             return _with_metadata(part, bundle, frames, batch_size)
 
-        path = selection_dir(run) / f"fold_{part.fold}.npz"
+        path = run.selection / f"fold_{part.fold}.npz"
         found.append(view_answers(path, part.sha256, part.image_ids, pool, load, chunks, report))
         done += len(part)
     return found
@@ -145,10 +145,6 @@ def _sample_note(parts: Sequence[HeldOut], images: int | None) -> str:
         f"On {count} {which}, each by the one member that held it out: no leakage, and no word on "
         "how many members are worth having."
     )
-
-
-def _cost_note() -> str:
-    return f"Seconds are those of one member on this machine ({device_name()}), decoding aside."
 
 
 def _difference(

@@ -14,7 +14,10 @@ runs/
     store.json                  digest of the decoded images that the run began with
     fold_<k>/                   state.npz, weights_<kind>.npz (while training), then:
       model.keras history.csv oof.csv done.json (best.keras last.keras ema.keras tensorboard/)
-    oof.csv ensemble.json metrics.json report.md figures/
+    oof.csv ensemble.json unlike.npz metrics.json report.html report.md figures/ tables/
+    MODEL_CARD.md CHECKLIST.md
+    explanations/               explain: sheets, overlays, maps.csv
+    selection/                  select: what views and members gain and cost
     predictions/<name>/         ensemble-predict: predictions.csv, sources.json, the report
     external/<name>/            evaluate --external: the same, and overlap.csv
     pseudo_labels.csv           cv --unlabelled: what the student learns from besides
@@ -27,6 +30,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kderm.errors import UserError, unknown_name
+
+# Below a run, and below a folder of predictions.
+EXPLANATIONS = "explanations"
 
 
 @dataclass(frozen=True)
@@ -152,6 +158,16 @@ class RunDir:
     def figures(self) -> Path:
         """The report's pictures."""
         return self.path / "figures"
+
+    @property
+    def explanations(self) -> Path:
+        """Sheets of what speaks for each class."""
+        return self.path / EXPLANATIONS
+
+    @property
+    def selection(self) -> Path:
+        """What views and members gain and cost, and their answers."""
+        return self.path / "selection"
 
     @property
     def grad_cam(self) -> Path:

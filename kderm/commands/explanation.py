@@ -6,14 +6,12 @@ from typing import TYPE_CHECKING
 
 from kderm import console
 from kderm.errors import UserError
-from kderm.run_dir import RunDir, open_run, runs_root
+from kderm.run_dir import EXPLANATIONS, RunDir, open_run, runs_root
 from kderm.runtime import check_backend
 
 if TYPE_CHECKING:
     from kderm.ensemble.bundle import Bundle
     from kderm.ensemble.inputs import Inputs
-
-EXPLANATIONS = "explanations"
 
 
 def explain(
@@ -50,7 +48,7 @@ def explain(
     check_backend()
     from kderm.explain.of_run import check_run, explain_run, open_for_maps, summary
 
-    directory = Path(out) if out else run.path / EXPLANATIONS
+    directory = Path(out) if out else run.explanations
     opened = open_for_maps(run, layer=layer, views=views)
     with console.progress("explaining held-out images") as report:
         images = explain_run(opened, directory, each=each or 6, progress=report)

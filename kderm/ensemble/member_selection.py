@@ -21,7 +21,7 @@ from kderm.ensemble.held_out import RunFrames, read_oof
 from kderm.ensemble.inputs import Inputs, find_inputs
 from kderm.ensemble.read_ahead import decoded_chunks
 from kderm.ensemble.selection import Truth, greedy_rows, member_rows, soup_rows
-from kderm.ensemble.selection_files import Selection, selection_dir
+from kderm.ensemble.selection_files import Selection
 from kderm.ensemble.soup import refresh_statistics, uniform_soup
 from kderm.ensemble.view_answers import ViewPool, view_answers, view_pool
 from kderm.errors import UserError
@@ -100,7 +100,7 @@ def select_members(
             if progress is not None:
                 progress(before + count, total)
 
-        path = selection_dir(run) / f"external_{name}.npz"
+        path = run.selection / f"external_{name}.npz"
         found.append(
             view_answers(path, digest, external.paths, pool, load, external.chunks, report)
         )

@@ -31,11 +31,6 @@ class Selection:
         return "\n".join([self.title, "", _aligned(self.rows), "", *self.notes])
 
 
-def selection_dir(run: RunDir) -> Path:
-    """Where a run's tables of selection, and the answers that they come from, are kept."""
-    return run.path / "selection"
-
-
 def write_selection(run: RunDir, selection: Selection) -> Path:
     """Write `<name>.csv` (whole numbers) and `<name>.md` (rounded, with notes); the latter's path.
 
@@ -43,7 +38,7 @@ def write_selection(run: RunDir, selection: Selection) -> Path:
         run: the run that the selection speaks of.
         selection: what to write.
     """
-    place = selection_dir(run) / f"{selection.name}.md"
+    place = run.selection / f"{selection.name}.md"
     write_csv(place.with_suffix(".csv"), pd.DataFrame(selection.rows))
     header, *rows = _cells(selection.rows)
     lines = ["| " + " | ".join(row) + " |" for row in (header, ["---"] * len(header), *rows)]

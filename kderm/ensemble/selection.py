@@ -209,8 +209,8 @@ def greedy_rows(
         seed: of the draws.
 
     Returns:
-        Rows with choice, for each of `METRICS` its value and the gain over the best single candidate
-        with its interval, and of (the weights by name, as text).
+        Rows with choice, for each of `METRICS` its value and the gain over the best single
+        candidate with its interval, and of (the weights by name, as text).
     """
     picks = greedy_picks(candidates, truth, metric=metric, most=most)
     nested, _ = nested_greedy(candidates, truth, parts, metric=metric, most=most)

@@ -70,7 +70,8 @@ def _words(report: dict) -> str:
         f"{gaps['intervals']} gaps with an interval {gaps['excluding_zero']} leave out zero, where "
         f"{gaps['by_chance']:.0f} would by chance alone. Numbers that would stand on fewer than "
         f"{report['least_positives']} images of a class are left out. Sensitivity and specificity "
-        "are those of one threshold for everybody, which gives 90 % sensitivity over all images."
+        "are those of one threshold for everybody: the operating point for 90 % sensitivity, or "
+        "Youden's where there is none."
     )
 
 
@@ -186,16 +187,16 @@ def lesion_section(found: dict) -> Section:
             "images) are left out."
         )
     poolings = list(report["lesions"])
-    header = ["metric", "images", "one photo"]
-    header += [f"{_POOLINGS.get(how, how)} of photos" for how in poolings]
-    header.append(f"difference, {_POOLINGS.get(poolings[0], poolings[0])}")
+    first, *others = [f"{_POOLINGS.get(how, how)} of photos" for how in poolings]
+    header = ["metric", "images", "one photo", first, f"difference, {first}", *others]
     rows = [
         [
             METRICS.get(name, name),
             Estimate.of(report["images"][name]),
             Estimate.of(report["one_photo"][name]),
-            *(Estimate.of(report["lesions"][how][name]) for how in poolings),
+            Estimate.of(report["lesions"][poolings[0]][name]),
             Estimate.of(report["difference"][poolings[0]][name]),
+            *(Estimate.of(report["lesions"][how][name]) for how in poolings[1:]),
         ]
         for name in report["metrics"]
     ]

@@ -161,9 +161,19 @@ def train(config: str | None, run_name: str | None, fold: int, overrides: tuple[
     help="For --external: images that the members trained on; default: remove.",
 )
 @OUT
+@click.option(
+    "--about",
+    type=click.Path(),
+    metavar="CSV",
+    help="What else is known of the run's images (image_id, skin_tone, ...), for the subgroups.",
+)
 @plainly
 def evaluate(
-    run_name: str | None, external: tuple[str, ...], overlap: str | None, out: str | None
+    run_name: str | None,
+    external: tuple[str, ...],
+    overlap: str | None,
+    out: str | None,
+    about: str | None,
 ) -> None:
     """Join a run's folds and rebuild its ensemble and report from the saved tables.
 
@@ -172,12 +182,14 @@ def evaluate(
     """
     from kderm.commands import results
 
+    if external and about:
+        raise UserError("--about is for the run's own images. Received: --external with it.")
     if external:
         results.evaluate_external(run_name, external, out, overlap or "remove")
     elif overlap or out:
         raise UserError("--overlap and --out belong to --external PATH. Received: no --external.")
     else:
-        results.evaluate(run_name)
+        results.evaluate(run_name, about)
 
 
 @main.command()

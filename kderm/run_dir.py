@@ -21,6 +21,7 @@ runs/
     predictions/<name>/         ensemble-predict: predictions.csv, sources.json, the report
     external/<name>/            evaluate --external: the same, and overlap.csv
     pseudo_labels.csv           cv --unlabelled: what the student learns from besides
+    about_images.csv            evaluate --about: columns for the subgroups
     audit/ inspect/             what was found in the data set
 ```
 """
@@ -158,6 +159,16 @@ class RunDir:
     def figures(self) -> Path:
         """The report's pictures."""
         return self.path / "figures"
+
+    @property
+    def about_images(self) -> Path:
+        """What else is known of the images, for the subgroups: skin tone and the like."""
+        return self.path / "about_images.csv"
+
+    @property
+    def image_quality(self) -> Path:
+        """The quality of the images, as `inspect` measured it."""
+        return self.path / "inspect" / "quality.csv"
 
     @property
     def explanations(self) -> Path:

@@ -95,6 +95,27 @@ def test_a_submission_to_a_challenge_is_written_beside_the_predictions(finished,
     assert not (workplace / "other").exists()
 
 
+def test_what_else_is_known_of_the_images_makes_subgroups(finished, monkeypatch, tmp_path):
+    workplace, _ = finished
+    shutil.copytree(workplace / "runs", tmp_path / "runs")
+    monkeypatch.chdir(tmp_path)
+    run = RunDir(tmp_path / "runs" / "demo")
+    about = pd.read_csv(run.oof)[["image_id"]].assign(fitzpatrick=["II", "IV", ""] * 35)
+    about.to_csv("about.csv", index=False)
+    result = invoke("evaluate", "demo", "--about", "about.csv")
+    assert result.exit_code == 0, result.output
+    subgroups = json.loads(run.metrics.read_text())["subgroups"]
+    tone = next(each for each in subgroups["attributes"] if each["name"] == "skin_tone")
+    assert [level["images"] for level in tone["levels"] if level["recorded"]] == [35, 35]
+    assert invoke("evaluate", "demo").exit_code == 0
+    assert "Skin tone" in run.report.read_text()
+    for text in ("image,skin_tone\na,1\n", "image_id,colour\na,1\n"):
+        Path("wrong.csv").write_text(text)
+        refused = invoke("evaluate", "demo", "--about", "wrong.csv")
+        assert refused.exit_code == 2, refused.output
+        assert "image_id" in refused.output
+
+
 def test_a_run_without_its_models_still_gives_its_report(finished, tmp_path, monkeypatch):
     workplace, _ = finished
     shutil.copytree(workplace / "runs" / "demo", tmp_path / "runs" / "copied")

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kderm import console
+from kderm.atomic import write_csv
 from kderm.commands.pieces import SYNTHETIC, exclusive, is_demo, read_json
 from kderm.config.reading import load_config
 from kderm.config.schema import Config
@@ -12,11 +13,37 @@ from kderm.run_dir import RunDir, open_run
 from kderm.runtime import check_backend
 
 
-def evaluate(run_name: str | None) -> None:
-    """`evaluate`: the ensemble and the report again, from the saved tables."""
+def evaluate(run_name: str | None, about: str | None = None) -> None:
+    """`evaluate`: the ensemble and the report again, from the saved tables.
+
+    With `about`, a CSV of what else is known of the images; the run keeps a copy.
+    """
     run = open_run(run_name)
     with exclusive(run):
+        if about is not None:
+            keep_about(run, Path(about))
         conclude(run)
+
+
+def keep_about(run: RunDir, path: Path) -> None:
+    """Copy a CSV with image_id and attributes of the images into the run, checked."""
+    import pandas as pd
+
+    from kderm.evaluation.attributes import ATTRIBUTE_COLUMNS, attributes_of
+    from kderm.evaluation.subgroups import check_further
+
+    try:
+        table = pd.read_csv(path, dtype=str)
+    except (OSError, ValueError) as error:
+        raise UserError(f"Expected a CSV in --about. Received: {path} ({error}).") from None
+    check_further(table)
+    if not attributes_of(table)[0]:
+        raise UserError(
+            f"Expected in {path}, beside image_id, at least one of "
+            f"{', '.join(ATTRIBUTE_COLUMNS)}, with something in it. Received: "
+            f"{', '.join(table.columns)}."
+        )
+    write_csv(run.about_images, table)
 
 
 def evaluate_external(
@@ -32,11 +59,17 @@ def evaluate_external(
 
 def conclude(run: RunDir) -> None:
     """Join the out-of-fold tables, write the report and the bundle, print the headline."""
+    import pandas as pd
+
     from kderm.commands.background import run_background
     from kderm.ensemble.bundle import join_oof, write_bundle
     from kderm.evaluation.report.write import write_report
+    from kderm.evaluation.subgroups import with_columns
 
     predictions = join_oof(run)
+    for path in (run.about_images, run.image_quality):
+        if path.exists():
+            predictions = with_columns(predictions, pd.read_csv(path, dtype=str))
     config = load_config(run.config)
     stills = {}
     if config.predict.grad_cam:

@@ -124,7 +124,8 @@ def greedy_picks(
     """Greedy ensemble selection: add whichever candidate helps the average most, until none does.
 
     A candidate may be picked again, which gives it weight; the first is the best single one. Ties
-    go to the candidate that comes first. Source: Caruana et al. 2004, doi:10.1145/1015330.1015432.
+    go to the candidate that comes first, which is also taken where the metric is undefined (images
+    of one class) and nothing can be told apart. Source: Caruana et al. 2004, doi:10.1145/1015330.1015432.
     Differs: stops at the first step without gain, instead of taking the best of all steps.
 
     Args:
@@ -143,7 +144,7 @@ def greedy_picks(
         mixed = [(total + one) / (len(picks) + 1) for one in candidates]
         scores = [_value(one, truth, metric) for one in mixed]
         step = int(np.argmax(scores))
-        if not scores[step] > best + 1e-9:
+        if picks and not scores[step] > best + 1e-9:
             break
         picks.append(step)
         total, best = total + candidates[step], scores[step]

@@ -144,3 +144,5 @@ SOURCES = (
         for flag in QUALITY_FLAGS
     ),
 )
+# Every column that an attribute may be found in.
+ATTRIBUTE_COLUMNS = tuple(column for source in SOURCES for column in source.columns)

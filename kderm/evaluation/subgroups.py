@@ -6,6 +6,7 @@ would stand on fewer than ten positives is not there, and the report says so.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -27,7 +28,6 @@ def subgroup_report(
     predictions: Predictions,
     *,
     thresholds: Mapping[str, float] | None = None,
-    extra: pd.DataFrame | None = None,
     resamples: int = 1000,
     seed: int = 0,
 ) -> dict:
@@ -37,8 +37,6 @@ def subgroup_report(
         predictions: labelled predictions, out-of-fold or external.
         thresholds: frozen threshold by target ("malignant" or a class code), on the scale of the
             probabilities; adds sensitivity and specificity.
-        extra: further columns by `image_id`, such as `inspect`'s quality.csv or a table of skin
-            tones; where both tables have a column, the predictions' own counts.
         resamples: bootstrap resamples of whole groups.
         seed: seed of the draws.
 
@@ -64,10 +62,10 @@ def subgroup_report(
             subgroup first.
 
     Raises:
-        UserError: `extra` has no image_id or an image twice, a threshold of an unknown target.
+        UserError: a threshold of an unknown target.
     """
     thresholds = dict(thresholds or {})
-    found, absent = attributes_of(_with_extra(predictions.table, extra))
+    found, absent = attributes_of(predictions.table)
     rows = [_divided(predictions, attribute, thresholds, resamples, seed) for attribute in found]
     result = {
         "least_positives": LEAST_POSITIVES,
@@ -290,15 +288,31 @@ def _gaps(rows: list[dict]) -> dict:
     }
 
 
-def _with_extra(table: pd.DataFrame, extra: pd.DataFrame | None) -> pd.DataFrame:
-    if extra is None:
-        return table
-    if "image_id" not in extra or extra["image_id"].astype(str).duplicated().any():
-        what = "no such column" if "image_id" not in extra else "an image_id more than once"
+def with_columns(predictions: Predictions, further: pd.DataFrame) -> Predictions:
+    """The predictions with what else is known of the images.
+
+    Args:
+        predictions: where both tables have a column, this one's counts.
+        further: columns by `image_id`, such as `inspect`'s quality.csv or a table of skin tones.
+
+    Raises:
+        UserError: `further` has no image_id, or an image twice.
+    """
+    check_further(further)
+    own = [name for name in further.columns if name not in predictions.table.columns]
+    joined = further[own].set_axis(further["image_id"].astype(str), axis=0)
+    return replace(predictions, table=predictions.table.join(joined, on="image_id"))
+
+
+def check_further(further: pd.DataFrame) -> None:
+    """Refuse a table that cannot be joined by image_id.
+
+    Raises:
+        UserError: no image_id, or an image twice.
+    """
+    if "image_id" not in further or further["image_id"].astype(str).duplicated().any():
+        what = "no such column" if "image_id" not in further else "an image_id more than once"
         raise UserError(
             "Further columns are joined by image_id: expected that column, each image once. "
             f"Received: {what}."
         )
-    own = [name for name in extra.columns if name not in table.columns]
-    further = extra[own].set_axis(extra["image_id"].astype(str), axis=0)
-    return table.join(further, on="image_id")

@@ -12,7 +12,7 @@ from kderm.evaluation.attributes import QUALITY_FLAGS, age_band, attributes_of
 from kderm.evaluation.blocks import BlockedPairs
 from kderm.evaluation.intervals import group_intervals
 from kderm.evaluation.predictions import make_predictions
-from kderm.evaluation.subgroups import subgroup_report
+from kderm.evaluation.subgroups import subgroup_report, with_columns
 from kderm.inspection.quality import FLAGS
 from kderm.labels import BINARY, HAM10000, label_space
 
@@ -254,7 +254,7 @@ def test_further_columns_are_joined_by_image_id():
             "is_hair": np.resize([True, False], 400)[::-1],
         }
     )
-    report = subgroup_report(found, extra=extra, resamples=5)
+    report = subgroup_report(with_columns(found, extra), resamples=5)
     tone = attribute(report, "skin_tone")
     assert [part["level"] for part in tone["levels"]] == ["1", "2", "3", "not recorded"]
     hair = level(report, "quality_hair", "yes")
@@ -268,7 +268,7 @@ def test_further_columns_are_joined_by_image_id():
 )
 def test_a_table_that_cannot_be_joined_is_refused(extra):
     with pytest.raises(UserError, match="image_id"):
-        subgroup_report(images(20), extra=pd.DataFrame(extra))
+        with_columns(images(20), pd.DataFrame(extra))
 
 
 def test_a_threshold_of_an_unknown_class_is_refused():

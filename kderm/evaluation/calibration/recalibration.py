@@ -51,7 +51,7 @@ def recalibration(
     event = np.asarray(event, dtype=np.float64)
     given = np.clip(np.asarray(confidence, dtype=np.float64), SMALLEST, 1 - SMALLEST)
     log_odds = np.log(given) - np.log1p(-given)
-    if event.min() == event.max() or np.ptp(log_odds) == 0:
+    if event.min() == event.max() or np.ptp(log_odds) == 0 or not _overlap(event, log_odds):
         return None
     design = np.stack([np.ones_like(log_odds), log_odds], axis=1)
     line = _fitted(design, event)
@@ -73,6 +73,16 @@ def recalibration(
         intercept=(intercept, intercept - wide, intercept + wide),
         slope=(slope, slope - wider, slope + wider),
     )
+
+
+def _overlap(event: np.ndarray, log_odds: np.ndarray) -> bool:
+    """Whether both sides lie above the other somewhere: else the likelihood has no maximum.
+
+    Source: Albert and Anderson 1984, doi:10.1093/biomet/71.1.1 (complete and quasi-complete
+    separation), for one covariate.
+    """
+    came, stayed = log_odds[event == 1], log_odds[event == 0]
+    return bool(came.max() > stayed.min() and stayed.max() > came.min())
 
 
 def _fitted(design: np.ndarray, event: np.ndarray) -> np.ndarray | None:

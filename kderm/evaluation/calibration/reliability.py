@@ -67,8 +67,8 @@ def reliability_bins(
         position = np.minimum((confidence * bins).astype(np.int64), bins - 1)
     else:
         # Edges are confidences that occur, so that equal ones fall into one bin by construction.
-        edges = np.unique(np.quantile(confidence, np.linspace(0, 1, bins + 1), method="lower"))
-        edges = np.append(edges[:-1] if len(edges) > 1 else edges, confidence.max())
+        starts = np.quantile(confidence, np.arange(bins) / bins, method="lower")
+        edges = np.append(np.unique(starts), confidence.max())
         position = np.searchsorted(edges[1:-1], confidence, side="right")
     count = np.bincount(position, minlength=len(edges) - 1)
     divisor = np.where(count > 0, count, np.nan)

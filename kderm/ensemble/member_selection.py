@@ -207,6 +207,12 @@ def _external(
         )
     if images is not None:
         table = table[some_groups(_groups(table), images)].reset_index(drop=True)
+    if len(np.unique(_groups(table))) < 2:
+        raise UserError(
+            "Members are chosen on some lesions and scored on others: expected labelled images of "
+            f"two lesions or patients at least. Received: {len(table)} image(s) of one. Give more "
+            "images."
+        )
     codes = table["label"].tolist()
     y = np.array([bundle.labels.index(code) for code in codes])
     told = ", ".join(f"{code} {codes.count(code)}" for code in bundle.labels.codes if code in codes)

@@ -263,7 +263,8 @@ def _report(
     extra = known.drop(columns=["path", "problem", "image_id", "label"]).replace("", np.nan)
     extra["age"] = pd.to_numeric(extra["age"], errors="coerce")
     rows = table[scored].reset_index(drop=True)
-    rows = pd.concat([rows[["image_id", "label", *bundle.labels.columns]], extra], axis=1)
+    told = ["image_id", "label", *bundle.labels.columns, "mutual_information", "disagreement"]
+    rows = pd.concat([rows[told], extra], axis=1)
     rows["group_id"] = group_ids(rows)
     title = f"Predictions of the ensemble {bundle.facts.run}"
     if seen:

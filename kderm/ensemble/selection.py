@@ -124,9 +124,9 @@ def greedy_picks(
     """Greedy ensemble selection: add whichever candidate helps the average most, until none does.
 
     A candidate may be picked again, which gives it weight; the first is the best single one. Ties
-    go to the candidate that comes first, which is also taken where the metric is undefined (images
-    of one class) and nothing can be told apart. Source: Caruana et al. 2004, doi:10.1145/1015330.1015432.
-    Differs: stops at the first step without gain, instead of taking the best of all steps.
+    go to the candidate that comes first, and so does the pick where the metric is undefined (images
+    of one class). Source: Caruana et al. 2004, doi:10.1145/1015330.1015432. Differs: stops at the
+    first step without gain, instead of taking the best of all steps.
 
     Args:
         candidates: float (c, n, k), rows sum to 1.

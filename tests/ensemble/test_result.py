@@ -182,6 +182,14 @@ def test_the_report_on_other_images_applies_the_frozen_points(predict, trained, 
     assert words in text
 
 
+def test_the_report_on_other_images_ranks_them_by_what_the_members_said(
+    predict, trained, images, tmp_path
+):
+    summary, _ = predict(trained, [labelled(images)], tmp_path / "out")
+    by = summary.metrics["abstain"]["by"]
+    assert {"max_probability", "mutual_information", "disagreement"} <= set(by)
+
+
 def test_vector_scaling_is_applied_where_the_bundle_has_it(predict, run, images, tmp_path):
     _, before = predict(run, [images], tmp_path / "before")
     scaling = Scaling("vector", (0.5,) * 7, (3.0, 0, 0, 0, 0, 0, -3.0))

@@ -218,6 +218,15 @@ def test_a_sample_of_images_from_elsewhere_will_do(spoilable, elsewhere):
     assert members.notes[0].startswith("On 10 labelled images")
 
 
+def test_a_single_lesion_from_elsewhere_is_too_little(spoilable, elsewhere):
+    _, *others = sorted((elsewhere / "mel").iterdir())
+    for path in [*others, *(elsewhere / "nv").iterdir(), *(elsewhere / "bcc").iterdir()]:
+        path.unlink()
+    bundle = read_bundle(spoilable.path)
+    with pytest.raises(UserError, match=r"two lesions .* Received: 1 image"):
+        select_members(spoilable, bundle, [str(elsewhere)], resamples=5)
+
+
 def test_a_member_that_has_changed_is_asked_anew(spoilable, elsewhere, passes):
     bundle = read_bundle(spoilable.path)
     select_members(spoilable, bundle, [str(elsewhere)], resamples=5)

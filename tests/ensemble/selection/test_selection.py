@@ -139,6 +139,16 @@ def test_the_order_of_the_images_changes_no_pick():
     assert greedy_picks(candidates[:, order], other) == greedy_picks(candidates, truth)
 
 
+def test_images_of_one_class_have_a_choice_without_scores():
+    truth = Truth(np.zeros(20, np.int64), np.arange(20) // 2, HAM10000)
+    candidates = np.stack([noisy(truth, 1, seed) for seed in range(3)])
+    assert greedy_picks(candidates, truth) == [0]
+    parts = group_parts(truth.groups)
+    rows = greedy_rows(["a", "b", "c"], candidates, truth, parts, resamples=10)
+    assert rows[-1]["macro_auc"] is None
+    assert rows[-1]["balanced_accuracy"] is not None
+
+
 def test_choosing_among_noise_looks_good_only_on_the_images_that_chose():
     truth = truth_of(200, k=2, labels=BINARY)
     candidates = np.stack([noisy(truth, 0.0, seed) for seed in range(30)])

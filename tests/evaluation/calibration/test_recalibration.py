@@ -54,6 +54,8 @@ def test_copies_within_a_group_leave_the_interval_where_it_was():
         ([0, 1, 0], [0.5, 0.5, 0.5]),
         ([0, 0, 1, 1], [0.1, 0.2, 0.8, 0.9]),
         ([0, 1], [0.3, 0.6]),
+        ([0, 0, 1, 1], [0.2, 0.5, 0.5, 0.9]),
+        ([0, 0, 0, 0, 1, 1], [0.0, 0.0, 1.0, 1.0, 0.0, 0.0]),
     ],
 )
 def test_where_there_is_no_line_there_is_none(event, score):

@@ -96,6 +96,15 @@ def test_equal_confidences_share_one_bin_of_equal_mass(n):
     assert bins.expected_error == pytest.approx(abs(0.3 - (np.arange(n) % 2 == 0).mean()))
 
 
+def test_ties_at_the_top_have_a_bin_of_equal_mass_for_themselves():
+    event = np.repeat([True, False], 50)  # 0.1 always comes true, 0.9 never
+    two = reliability_bins(event, np.repeat([0.1, 0.9], 50), 15, "mass")
+    assert two.count.tolist() == [50, 50]
+    assert two.expected_error == pytest.approx(0.9)
+    sure = np.concatenate([np.linspace(0, 0.99, 70), np.ones(30)])
+    assert reliability_bins(np.zeros(100), sure, 10, "mass").count.tolist()[-1] == 30
+
+
 def test_ties_are_never_parted_between_bins_of_equal_mass():
     confidence = np.round(np.random.default_rng(0).random(500), 1)
     bins = reliability_bins(np.zeros(500), confidence, 15, "mass")

@@ -74,6 +74,31 @@ def group_intervals(
     return {name: _percentiles(values[:, j], level) for j, name in enumerate(names)}
 
 
+def exact_ends(
+    value: float, interval: Interval, groups_counted: int, level: float = 0.95
+) -> Interval:
+    """`interval`, or a binomial one where all or none of the groups are counted.
+
+    A bootstrap of nothing but hits knows no misses, and would call 3 of 3 certain. Source: Clopper
+    and Pearson 1934, doi:10.1093/biomet/26.4.404, over groups instead of images.
+
+    Args:
+        value: a share.
+        interval: of the share, from `group_intervals`; NaN stays NaN.
+        groups_counted: groups that have an image in the share's whole.
+        level: coverage.
+    """
+    if value not in (0.0, 1.0) or np.isnan(interval.low):
+        return interval
+    reach = ((1 - level) / 2) ** (1 / groups_counted)
+    return Interval(reach, 1.0) if value else Interval(0.0, 1 - reach)
+
+
+def groups_among(chosen: np.ndarray, groups: np.ndarray) -> int:
+    """How many groups have an image among the `chosen` ones, bool (n,)."""
+    return len(np.unique(groups[chosen].astype(str)))
+
+
 def batched(statistic: Callable[[np.ndarray], dict[str, np.ndarray]]) -> Statistic:
     """Mark a function as taking weights (b, n) and answering with arrays (b,); a decorator."""
     statistic.batched = True

@@ -16,8 +16,16 @@ from kderm.evaluation.decisions.operating_points import (
     malignant_score,
     malignant_truth,
 )
-from kderm.evaluation.intervals import RESAMPLES, Interval, Statistic, batched, group_intervals
-from kderm.evaluation.metrics import Scorecard, confusion_matrix, summarise
+from kderm.evaluation.intervals import (
+    RESAMPLES,
+    Interval,
+    Statistic,
+    batched,
+    exact_ends,
+    group_intervals,
+    groups_among,
+)
+from kderm.evaluation.metrics import Scorecard, confusion_matrix, decided_class, summarise
 from kderm.evaluation.predictions import Predictions
 from kderm.evaluation.scores.isic import isic_scores
 from kderm.evaluation.scores.weights import ratio
@@ -82,7 +90,8 @@ def measure(
         "folds": folds,
         "fold_mean": _fold_mean(folds, overall),
         "per_class": {
-            code: _class_numbers(code, summary["per_class"][code], intervals) for code in codes
+            code: _class_numbers(code, summary["per_class"][code], intervals, counted)
+            for code, counted in zip(codes, _groups_counted(predictions), strict=True)
         },
         "confusion": confusion_matrix(predictions.y, predictions.probabilities).tolist(),
         "undecided": summary["undecided"],
@@ -148,11 +157,27 @@ def _with_interval(value: float, interval: Interval | None) -> dict[str, float]:
     return {"value": value, "low": interval.low, "high": interval.high}
 
 
-def _class_numbers(code: str, numbers: dict, intervals: dict[str, Interval]) -> dict:
+def _class_numbers(
+    code: str, numbers: dict, intervals: dict[str, Interval], counted: dict[str, int]
+) -> dict:
     result = {"n": numbers["n"]}
     for name in PER_CLASS:
-        result[name] = _with_interval(numbers[name], intervals.get(f"{name}/{code}"))
+        interval = intervals[f"{name}/{code}"]
+        if name in counted:
+            interval = exact_ends(numbers[name], interval, counted[name], LEVEL)
+        result[name] = _with_interval(numbers[name], interval)
     return result
+
+
+def _groups_counted(predictions: Predictions) -> list[dict[str, int]]:
+    """For each class how many groups its rates stand on."""
+    decided, groups = decided_class(predictions.probabilities), predictions.groups
+    rows = []
+    for j in range(len(predictions.labels)):
+        truth, called = predictions.y == j, decided == j
+        wholes = {"sensitivity": truth, "specificity": ~truth, "ppv": called, "npv": ~called}
+        rows.append({name: groups_among(whole, groups) for name, whole in wholes.items()})
+    return rows
 
 
 def _folds(predictions: Predictions) -> list[dict]:

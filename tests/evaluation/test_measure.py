@@ -83,6 +83,20 @@ def test_the_intervals_are_those_of_the_scorecard_at_the_same_draws():
     assert found["pooled"]["mcc"]["high"] == expected["mcc"].high
 
 
+def test_a_rate_of_one_is_not_certain():
+    given = predictions(folds=0)
+    sure = given.table.assign(**dict.fromkeys(HAM10000.columns, 0.0))
+    for code in HAM10000.codes:
+        sure.loc[sure["label"] == code, f"p_{code}"] = 1.0
+    found = measure(make_predictions(sure, HAM10000), checkpoint=None, resamples=40)
+    groups = sure.loc[sure["label"] == "df", "group_id"].nunique()
+    own = found["per_class"]["df"]
+    exact = 0.025 ** (1 / groups)
+    assert own["sensitivity"] == {"value": 1, "low": pytest.approx(exact), "high": 1}
+    assert own["ppv"] == own["sensitivity"]
+    assert exact < own["specificity"]["low"] < 1
+
+
 def test_the_interval_of_the_malignant_flag_holds_its_threshold_fixed():
     given = predictions()
     found = measure(given, checkpoint="last", resamples=50)["malignant"]

@@ -27,13 +27,12 @@ from kderm.evaluation.decisions.tally import (
     Estimate,
     estimate,
     estimates,
-    groups_among,
     indicator,
     ratio,
     tally,
     with_exact_ends,
 )
-from kderm.evaluation.intervals import RESAMPLES
+from kderm.evaluation.intervals import RESAMPLES, groups_among
 from kderm.evaluation.measure import without_nan
 from kderm.evaluation.metrics import image_brier, image_log_loss
 from kderm.evaluation.predictions import Predictions

@@ -24,12 +24,11 @@ from kderm.evaluation.decisions.tally import (
     Estimate,
     estimate,
     estimates,
-    groups_among,
     ratio,
     tally,
     with_exact_ends,
 )
-from kderm.evaluation.intervals import RESAMPLES
+from kderm.evaluation.intervals import RESAMPLES, groups_among
 from kderm.evaluation.predictions import Predictions
 
 # Malignant lesions are rarer where lesions are looked at than where they are collected: about a

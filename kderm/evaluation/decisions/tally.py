@@ -8,7 +8,13 @@ from collections.abc import Callable
 import numpy as np
 from scipy import sparse
 
-from kderm.evaluation.intervals import RESAMPLES, batched, group_intervals
+from kderm.evaluation.intervals import (
+    RESAMPLES,
+    Interval,
+    batched,
+    exact_ends,
+    group_intervals,
+)
 from kderm.evaluation.measure import LEVEL, without_nan
 
 Estimate = dict[str, float | None]
@@ -62,21 +68,13 @@ def estimate(value: float, low: float = np.nan, high: float = np.nan) -> Estimat
 
 
 def with_exact_ends(found: Estimate, groups: int) -> Estimate:
-    """`found`, with a binomial interval where all or none of the groups are counted.
-
-    A bootstrap of nothing but hits knows no misses, and would call 3 of 3 certain. Source: Clopper
-    and Pearson 1934, doi:10.1093/biomet/26.4.404, over groups instead of images.
+    """`found`, with a binomial interval where all or none are counted: see `exact_ends`.
 
     Args:
         found: a share with its interval.
         groups: groups that have an image in the share's whole.
     """
-    if found["value"] not in (0.0, 1.0) or found["low"] is None:
+    if found["low"] is None:
         return found
-    reach = ((1 - LEVEL) / 2) ** (1 / groups)
-    return estimate(1.0, reach, 1.0) if found["value"] else estimate(0.0, 0.0, 1 - reach)
-
-
-def groups_among(chosen: np.ndarray, groups: np.ndarray) -> int:
-    """How many groups have an image among the `chosen` ones, bool (n,)."""
-    return len(np.unique(groups[chosen].astype(str)))
+    ends = exact_ends(found["value"], Interval(found["low"], found["high"]), groups, LEVEL)
+    return estimate(found["value"], ends.low, ends.high)

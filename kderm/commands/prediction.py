@@ -52,7 +52,8 @@ def ensemble_predict(
     console.say(str(summary))
     if challenge:
         submission = directory / f"submission_isic{challenge}.csv"
-        table = pd.read_csv(summary.predictions, dtype={"image_id": str})
+        # All as text: ids such as "007" and "NA" must survive as they are.
+        table = pd.read_csv(summary.predictions, dtype=str, keep_default_na=False)
         write_submission(table, bundle.labels, submission, challenge)
         console.say(f"Submission for ISIC {challenge}: {submission}")
     if explain:

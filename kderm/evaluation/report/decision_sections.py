@@ -15,7 +15,6 @@ from kderm.evaluation.report.document import (
     Table,
     Text,
 )
-from kderm.evaluation.report.wording import ranged
 
 TARGETS = {"mel": "melanoma"}
 
@@ -25,7 +24,7 @@ def operating_section(predictions: Predictions, found: dict) -> Section:
     if not predictions.labels.malignant and not found["operating_points"]["points"]:
         return Section("Operating points", [])
     points = found["operating_points"]
-    blocks: list[Block] = [_balanced(predictions, found)] if predictions.labels.malignant else []
+    blocks: list[Block] = [_score(predictions)] if predictions.labels.malignant else []
     if points["points"]:
         blocks += [Text(_origin(points)), _figure(predictions, points), _table(points)]
         blocks += [Heading("At other prevalences"), Text(_PREVALENCE), _prevalence_table(points)]
@@ -44,23 +43,9 @@ _PREVALENCE = (
 )
 
 
-def _balanced(predictions: Predictions, found: dict) -> Text:
-    point, codes = found["malignant"], " + ".join(predictions.labels.malignant)
-    start = f"The malignant score is the probability of {codes}. "
-    if point["threshold"] is None:
-        return Text(
-            start + "The truth holds only one of the two sides, so there is no threshold to fit."
-        )
-    sides = {
-        name: ranged(Estimate(point[name], point[f"{name}_low"], point[f"{name}_high"]))
-        for name in ("sensitivity", "specificity")
-    }
-    return Text(
-        f"{start}At the threshold {point['threshold']:.4f} (Youden, on the probabilities as they "
-        f"are) sensitivity is {sides['sensitivity']} and specificity {sides['specificity']}. The "
-        "threshold was fitted on these same images, so both are a little optimistic; the intervals "
-        "hold it fixed."
-    )
+def _score(predictions: Predictions) -> Text:
+    codes = " + ".join(predictions.labels.malignant)
+    return Text(f"The malignant score is the probability of {codes}.")
 
 
 def _origin(points: dict) -> str:

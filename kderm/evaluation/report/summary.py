@@ -82,15 +82,21 @@ def _ranking(predictions: Predictions, found: dict) -> str:
 
 
 def _flag(found: dict) -> str:
-    point = found["malignant"]
-    if point["threshold"] is None:
+    points = found["operating_points"]["points"]
+    chosen = (p for p in points if (p["target"], p["rule"]) == ("malignant", "youden"))
+    point = next(chosen, None)
+    if point is None:
         return ""
-    caught, spared = 100 * point["sensitivity"], 100 * point["specificity"]
+    # On the images that a threshold was chosen on, only the other folds' thresholds are honest.
+    honest = point.get("cross_fitted") or point
+    shares = [honest[name]["value"] for name in ("sensitivity", "specificity")]
+    if None in shares:
+        return ""
+    caught, spared = (round(100 * share) for share in shares)
     return (
-        f"**Malignant or not.** At the balanced threshold it flags {caught:.0f} of 100 malignant "
-        f"pictures and misses {100 - caught:.0f}; of 100 benign ones it flags "
-        f"{100 - spared:.0f} for nothing. Other thresholds, with other prices, are under "
-        "operating points."
+        f"**Malignant or not.** At the balanced threshold it flags {caught} of 100 malignant "
+        f"pictures and misses {100 - caught}; of 100 benign ones it flags {100 - spared} for "
+        "nothing. Other thresholds, with other prices, are under operating points."
     )
 
 

@@ -12,6 +12,8 @@ from PIL import Image
 from sklearn.metrics import roc_auc_score
 
 from kderm.errors import UserError
+from kderm.evaluation.decisions.operating_points import malignant_operating_point
+from kderm.evaluation.decisions.points import choose_points
 from kderm.evaluation.measure import without_nan
 from kderm.evaluation.predictions import make_predictions, read_predictions, write_predictions
 from kderm.evaluation.report import style
@@ -267,7 +269,7 @@ def test_one_or_two_images_give_a_report(tmp_path, codes):
     found, text = report(external(table), tmp_path)
     assert found["n_images"] == len(codes)
     assert (found["malignant"]["threshold"] is None) == (len(set(codes)) == 1)
-    assert ("only one of the two sides" in text) == (len(set(codes)) == 1)
+    assert ("At the balanced threshold" in text) == (len(set(codes)) == 2)
 
 
 def test_a_label_space_without_melanoma_or_malignant_classes_is_reported(tmp_path):
@@ -303,3 +305,18 @@ def test_a_history_without_its_columns_is_refused(tmp_path):
 def test_nan_becomes_none_at_any_depth():
     value = {"a": [1.0, float("nan"), {"b": float("inf")}], "c": (float("nan"), "nan", 2)}
     assert without_nan(value) == {"a": [1.0, None, {"b": None}], "c": [None, "nan", 2]}
+
+
+def test_images_from_elsewhere_are_judged_by_the_frozen_threshold(tmp_path):
+    frozen = choose_points(out_of_fold(), resamples=20)
+    youden = next(point for point in frozen if point.name == "malignant_youden")
+    elsewhere = external(out_of_fold(n=280, seed=1).table)
+    _, text = report(elsewhere, tmp_path, frozen=frozen)
+    malignant = np.isin(elsewhere.y, HAM10000.malignant_indices)
+    score = elsewhere.probabilities[:, HAM10000.malignant_indices].sum(axis=1)
+    caught = round(100 * np.mean(score[malignant] >= youden.value))
+    assert f"At the balanced threshold it flags {caught} of 100 malignant" in text
+    # Nothing of the page is a threshold fitted on these images.
+    own = malignant_operating_point(elsewhere).threshold
+    assert f"{own:.4f}" != f"{youden.value:.4f}"
+    assert f"{own:.4f}" not in text

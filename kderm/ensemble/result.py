@@ -281,6 +281,7 @@ def _report(
             digests={"the ensemble": bundle.digest}, pictures=_picture_reader(bundle, inputs)
         ),
         frozen=bundle.operating_points or None,
+        frozen_sets=bundle.conformal,
     )
 
 

@@ -182,6 +182,18 @@ def test_the_report_on_other_images_applies_the_frozen_points(predict, trained, 
     assert words in text
 
 
+def test_the_report_on_other_images_judges_the_frozen_sets(predict, trained, images, tmp_path):
+    summary, table = predict(trained, [labelled(images)], tmp_path / "out")
+    found = summary.metrics["conformal"]
+    (own,) = found["methods"].values()
+    assert found["how"] == "frozen thresholds, fitted elsewhere"
+    assert own["thresholds"] == read_bundle(trained.path).conformal.to_dict()
+    known = table[table["label"] != ""]
+    pairs = zip(known["label"], known["conformal_set"], strict=True)
+    held = [label in codes.split() for label, codes in pairs]
+    assert own["coverage"]["value"] == pytest.approx(np.mean(held))
+
+
 def test_the_report_on_other_images_ranks_them_by_what_the_members_said(
     predict, trained, images, tmp_path
 ):

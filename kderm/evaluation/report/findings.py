@@ -19,6 +19,7 @@ from kderm.evaluation.report.sources import SourceScore, score_by_source
 from kderm.evaluation.report.subgroup_sections import subgroup_thresholds
 from kderm.evaluation.subgroups import subgroup_report
 from kderm.evaluation.uncertainty.abstain import abstain_report
+from kderm.evaluation.uncertainty.conformal import ConformalSets
 from kderm.evaluation.uncertainty.conformal_report import conformal_report
 
 # Parts with many numbers beside one another are told by intervals of this many resamples at most.
@@ -46,6 +47,7 @@ def gather(
     *,
     checkpoint: str | None,
     frozen: Sequence[FrozenPoint] | None = None,
+    frozen_sets: ConformalSets | None = None,
     resamples: int = RESAMPLES,
     progress: Callable[[int, int], None] | None = None,
 ) -> Findings:
@@ -55,6 +57,7 @@ def gather(
         predictions: labelled predictions, out-of-fold or external.
         checkpoint: "best", "last" or "stopped", how each fold's checkpoint was chosen; or None.
         frozen: operating points chosen before, on the scale of these predictions.
+        frozen_sets: conformal sets fitted before, on the same scale.
         resamples: bootstrap resamples of whole groups.
         progress: called with (resamples done, resamples) of the first and longest part.
 
@@ -79,7 +82,7 @@ def gather(
         "subgroups": subgroup_report(
             calibrated, thresholds=subgroup_thresholds(points), resamples=fewer
         ),
-        "conformal": conformal_report(calibrated, resamples=fewer),
+        "conformal": conformal_report(calibrated, frozen=frozen_sets, resamples=fewer),
         "abstain": abstain_report(calibrated, resamples=fewer),
         "sources": [
             {

@@ -1,5 +1,7 @@
 """How numbers are written for people: three decimals, intervals in brackets, a dash for nothing."""
 
+import math
+
 from kderm.evaluation.report.document import Estimate, Share, Spread, Value
 
 UNDEFINED = "–"
@@ -24,8 +26,8 @@ def said(value: Value) -> str:
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """So many decimals; a dash for None."""
-    return UNDEFINED if value is None else f"{value:.{digits}f}"
+    """So many decimals; a dash for None and NaN."""
+    return UNDEFINED if value is None or math.isnan(value) else f"{value:.{digits}f}"
 
 
 def ranged(entry: Estimate | dict) -> str:

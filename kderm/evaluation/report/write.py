@@ -36,6 +36,7 @@ from kderm.evaluation.report.subgroup_sections import lesion_section, subgroup_s
 from kderm.evaluation.report.summary import answer
 from kderm.evaluation.report.tables import write_tables
 from kderm.evaluation.report.uncertainty_section import uncertainty_section
+from kderm.evaluation.uncertainty.conformal import ConformalSets
 
 # Every picture that a report may draw; those that it does not draw are removed.
 FIGURES = (
@@ -56,6 +57,7 @@ def write_report(
     monitor: str | None,
     background: Background | None = None,
     frozen: Sequence[FrozenPoint] | None = None,
+    frozen_sets: ConformalSets | None = None,
     resamples: int = RESAMPLES,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict:
@@ -77,6 +79,7 @@ def write_report(
             the loss, which is drawn anyway.
         background: what may be told beside the table: config, versions, digests, images.
         frozen: operating points chosen before, on the scale of these predictions.
+        frozen_sets: conformal sets fitted before, on the same scale.
         resamples: bootstrap resamples.
         progress: called with (resamples done, resamples).
 
@@ -89,7 +92,12 @@ def write_report(
     directory, background = Path(directory), background or Background()
     training = training_section(histories or {}, monitor)
     findings = gather(
-        predictions, checkpoint=checkpoint, frozen=frozen, resamples=resamples, progress=progress
+        predictions,
+        checkpoint=checkpoint,
+        frozen=frozen,
+        frozen_sets=frozen_sets,
+        resamples=resamples,
+        progress=progress,
     )
     found = findings.metrics
     mistakes = confident_mistakes(predictions)

@@ -320,3 +320,10 @@ def test_images_from_elsewhere_are_judged_by_the_frozen_threshold(tmp_path):
     own = malignant_operating_point(elsewhere).threshold
     assert f"{own:.4f}" != f"{youden.value:.4f}"
     assert f"{own:.4f}" not in text
+
+
+def test_what_is_undefined_is_a_dash_and_never_nan(tmp_path):
+    table = out_of_fold(n=70).table
+    _, text = report(make_predictions(table[table["label"] != "df"], HAM10000), tmp_path)
+    assert "| df | 0.0% |" in text
+    assert not re.search(r"\bnan\b", text, re.IGNORECASE)

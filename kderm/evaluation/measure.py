@@ -11,16 +11,12 @@ import numpy as np
 
 from kderm.evaluation.calibration import reliability as calibration
 from kderm.evaluation.decisions.operating_points import (
-    OperatingPoint,
-    malignant_operating_point,
     malignant_score,
     malignant_truth,
 )
 from kderm.evaluation.intervals import (
     RESAMPLES,
     Interval,
-    Statistic,
-    batched,
     exact_ends,
     group_intervals,
     groups_among,
@@ -28,7 +24,6 @@ from kderm.evaluation.intervals import (
 from kderm.evaluation.metrics import Scorecard, confusion_matrix, decided_class, summarise
 from kderm.evaluation.predictions import Predictions
 from kderm.evaluation.scores.isic import isic_scores
-from kderm.evaluation.scores.weights import ratio
 
 LEVEL = 0.95
 # Below this many positives a class's numbers say little, whatever their intervals.
@@ -63,13 +58,12 @@ def measure(
 
     Returns:
         Plain data without NaN (None instead), a part of metrics.json: n_images, n_groups, pooled,
-        folds, fold_mean, per_class, confusion, calibration, malignant, isic_scorer, ... A number
+        folds, fold_mean, per_class, confusion, calibration, isic_scorer, ... A number
         with an interval is {value, low, high}; docs/metrics.md tells all keys.
     """
     summary = _flat_summary(predictions)
-    point = malignant_operating_point(predictions)
     intervals = group_intervals(
-        _statistic(predictions, point),
+        Scorecard(predictions.y, predictions.probabilities, predictions.labels),
         predictions.groups,
         resamples=resamples,
         level=LEVEL,
@@ -100,7 +94,6 @@ def measure(
             code for code in codes if 0 < summary["per_class"][code]["n"] < FEW_POSITIVES
         ],
         "calibration": _calibration(predictions, summary),
-        "malignant": _malignant(point, intervals),
         "isic_scorer": isic_scores(predictions),
         "checkpoint_saw_scored_fold": _saw_scored_fold(predictions, checkpoint),
         "resamples": resamples,
@@ -129,27 +122,6 @@ def _flat_summary(predictions: Predictions) -> dict:
 
 def _interval_name(name: str) -> str:
     return "auc/mel" if name == "mel_auc" else name
-
-
-def _statistic(predictions: Predictions, point: OperatingPoint | None) -> Statistic:
-    """The scorecard, and how the malignant flag does at its fixed threshold."""
-    card = Scorecard(predictions.y, predictions.probabilities, predictions.labels)
-    if point is None:
-        return card
-    truth = malignant_truth(predictions.y, predictions.labels)
-    flagged = malignant_score(predictions.probabilities, predictions.labels) >= point.threshold
-
-    @batched
-    def statistic(weights: np.ndarray) -> dict[str, np.ndarray]:
-        result = card(weights)
-        for name, side, right in (
-            ("malignant_sensitivity", truth, flagged),
-            ("malignant_specificity", ~truth, ~flagged),
-        ):
-            result[name] = ratio(weights @ (side & right), weights @ side.astype(float))
-        return result
-
-    return statistic
 
 
 def _with_interval(value: float, interval: Interval | None) -> dict[str, float]:
@@ -219,21 +191,6 @@ def _calibration(predictions: Predictions, summary: dict) -> dict:
         truth = malignant_truth(predictions.y, predictions.labels)
         score = malignant_score(predictions.probabilities, predictions.labels)
         result["malignant_ece"] = calibration.reliability_bins(truth, score).expected_error
-    return result
-
-
-def _malignant(point: OperatingPoint | None, intervals: dict[str, Interval]) -> dict:
-    """Youden's operating point; values are NaN where there is nothing to choose between."""
-    point = point or OperatingPoint(math.nan, math.nan, math.nan)
-    result = {
-        "threshold": point.threshold,
-        "sensitivity": point.sensitivity,
-        "specificity": point.specificity,
-        "rule": point.rule,
-    }
-    for name in ("sensitivity", "specificity"):
-        interval = intervals.get(f"malignant_{name}", Interval(math.nan, math.nan))
-        result |= {f"{name}_low": interval.low, f"{name}_high": interval.high}
     return result
 
 

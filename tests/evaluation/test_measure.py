@@ -97,22 +97,6 @@ def test_a_rate_of_one_is_not_certain():
     assert exact < own["specificity"]["low"] < 1
 
 
-def test_the_interval_of_the_malignant_flag_holds_its_threshold_fixed():
-    given = predictions()
-    found = measure(given, checkpoint="last", resamples=50)["malignant"]
-    malignant = np.isin(given.y, HAM10000.malignant_indices)
-    score = given.probabilities[:, HAM10000.malignant_indices].sum(axis=1)
-    flagged = score >= found["threshold"]
-    assert found["sensitivity"] == pytest.approx(flagged[malignant].mean())
-
-    def plain(weights):
-        return {"caught": weights[malignant & flagged].sum() / weights[malignant].sum()}
-
-    expected = group_intervals(plain, given.groups, resamples=50)["caught"]
-    assert found["sensitivity_low"] == pytest.approx(expected.low, abs=1e-12)
-    assert found["sensitivity_high"] == pytest.approx(expected.high, abs=1e-12)
-
-
 DEGENERATE = {
     "a class absent": predictions(y=np.arange(60) % 5),
     "one class only": predictions(y=np.zeros(40, int)),

@@ -120,7 +120,7 @@ def test_metrics_json_follows_its_schema(full):
     assert [fold["fold"] for fold in found["folds"]] == [0, 1, 2, 3, 4]
     assert list(found["per_class"]) == list(HAM10000.codes)
     assert np.array(found["confusion"]).shape == (7, 7)
-    assert found["malignant"]["rule"] == "youden"
+    assert found["operating_points"]["points"][0]["name"] == "malignant_youden"
     for name in ("macro_auc", "mel_auc", "malignant_auc", "balanced_accuracy", "macro_f1"):
         entry = found["pooled"][name]
         assert entry["low"] < entry["value"] < entry["high"]
@@ -268,7 +268,8 @@ def test_one_or_two_images_give_a_report(tmp_path, codes):
     table = out_of_fold(n=70).table.head(len(codes)).assign(label=codes)
     found, text = report(external(table), tmp_path)
     assert found["n_images"] == len(codes)
-    assert (found["malignant"]["threshold"] is None) == (len(set(codes)) == 1)
+    points = {point["name"] for point in found["operating_points"]["points"]}
+    assert ("malignant_youden" in points) == (len(set(codes)) == 2)
     assert ("At the balanced threshold" in text) == (len(set(codes)) == 2)
 
 
@@ -277,7 +278,7 @@ def test_a_label_space_without_melanoma_or_malignant_classes_is_reported(tmp_pat
     found, text = report(out_of_fold(space, n=60), tmp_path)
     assert "mel_auc" not in found["pooled"]
     assert "malignant_auc" not in found["pooled"]
-    assert found["malignant"]["threshold"] is None
+    assert found["operating_points"]["points"] == []
     assert "alignant" not in text
 
 

@@ -38,7 +38,9 @@ def plot_points(path: Path, predictions: Predictions, points: list[dict]) -> Non
             axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
             axes.set(xlabel="1 - specificity", ylabel="sensitivity")
             axes.set_title(TITLES.get(name, name))
-        panels[-1].legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+        # A target without images of either side has no marks to name.
+        marks = max((axes.get_legend_handles_labels() for axes in panels), key=lambda m: len(m[0]))
+        panels[-1].legend(*marks, loc="center left", bbox_to_anchor=(1.01, 0.5))
 
 
 def _mark(axes, point: dict, j: int) -> None:

@@ -26,7 +26,7 @@ def operating_section(predictions: Predictions, found: dict) -> Section:
     points = found["operating_points"]
     blocks: list[Block] = [_score(predictions)] if predictions.labels.malignant else []
     if points["points"]:
-        blocks += [Text(_origin(points)), _figure(predictions, points), _table(points)]
+        blocks += [Text(_origin(points)), *_figure(predictions, points), _table(points)]
         blocks += [Heading("At other prevalences"), Text(_PREVALENCE), _prevalence_table(points)]
     missing = [
         f"{_target(entry['target'])}, {points['rules'].get(entry['rule'], 'all rules')}: "
@@ -119,13 +119,12 @@ def _prevalence_table(points: dict) -> Table:
     return Table(header, rows, "prevalence", "All numbers")
 
 
-def _figure(predictions: Predictions, points: dict) -> Figure:
-    return Figure(
-        "operating_points",
-        "ROC curves with the operating points",
-        partial(decision_figures.plot_points, predictions=predictions, points=points["points"]),
-        860,
-    )
+def _figure(predictions: Predictions, points: dict) -> list[Figure]:
+    """The ROC curves; none where no target has images of both sides."""
+    if not any(point["n_positive"] and point["n_negative"] for point in points["points"]):
+        return []
+    draw = partial(decision_figures.plot_points, predictions=predictions, points=points["points"])
+    return [Figure("operating_points", "ROC curves with the operating points", draw, 860)]
 
 
 def benefit_section(found: dict) -> Section:

@@ -328,3 +328,13 @@ def test_what_is_undefined_is_a_dash_and_never_nan(tmp_path):
     _, text = report(make_predictions(table[table["label"] != "df"], HAM10000), tmp_path)
     assert "| df | 0.0% |" in text
     assert not re.search(r"\bnan\b", text, re.IGNORECASE)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("codes", [("mel",), ("nv",), ("bcc", "nv")])
+def test_frozen_points_on_images_of_few_classes_still_report(tmp_path, codes):
+    frozen = choose_points(out_of_fold(), resamples=20)
+    table = out_of_fold(n=280, seed=1).table
+    found, text = report(external(table[table["label"].isin(codes)]), tmp_path, frozen=frozen)
+    assert len(found["operating_points"]["points"]) == len(frozen)
+    assert ("figures/operating_points.png" in text) == (len(codes) == 2)

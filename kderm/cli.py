@@ -26,6 +26,9 @@ def plainly(command: Callable) -> Callable:
         except UserError as error:
             click.echo(f"error: {error}", err=True)
             sys.exit(2)
+        except BrokenPipeError:  # whoever reads the output has had enough
+            sys.stdout = None
+            sys.exit(1)
         except OSError as error:
             place = f": {error.filename}" if error.filename else ""
             click.echo(

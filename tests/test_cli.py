@@ -95,6 +95,22 @@ def test_a_submission_to_a_challenge_is_written_beside_the_predictions(finished,
     assert not (workplace / "other").exists()
 
 
+def test_a_table_of_which_no_image_is_there_is_told_as_such(workplace):
+    Path("table.csv").write_text("image_id,dx\nnosuch1,nv\nnosuch2,quux\n")
+    result = invoke("prepare", "data.dataset=table", "data.table=table.csv", "--run", "none")
+    assert result.exit_code == 2
+    assert "not one of them was found" in result.output
+    assert "'quux' in row 3" in result.output
+
+
+def test_without_a_name_the_newest_run_is_taken_and_named(finished, monkeypatch):
+    workplace, _ = finished
+    monkeypatch.chdir(workplace)
+    result = invoke("evaluate")
+    assert result.exit_code == 0, result.output
+    assert "run demo (the newest" in result.output
+
+
 def test_what_else_is_known_of_the_images_makes_subgroups(finished, monkeypatch, tmp_path):
     workplace, _ = finished
     shutil.copytree(workplace / "runs", tmp_path / "runs")
@@ -165,6 +181,7 @@ def test_cv_again_trains_nothing_and_evaluate_rebuilds_the_same_numbers(finished
         (["cv", "model.preset=keras_cv/efficientnetv2_tinyy"], "efficientnetv2_tiny"),
         (["cv", "data.dataset=hamm10000", "data.root=."], "ham10000"),
         (["cv", "data.dataset=ham10000"], "data.root"),
+        (["cv", "data.dataset=ham100"], "ham10000"),
         (["cv", "data.dataset=ham10000", "data.root=nowhere"], "nowhere"),
         (["cv", "--run", "../out"], "folder name"),
         (["evaluate", "nothing"], "nothing"),

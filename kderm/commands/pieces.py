@@ -11,7 +11,7 @@ from kderm import console
 from kderm.atomic import locked
 from kderm.config.schema import Config
 from kderm.errors import UserError
-from kderm.run_dir import RunDir, runs_root
+from kderm.run_dir import RunDir, open_run, runs_root
 
 SYNTHETIC = "SYNTHETIC DATA: drawn by a program, not photographs. Its numbers say nothing medical."
 
@@ -25,6 +25,14 @@ def named_run(config_path: str | None, run_name: str | None) -> RunDir:
             f"Received: {name!r}. Choose another with --run NAME."
         )
     return RunDir(runs_root() / name)
+
+
+def known_run(name: str | None) -> RunDir:
+    """The finished run called `name`; without a name the newest, which is said."""
+    run = open_run(name)
+    if name is None:
+        console.say(f"run {run.name} (the newest; --run NAME or RUN for another)")
+    return run
 
 
 def command_line(

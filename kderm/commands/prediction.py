@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kderm import console
-from kderm.run_dir import open_run
+from kderm.commands.pieces import known_run
 from kderm.runtime import check_backend
 
 
@@ -66,4 +66,4 @@ def bundle_path(run_name: str | None) -> Path:
     """The bundle asked for: a run's name, a folder, or an ensemble.json anywhere."""
     if run_name is not None and Path(run_name).is_file():
         return Path(run_name)
-    return open_run(run_name).path
+    return known_run(run_name).path

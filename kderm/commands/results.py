@@ -5,11 +5,11 @@ from pathlib import Path
 
 from kderm import console
 from kderm.atomic import write_csv
-from kderm.commands.pieces import SYNTHETIC, exclusive, is_demo, read_json
+from kderm.commands.pieces import SYNTHETIC, exclusive, is_demo, known_run, read_json
 from kderm.config.reading import load_config
 from kderm.config.schema import Config
 from kderm.errors import UserError
-from kderm.run_dir import RunDir, open_run
+from kderm.run_dir import RunDir
 from kderm.runtime import check_backend
 
 
@@ -18,7 +18,7 @@ def evaluate(run_name: str | None, about: str | None = None) -> None:
 
     With `about`, a CSV of what else is known of the images; the run keeps a copy.
     """
-    run = open_run(run_name)
+    run = known_run(run_name)
     with exclusive(run):
         if about is not None:
             keep_about(run, Path(about))
@@ -33,7 +33,7 @@ def keep_about(run: RunDir, path: Path) -> None:
     from kderm.evaluation.subgroups import check_further
 
     try:
-        table = pd.read_csv(path, dtype=str)
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
     except (OSError, ValueError) as error:
         raise UserError(f"Expected a CSV in --about. Received: {path} ({error}).") from None
     check_further(table)
@@ -53,7 +53,7 @@ def evaluate_external(
     check_backend()
     from kderm.ensemble.external import evaluate_external as evaluate_images
 
-    run = open_run(run_name)
+    run = known_run(run_name)
     console.say(evaluate_images(run, sources, out=Path(out) if out else None, overlap=overlap))
 
 
@@ -69,7 +69,9 @@ def conclude(run: RunDir) -> None:
     predictions = join_oof(run)
     for path in (run.about_images, run.image_quality):
         if path.exists():
-            predictions = with_columns(predictions, pd.read_csv(path, dtype=str))
+            predictions = with_columns(
+                predictions, pd.read_csv(path, dtype=str, keep_default_na=False)
+            )
     config = load_config(run.config)
     stills = {}
     if config.predict.grad_cam:
@@ -89,6 +91,7 @@ def conclude(run: RunDir) -> None:
             facts=run_facts(run, config),
             checkpoint=checkpoint_choice(config),
             monitor=config.train.monitor,
+            calibration=config.predict.calibration,
             background=run_background(run, config, stills),
             progress=report,
         )
@@ -104,7 +107,7 @@ def conclude(run: RunDir) -> None:
     if gone:
         console.warn(f"no ensemble is written: folds {gone} have no model.keras here")
     else:
-        write_bundle(run)
+        write_bundle(run, config.predict.calibration)
 
 
 def checkpoint_choice(config: Config) -> str:

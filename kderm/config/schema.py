@@ -249,6 +249,11 @@ class PredictConfig(_Section):
         "probability", description="Mean of probabilities, of logits, or weighted by OOF score."
     )
     batch_size: int = Field(32, ge=1, le=4096, description="Images a forward pass.")
+    calibration: Literal["temperature", "vector"] = Field(
+        "temperature",
+        description="Fitted on the out-of-fold table and applied to predictions: temperature keeps "
+        "every predicted class, vector mends each class's probability and may change it.",
+    )
     grad_cam: bool = Field(
         False, description="Draw one class-activation map a class into the run's figures."
     )

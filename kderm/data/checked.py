@@ -11,7 +11,7 @@ import pandas as pd
 
 from kderm import console, run_dir
 from kderm.config.schema import Config, DataConfig
-from kderm.data.datasets import check_place
+from kderm.data.datasets import check_dataset, check_place
 from kderm.data.datasets.translation import UNDECIDED
 from kderm.data.fingerprints import store_fingerprints
 from kderm.data.images import ImageSpec
@@ -80,6 +80,8 @@ def check_data(config: Config, labels: LabelSpace, *, compare: bool | None = Non
     raw = read_sources(sources, labels)
     # Settled by the config alone: no need to decode for minutes before saying so.
     raise_problems([problem for problem in raw.problems if problem.kind == UNDECIDED])
+    if not _with_file(raw)[0]:
+        raise_problems(check_sources(raw, labels, names)[1])  # says that no file was found
     spec = ImageSpec(*config.image.stored_shape, config.image.preprocess)
     store, unreadable = open_store(raw, spec)
     pairs = pd.DataFrame(columns=COLUMNS)
@@ -143,6 +145,7 @@ def removal_counts(removed: pd.DataFrame) -> dict[str, int]:
 def data_sources(data: DataConfig, seed: int) -> list[Source]:
     """Where the images come from: the one data set, or all of data.sources."""
     if not data.sources:
+        check_dataset(data.dataset)
         root = data_root(data, seed)
         return [Source(data.dataset, data.dataset, root, data.table, data.map)]
     given = [key for key in ("root", "table") if getattr(data, key) is not None]

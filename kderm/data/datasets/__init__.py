@@ -85,14 +85,23 @@ DATASETS: dict[str, DatasetAdapter] = {
 }
 
 
+def check_dataset(dataset: str) -> None:
+    """Refuse an unknown adapter.
+
+    Raises:
+        UserError: with the nearest names.
+    """
+    if dataset not in DATASETS:
+        raise unknown_name("data set kind", dataset, DATASETS, do="Set data.dataset.")
+
+
 def check_place(dataset: str, root: Path) -> None:
     """Refuse an unknown adapter or a folder that is not there.
 
     Raises:
         UserError: either.
     """
-    if dataset not in DATASETS:
-        raise unknown_name("data set kind", dataset, DATASETS, do="Set data.dataset.")
+    check_dataset(dataset)
     if not Path(root).is_dir():
         received = "a file" if Path(root).exists() else "no such folder"
         raise UserError(

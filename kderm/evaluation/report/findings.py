@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kderm.evaluation.calibration.report import calibration_report
-from kderm.evaluation.calibration.scaling import nested_calibration
+from kderm.evaluation.calibration.scaling import Kind, nested_calibration
 from kderm.evaluation.decisions.decision_curve import decision_report
 from kderm.evaluation.decisions.points import FrozenPoint, operating_report
 from kderm.evaluation.intervals import RESAMPLES
@@ -46,6 +46,7 @@ def gather(
     predictions: Predictions,
     *,
     checkpoint: str | None,
+    calibration: Kind = "temperature",
     frozen: Sequence[FrozenPoint] | None = None,
     frozen_sets: ConformalSets | None = None,
     resamples: int = RESAMPLES,
@@ -56,6 +57,7 @@ def gather(
     Args:
         predictions: labelled predictions, out-of-fold or external.
         checkpoint: "best", "last" or "stopped", how each fold's checkpoint was chosen; or None.
+        calibration: how the folds calibrate each other.
         frozen: operating points chosen before, on the scale of these predictions.
         frozen_sets: conformal sets fitted before, on the same scale.
         resamples: bootstrap resamples of whole groups.
@@ -69,7 +71,7 @@ def gather(
     """
     metrics = measure(predictions, checkpoint=checkpoint, resamples=resamples, progress=progress)
     sources = score_by_source(predictions, resamples)
-    calibrated = calibrated_by_others(predictions)
+    calibrated = calibrated_by_others(predictions, calibration)
     fewer = min(resamples, FEWER)
     points = operating_report(calibrated, frozen, resamples=resamples)
     metrics |= {
@@ -101,8 +103,8 @@ def gather(
     return Findings(without_nan(metrics), calibrated, sources)
 
 
-def calibrated_by_others(predictions: Predictions) -> Predictions:
-    """Each fold at the temperature of the other folds; a table without folds stays as it is."""
+def calibrated_by_others(predictions: Predictions, kind: Kind) -> Predictions:
+    """Each fold scaled as the other folds ask for; a table without folds stays as it is."""
     if predictions.has_folds and len(np.unique(predictions.folds)) > 1:
-        return nested_calibration(predictions)
+        return nested_calibration(predictions, kind)
     return predictions

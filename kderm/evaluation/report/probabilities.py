@@ -36,7 +36,8 @@ def calibration_section(predictions: Predictions, found: dict) -> Section:
         for row in shift.itertuples()
     ]
     prior_words = (
-        prior_sentence(shift) or "The probabilities expect each class about as often as it comes."
+        prior_sentence(shift)
+        or "The ratio says how often the probabilities expect a class against how often it comes."
     )
     return Section(
         "Calibration",

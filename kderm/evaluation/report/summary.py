@@ -43,11 +43,12 @@ def plain_sentences(predictions: Predictions, found: dict) -> list[str]:
 
 def _tiles(found: dict) -> Tiles:
     tiles = []
+    to = "\N{NO-BREAK SPACE}to\N{NO-BREAK SPACE}"  # an interval stays on one line
     for name, words in _TILES.items():
         entry = found["pooled"].get(name)
         if entry is not None and entry["value"] is not None:
             known = entry["low"] is not None
-            between = f" ({number(entry['low'])} to {number(entry['high'])})" if known else ""
+            between = f" ({number(entry['low'])}{to}{number(entry['high'])})" if known else ""
             tiles.append((entry["value"], f"{words}{between}"))
     return Tiles(tiles)
 
@@ -130,10 +131,24 @@ def _sureness(found: dict) -> str:
         judged = "on average neither too sure nor too modest"
     else:
         judged = "too sure of itself" if sure > right else "more modest than it need be"
-    return (
+    words = (
         f"**How sure it is.** Its first choice gets a probability of {sure:.0f} % on average and "
         f"is right in {right:.0f} %: {judged}."
     )
+    for target, name in (("mel", "melanoma"), ("malignant", "malignancy")):
+        numbers = found["calibration_report"]["targets"].get(target)
+        if numbers is None or numbers["gap"]["low"] is None:
+            continue
+        gap = numbers["gap"]
+        if gap["low"] <= 0 <= gap["high"]:
+            continue
+        direction = "too high" if gap["value"] > 0 else "too low"
+        given, are = (100 * numbers[key]["value"] for key in ("mean_confidence", "frequency"))
+        words += (
+            f" The probability of {name} is {direction}: {given:.0f} % on average, where "
+            f"{are:.0f} % are."
+        )
+    return words
 
 
 def _unknown(predictions: Predictions) -> str:

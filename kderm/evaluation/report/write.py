@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from kderm import atomic
+from kderm.evaluation.calibration.scaling import Kind
 from kderm.evaluation.decisions.points import FrozenPoint
 from kderm.evaluation.intervals import RESAMPLES
 from kderm.evaluation.predictions import Predictions
@@ -56,6 +57,7 @@ def write_report(
     checkpoint: str | None,
     monitor: str | None,
     background: Background | None = None,
+    calibration: Kind = "temperature",
     frozen: Sequence[FrozenPoint] | None = None,
     frozen_sets: ConformalSets | None = None,
     resamples: int = RESAMPLES,
@@ -78,6 +80,7 @@ def write_report(
         monitor: the metric that chose the checkpoint; also the one drawn by epoch, unless it is
             the loss, which is drawn anyway.
         background: what may be told beside the table: config, versions, digests, images.
+        calibration: how the folds calibrate each other, as the bundle is calibrated.
         frozen: operating points chosen before, on the scale of these predictions.
         frozen_sets: conformal sets fitted before, on the same scale.
         resamples: bootstrap resamples.
@@ -94,6 +97,7 @@ def write_report(
     findings = gather(
         predictions,
         checkpoint=checkpoint,
+        calibration=calibration,
         frozen=frozen,
         frozen_sets=frozen_sets,
         resamples=resamples,

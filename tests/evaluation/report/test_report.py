@@ -12,6 +12,7 @@ from PIL import Image
 from sklearn.metrics import roc_auc_score
 
 from kderm.errors import UserError
+from kderm.evaluation.calibration.scaling import nested_calibration
 from kderm.evaluation.decisions.operating_points import malignant_operating_point
 from kderm.evaluation.decisions.points import choose_points
 from kderm.evaluation.measure import without_nan
@@ -338,3 +339,24 @@ def test_frozen_points_on_images_of_few_classes_still_report(tmp_path, codes):
     found, text = report(external(table[table["label"].isin(codes)]), tmp_path, frozen=frozen)
     assert len(found["operating_points"]["points"]) == len(frozen)
     assert ("figures/operating_points.png" in text) == (len(codes) == 2)
+
+
+def test_a_melanoma_probability_that_is_too_high_is_said_in_the_first_section(tmp_path):
+    honest = out_of_fold()
+    raised = honest.table.copy()
+    raised["p_mel"] += 0.3
+    raised[HAM10000.columns] = raised[HAM10000.columns].div(
+        raised[HAM10000.columns].sum(axis=1), axis=0
+    )
+    _, text = report(make_predictions(raised, HAM10000), tmp_path)
+    mean, share = (round(100 * value) for value in (raised["p_mel"].mean(), 1 / 7))
+    said = f"The probability of melanoma is too high: {mean} % on average, where {share} % are."
+    assert said in text
+
+
+def test_decisions_are_on_the_scale_that_the_bundle_will_have(tmp_path):
+    honest = out_of_fold()
+    found, _ = report(honest, tmp_path, calibration="vector")
+    expected = choose_points(nested_calibration(honest, "vector"), resamples=20)
+    got = {point["name"]: point["threshold"] for point in found["operating_points"]["points"]}
+    assert got == {point.name: pytest.approx(point.value) for point in expected}

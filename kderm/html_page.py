@@ -26,7 +26,7 @@ _STYLE = """
 *{box-sizing:border-box}
 body{margin:0;background:var(--page);color:var(--ink);
 font:16px/1.55 system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",sans-serif}
-main{max-width:1040px;margin:0 auto;padding:32px 20px 64px}
+main{max-width:1180px;margin:0 auto;padding:32px 20px 64px}
 h1{font-size:1.9rem;line-height:1.2;margin:0 0 6px;overflow-wrap:anywhere}
 h2{font-size:1.3rem;line-height:1.3;margin:0 0 10px}
 h3{font-size:1.02rem;margin:26px 0 8px}
@@ -45,9 +45,11 @@ a{color:var(--accent);text-decoration:none}a:hover{text-decoration:underline}
 .bad{background:var(--bad-page);color:var(--bad)}
 .warn{background:var(--warn-page);color:var(--warn)}
 .good{background:var(--good-page);color:var(--good)}
-.wide{overflow-x:auto;margin:0 0 14px}
-table{border-collapse:collapse;font-size:.92rem;font-variant-numeric:tabular-nums;min-width:50%}
-th,td{padding:6px 14px 6px 0;text-align:left;border-bottom:1px solid var(--line);
+.wide{overflow-x:auto;margin:0 0 14px;
+background:linear-gradient(to left,var(--card) 35%,transparent) right/40px 100% no-repeat local,
+linear-gradient(to left,rgb(128 128 128/.4),transparent) right/12px 100% no-repeat scroll}
+table{border-collapse:collapse;font-size:.88rem;font-variant-numeric:tabular-nums;min-width:50%}
+th,td{padding:6px 11px 6px 0;text-align:left;border-bottom:1px solid var(--line);
 vertical-align:top}
 th{color:var(--soft);font-weight:600;vertical-align:bottom}
 td.n,th.n{text-align:right}
@@ -87,7 +89,8 @@ main{padding:20px 12px 40px}.card{padding:16px 14px}h1{font-size:1.5rem}
 @media print{:root{--page:#fff}body{font-size:10.5pt}main{max-width:none;padding:0}nav{display:none}
 .card{border:0;border-top:1px solid var(--line);border-radius:0;padding:14px 0;margin:0}
 figure,tr,.fact,.findings li,.pair{break-inside:avoid}h2,h3{break-after:avoid}
-.wide,pre{overflow:visible}.charts,.pairs{display:block}.charts figure,.pair{margin:0 0 12px}
+.wide,pre{overflow:visible;background:none}
+details::details-content{content-visibility:visible;height:auto}.charts,.pairs{display:block}.charts figure,.pair{margin:0 0 12px}
 table{font-size:8.5pt}th{white-space:normal}td,th{padding-right:9px}.grid{grid-template-columns:
 repeat(6,1fr)}}
 """

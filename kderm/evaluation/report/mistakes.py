@@ -75,6 +75,8 @@ def mistakes_section(
     )
     if maps:
         words += " Beside each picture, what spoke for the wrong answer."
+    if pictures and not found:
+        words += " Their files are not where the run found them, so they are listed, not shown."
     blocks: list[Block] = [Text(words)]
     for code, own in mistakes.groupby("label", sort=False):
         name = predictions.labels.names[predictions.labels.index(code)]

@@ -18,6 +18,7 @@ from kderm.evaluation.decisions.points import choose_points
 from kderm.evaluation.measure import without_nan
 from kderm.evaluation.predictions import make_predictions, read_predictions, write_predictions
 from kderm.evaluation.report import style
+from kderm.evaluation.report.reproduction import Background
 from kderm.evaluation.report.write import FIGURES, write_report
 from kderm.labels import HAM10000, LabelSpace
 
@@ -360,3 +361,9 @@ def test_decisions_are_on_the_scale_that_the_bundle_will_have(tmp_path):
     expected = choose_points(nested_calibration(honest, "vector"), resamples=20)
     got = {point["name"]: point["threshold"] for point in found["operating_points"]["points"]}
     assert got == {point.name: pytest.approx(point.value) for point in expected}
+
+
+def test_pictures_that_are_gone_are_told(tmp_path):
+    gone = Background(pictures=lambda ids: {})
+    _, text = report(out_of_fold(), tmp_path, background=gone)
+    assert "so they are listed, not shown" in text

@@ -90,7 +90,8 @@ main{padding:20px 12px 40px}.card{padding:16px 14px}h1{font-size:1.5rem}
 .card{border:0;border-top:1px solid var(--line);border-radius:0;padding:14px 0;margin:0}
 figure,tr,.fact,.findings li,.pair{break-inside:avoid}h2,h3{break-after:avoid}
 .wide,pre{overflow:visible;background:none}
-details::details-content{content-visibility:visible;height:auto}.charts,.pairs{display:block}.charts figure,.pair{margin:0 0 12px}
+details::details-content{content-visibility:visible;height:auto}
+.charts,.pairs{display:block}.charts figure,.pair{margin:0 0 12px}
 table{font-size:8.5pt}th{white-space:normal}td,th{padding-right:9px}.grid{grid-template-columns:
 repeat(6,1fr)}}
 """

@@ -252,7 +252,7 @@ def read_bundle(path: str | Path) -> Bundle:
     except OSError as error:
         raise UserError(
             f"Expected a bundle, the folder of a finished run or its ensemble.json. Received: "
-            f"{file} ({error.strerror}). Finish the run first: python run.py cv"
+            f"{file} ({error.strerror}). Finish the run first, by the cv command that began it."
         ) from None
     except ValueError as error:
         raise UserError(f"The bundle {file} is not valid JSON: {error}") from None

@@ -17,7 +17,7 @@ from kderm.training.split import split
 def test_a_student_trains_on_pseudo_labels_and_is_scored_on_its_own_images_alone(
     workplace, tiny_overrides, capsys
 ):
-    few = [*tiny_overrides, "train.epochs=1", "train.frozen_epochs=0"]
+    few = [*tiny_overrides, "train.epochs=6", "train.frozen_epochs=0", "train.learning_rate=0.01"]
     write_demo(workplace / "unlabelled", 70, seed=7, height=40)
     with_student(None, "teacher", None, few, str(workplace / "unlabelled"), 0.15)
     said = capsys.readouterr().out

@@ -21,6 +21,7 @@ runs/
     predictions/<name>/         ensemble-predict: predictions.csv, sources.json, the report
     external/<name>/            evaluate --external: the same, and overlap.csv
     pseudo_labels.csv           cv --unlabelled: what the student learns from besides
+    teacher.csv                 distil.teacher's answers, frozen when the run starts
     about_images.csv            evaluate --about: columns for the subgroups
     audit/ inspect/             what was found in the data set
 ```
@@ -199,6 +200,11 @@ class RunDir:
     def lesson(self) -> Path:
         """Of a student: the threshold and the images that its pseudo-labels are from."""
         return self.path / "pseudo_labels.json"
+
+    @property
+    def teacher(self) -> Path:
+        """Of a student: the teacher's out-of-fold answers to its images."""
+        return self.path / "teacher.csv"
 
     @property
     def unlabelled(self) -> Path:

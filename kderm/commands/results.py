@@ -134,10 +134,8 @@ def run_facts(run: RunDir, config: Config) -> dict[str, object]:
         return " / ".join(sorted({str(fold[key]) for fold in done}))
 
     facts: dict[str, object] = {"synthetic data": SYNTHETIC} if is_demo(config) else {}
-    if config.data.pseudo_labels:
-        from kderm.ensemble.pseudo import CAUTION
-
-        facts["warnings"] = [f"Learnt from {config.data.pseudo_labels} besides. {CAUTION}"]
+    if warnings := lessons(config):
+        facts["warnings"] = warnings
     return facts | {
         "data set": config.data.title,
         "backbone": config.model.preset,
@@ -155,6 +153,20 @@ def run_facts(run: RunDir, config: Config) -> dict[str, object]:
         "versions": f"kderm {environment['kderm']}, keras {environment['keras']}",
         "config digest": config.digest[:12],
     }
+
+
+def lessons(config: Config) -> list[str]:
+    """What to say of scores that others' answers may have made too good."""
+    said = []
+    if config.data.pseudo_labels:
+        from kderm.ensemble.pseudo import CAUTION
+
+        said.append(f"Learnt from {config.data.pseudo_labels} besides. {CAUTION}")
+    if config.distil.teacher:
+        from kderm.training.teacher import CAUTION as TAUGHT
+
+        said.append(f"Learnt from the answers of {config.distil.teacher} besides. {TAUGHT}")
+    return said
 
 
 def balancing(config: Config) -> str:

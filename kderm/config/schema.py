@@ -239,6 +239,16 @@ class TrainConfig(_Section):
     )
 
 
+class DistilConfig(_Section):
+    """What is learnt from another run's out-of-fold answers beside the labels."""
+
+    teacher: str | None = Field(None, description="The run that teaches; null: labels alone.")
+    weight: float = Field(
+        0.5, gt=0, le=1, description="Share of the teacher's answer in an image's target."
+    )
+    temperature: float = Field(1.0, gt=0, le=100, description="Above 1 softens the answers.")
+
+
 class PredictConfig(_Section):
     """How members answer."""
 
@@ -271,6 +281,7 @@ class Config(_Section):
     balance: BalanceConfig = BalanceConfig()
     augment: AugmentConfig = AugmentConfig()
     train: TrainConfig = TrainConfig()
+    distil: DistilConfig = DistilConfig()
     predict: PredictConfig = PredictConfig()
 
     def to_yaml(self) -> str:

@@ -53,6 +53,7 @@ class TrainBatches(keras.utils.PyDataset):
         augment: Mapping[str, float],
         seed: int,
         fold: int,
+        shares: np.ndarray | None = None,
         metadata: np.ndarray | None = None,
         metadata_spec: "MetadataSpec | None" = None,
         metadata_dropout: float = 0.0,
@@ -68,6 +69,7 @@ class TrainBatches(keras.utils.PyDataset):
             `randaugment` with its magnitude: the config's section.
         seed: the run's seed.
         fold: the held-out fold.
+        shares: float32 (n, k), the share of each class in each image; None: all is its label's.
         metadata: float32 (n, D), encoded columns of `rows`.
         metadata_spec: how they were encoded; needed with `metadata`.
         metadata_dropout: share of images that each column is hidden from.
@@ -76,7 +78,8 @@ class TrainBatches(keras.utils.PyDataset):
         self.images = images
         self.rows = np.asarray(rows, dtype=np.int64)
         self.plan = plan
-        self.targets = np.eye(classes, dtype=np.float32)[labels] * plan.weights
+        own = np.eye(classes, dtype=np.float32)[labels] if shares is None else shares
+        self.targets = own * plan.weights
         self.batch_size = min(batch_size, plan.length)
         self.geometry = _amounts_for(draw_transforms, augment)
         self.colour = _amounts_for(draw_colours, augment)

@@ -13,6 +13,7 @@ from kderm.models.weights import check_preset
 from kderm.run_dir import RunDir
 from kderm.runtime import environment_record, keep_freed_memory
 from kderm.training.recipe import balance_warnings, check_recipe, idle_options
+from kderm.training.teacher import find_teacher, freeze_teacher
 
 
 def cross_validate(
@@ -44,10 +45,14 @@ def cross_validate(
     check_recipe(config)
     check_places(config)
     check_preset(config.model.preset, config.image.size, config.model.weights)
+    if config.distil.teacher is not None and not run.teacher.is_file():
+        find_teacher(config.distil.teacher)
     data = prepare(config, run, make_folds_file=False)
     if not run.is_started:
         write_json(run.environment, environment_record())
         write_text(run.config, config.to_yaml())
+        if config.distil.teacher is not None:
+            follow(config.distil.teacher, data, run)
     if show is not None:
         show(data)
     for warning in [*idle_options(config), *balance_warnings(config, data)]:
@@ -57,6 +62,13 @@ def cross_validate(
     keep_freed_memory()
     for fold in wanted:
         train_fold(config, data, run, fold)
+
+
+def follow(teacher: str, data: Prepared, run: RunDir) -> None:
+    """Freeze what the run learns from; say how many images have no answer of the teacher."""
+    unknown = freeze_teacher(teacher, run, data.labels, data.folds.table["image_id"].tolist())
+    if unknown:
+        console.say(f"{unknown} images are unknown to the teacher and learn by their label alone")
 
 
 def refuse_other_config(config: Config, run: RunDir) -> None:

@@ -40,6 +40,7 @@ from kderm.training.member import finish
 from kderm.training.optimizer import build_optimizer, set_iterations
 from kderm.training.split import FoldData, split
 from kderm.training.state import FoldState, load_optimizer, load_state, save_state
+from kderm.training.teacher import soft_targets
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def train_fold(config: Config, data: Prepared, run: RunDir, fold: int) -> None:
     keras.utils.clear_session(free_memory=False)  # layer names as in a fold trained alone
     release_memory()
     precision = choose_precision(config.train.precision)
-    task = new_task(config, data, place, fold, precision)
+    task = new_task(config, data, place, fold, precision, lesson(config, data, run))
     state = begin(task)
     if state.epoch:
         console.say(f"fold {fold}: continuing after epoch {state.epoch}")
@@ -105,12 +106,34 @@ def kept_weights(train: TrainConfig) -> list[str]:
     return ["best", "last", *(["ema"] if train.ema else [])]
 
 
-def new_task(config: Config, data: Prepared, place: FoldDir, fold: int, precision: str) -> Task:
+def lesson(config: Config, data: Prepared, run: RunDir) -> np.ndarray | None:
+    """What a teacher says of the images of the fold table, float32 (n, k); None without one."""
+    if config.distil.teacher is None:
+        return None
+    table = data.folds.table
+    return soft_targets(
+        run,
+        data.labels,
+        table["image_id"].tolist(),
+        table["label"].map(data.labels.index).to_numpy(),
+        weight=config.distil.weight,
+        temperature=config.distil.temperature,
+    )
+
+
+def new_task(
+    config: Config,
+    data: Prepared,
+    place: FoldDir,
+    fold: int,
+    precision: str,
+    shares: np.ndarray | None = None,
+) -> Task:
     """The fold's images, loss and network, the network with its starting weights."""
     metadata = None
     if config.model.metadata:
         metadata = fit_metadata(data.manifest.table, config.model.metadata)
-    images = split(data, fold, metadata)
+    images = split(data, fold, metadata, shares)
     classes = len(data.labels)
     keras.utils.set_random_seed(seed_for(config.seed, fold, "weights"))
     classifier = new_classifier(config, classes, metadata.width if metadata else 0, precision)
@@ -224,6 +247,7 @@ def compile_phase(task: Task, state: FoldState, phase: Phase) -> tuple[keras.Mod
         augment=augment,
         seed=config.seed,
         fold=task.number,
+        shares=task.images.train_shares,
         metadata=task.images.train_metadata,
         metadata_spec=task.metadata,
         metadata_dropout=config.model.metadata_dropout,

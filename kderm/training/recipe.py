@@ -69,6 +69,8 @@ _NEEDS: dict[str, tuple[str, Callable[[Config], bool]]] = {
         "augment.randaugment",
         lambda c: c.augment.randaugment > 0,
     ),
+    "distil.weight": ("distil.teacher", lambda c: c.distil.teacher is not None),
+    "distil.temperature": ("distil.teacher", lambda c: c.distil.teacher is not None),
     "model.metadata_dropout": ("model.metadata", lambda c: bool(c.model.metadata)),
     "train.warmup": (
         "train.schedule=cosine, step or constant",

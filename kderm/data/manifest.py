@@ -32,6 +32,7 @@ MISSING_WORDS = frozenset({"", "na", "n/a", "nan", "none", "null", "unknown", "?
 SEXES = {"f": "female", "w": "female", "woman": "female", "m": "male", "man": "male"}
 _LINES_A_KIND = 20
 _ROWS_A_LINE = 8
+_FILES_A_LINE = 3
 
 # Kind of problem -> what to do about it.
 ADVICE = {
@@ -59,7 +60,7 @@ class Problem:
 
     Attributes:
         kind: a key of `ADVICE`.
-        row: line number in the source file as an editor shows it; None where there is none.
+        row: line number in the source file as an editor shows it; None or 0 where there is none.
         message: what is wrong with it.
     """
 
@@ -74,7 +75,8 @@ class RawRows:
 
     Attributes:
         table: `MANIFEST_COLUMNS`, all text (missing: NaN or ""), label as the source spells it,
-            path missing where no file was found; and the int column `row`.
+            path missing where no file was found; and the int column `row`, the line number, 0
+            where the source has no table.
         problems: what the adapter itself found wrong.
         notes: facts that the user and the report should know.
     """
@@ -92,7 +94,7 @@ class Manifest:
         table: `MANIFEST_COLUMNS`. label is a code of `labels`, age a float (NaN: not known, 0 is an
             age), sex, site and source are "unknown" where not known, lesion_id and patient_id NaN.
         labels: the label space.
-        rows: int array (n,), line numbers in the source, aligned with `table`.
+        rows: int array (n,), line numbers in the source, aligned with `table`; 0 for none.
         dropped: reason -> number of images left out.
         notes: facts that the user and the report should know.
     """
@@ -256,14 +258,15 @@ def _resolve_labels(source: pd.DataFrame, labels: LabelSpace) -> tuple[pd.Series
     spellings = {spelling: labels.resolve(spelling) for spelling in text.unique()}
     problems = []
     for spelling in (item for item, code in spellings.items() if code is None):
-        rows = source["row"][text == spelling].tolist()
+        rows = source[text == spelling]
+        line = int(rows["row"].iloc[0])
         if spelling == "":
-            problems.append(Problem("no label", rows[0], f"no label in {_rows(rows)}"))
+            problems.append(Problem("no label", line, f"no label in {_places(rows)}"))
             continue
         near = labels.nearest(spelling)
         hint = f"nearest: {', '.join(near)}" if near else f"known: {', '.join(labels.codes)}"
-        message = f"{spelling!r} in {_rows(rows)} ({hint})"
-        problems.append(Problem("unknown label", rows[0], message))
+        message = f"{spelling!r} in {_places(rows)} ({hint})"
+        problems.append(Problem("unknown label", line, message))
     return text.map(spellings), problems
 
 
@@ -272,12 +275,10 @@ def _id_problems(table: pd.DataFrame, rows: np.ndarray) -> list[Problem]:
     empty = (ids == "").to_numpy()
     problems = [Problem("no image id", int(row), "the image id is empty") for row in rows[empty]]
     repeated = (ids.duplicated(keep=False) & ~empty).to_numpy()
-    if repeated.any():
-        where = pd.Series(rows[repeated]).groupby(ids[repeated].to_numpy(), sort=False)
-        problems += [
-            Problem("duplicate image id", int(found.iloc[0]), f"{image_id!r} in {_rows(found)}")
-            for image_id, found in where
-        ]
+    problems += [
+        Problem("duplicate image id", int(found["row"].iloc[0]), f"{name!r} in {_places(found)}")
+        for name, found in table.assign(row=rows)[repeated].groupby("image_id", sort=False)
+    ]
     return problems
 
 
@@ -295,7 +296,7 @@ def _lesion_problems(table: pd.DataFrame, rows: np.ndarray) -> list[Problem]:
     torn = distinct.loc[distinct["lesion_id"].duplicated(), "lesion_id"]
     problems = []
     for lesion, found in pairs[pairs["lesion_id"].isin(torn)].groupby("lesion_id", sort=False):
-        parts = [f"{code} in {_rows(part)}" for code, part in found.groupby("label")["row"]]
+        parts = [f"{code} in {_places(part)}" for code, part in found.groupby("label")]
         message = f"lesion {lesion!r} is {' and '.join(parts)}"
         problems.append(
             Problem("conflicting labels in a lesion", int(found["row"].iloc[0]), message)
@@ -315,12 +316,16 @@ def _nothing_found(table: pd.DataFrame, rows: np.ndarray) -> str:
     )
 
 
-def _rows(rows: Sequence[int]) -> str:
-    rows = [int(row) for row in rows]
-    if len(rows) == 1:
-        return f"row {rows[0]}"
-    more = f" and {len(rows) - _ROWS_A_LINE} more" if len(rows) > _ROWS_A_LINE else ""
-    return f"rows {', '.join(str(row) for row in rows[:_ROWS_A_LINE])}{more}"
+def _places(found: pd.DataFrame) -> str:
+    """Where these rows (columns row, path) stand: the lines of the table, or else the files."""
+    if (found["row"] == 0).all():
+        count, most, word = len(found), _FILES_A_LINE, "file"
+        shown = found["path"].head(most).tolist()
+    else:
+        count, most, word = len(found), _ROWS_A_LINE, "row"
+        shown = [str(int(row)) for row in found["row"].head(most)]
+    more = f" and {count - most} more" if count > most else ""
+    return f"{word}{'s' * (count > 1)} {', '.join(shown)}{more}"
 
 
 def _listing(problems: Sequence[Problem], advice: bool = True) -> str:
@@ -332,7 +337,7 @@ def _listing(problems: Sequence[Problem], advice: bool = True) -> str:
         hint = f" {ADVICE[kind]}" if advice else ""
         lines.append(f"\n{kind} ({len(found)}):{hint}")
         lines += [
-            f"  {item.message}" if item.row is None else f"  row {item.row}: {item.message}"
+            f"  row {item.row}: {item.message}" if item.row else f"  {item.message}"
             for item in found[:_LINES_A_KIND]
         ]
         if len(found) > _LINES_A_KIND:

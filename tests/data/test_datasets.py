@@ -6,7 +6,7 @@ import pytest
 
 from kderm.data.datasets import DATASETS, read_dataset
 from kderm.data.images import IMAGE_SUFFIXES
-from kderm.data.manifest import MANIFEST_COLUMNS, build_manifest
+from kderm.data.manifest import MANIFEST_COLUMNS, build_manifest, raise_problems, without_images
 from kderm.ensemble.inputs import find_inputs
 from kderm.errors import UserError
 from kderm.labels import BINARY, HAM10000, LABEL_SPACES
@@ -174,7 +174,19 @@ def test_a_class_folder_of_an_unknown_name_is_one_problem_with_the_nearest_class
     touch(tmp_path, "mel/1.jpg", "vask/2.jpg", "vask/3.jpg")
     _, problems = build_manifest(read_dataset("class_folders", tmp_path, HAM10000), HAM10000)
     assert [problem.kind for problem in problems] == ["unknown label"]
-    assert "'vask' in rows 2, 3 (nearest: vasc" in problems[0].message
+    files = ", ".join(str(tmp_path / "vask" / name) for name in ("2.jpg", "3.jpg"))
+    assert f"'vask' in files {files} (nearest: vasc" in problems[0].message
+
+
+def test_problems_of_class_folders_name_files_and_no_rows(tmp_path):
+    touch(tmp_path, "mel/a.jpg", "nv/b.jpg", *(f"quux/{i}.jpg" for i in range(5)))
+    manifest, problems = build_manifest(read_dataset("class_folders", tmp_path, HAM10000), HAM10000)
+    problems += without_images(manifest, {"a": "truncated"}, drop=False)[1]
+    with pytest.raises(UserError) as refused:
+        raise_problems(problems)
+    assert "row" not in str(refused.value)
+    assert f"{tmp_path / 'quux' / '2.jpg'} and 2 more" in str(refused.value)
+    assert f"\n  {tmp_path / 'mel' / 'a.jpg'}: truncated" in str(refused.value)
 
 
 def test_images_outside_class_folders_are_counted_and_left_out(tmp_path):

@@ -16,7 +16,7 @@ _SPLITS = ("train", "training", "val", "valid", "validation", "test", "testing")
 
 
 def read_class_folders(root: Path, labels: LabelSpace, table: Path | None = None) -> RawRows:
-    """One row an image file; `row` is its position in the sorted list of files, from 1.
+    """One row an image file, in the order of their paths; `row` is 0, as there is no table.
 
     The class is the topmost folder below `root` that stands for a label; where none does, the
     topmost folder that is not the name of a split, and the manifest will call it unknown.
@@ -64,7 +64,7 @@ def read_class_folders(root: Path, labels: LabelSpace, table: Path | None = None
             "sex": None,
             "site": None,
             "source": [splits[path.rsplit("/", 1)[0]] for path in paths],
-            "row": range(1, len(paths) + 1),
+            "row": 0,
         }
     )
     return RawRows(rows, [], notes)

@@ -112,6 +112,14 @@ def inspect(config: str | None, out: str | None, overrides: tuple[str, ...]) -> 
 @RUN
 @click.option("--folds", "-k", type=int, help="Number of folds.")
 @click.option(
+    "--jobs",
+    "-j",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Folds at a time, each on its share of the GPUs or cores.",
+)
+@click.option(
     "--unlabelled", metavar="DIR", help="Then train a student on pseudo-labels of these images."
 )
 @click.option(
@@ -125,6 +133,7 @@ def cv(
     config: str | None,
     run_name: str | None,
     folds: int | None,
+    jobs: int,
     unlabelled: str | None,
     threshold: float | None,
     overrides: tuple[str, ...],
@@ -135,9 +144,11 @@ def cv(
     if threshold is not None and not unlabelled:
         raise UserError("--threshold belongs to --unlabelled DIR. Received: no --unlabelled.")
     if unlabelled:
-        training.with_student(config, run_name, folds, overrides, unlabelled, threshold)
+        training.with_student(
+            config, run_name, folds, overrides, unlabelled, threshold, jobs=jobs
+        )
     else:
-        training.cross_validate(config, run_name, folds, overrides)
+        training.cross_validate(config, run_name, folds, overrides, jobs=jobs)
 
 
 @main.command()
@@ -223,6 +234,11 @@ def compare(runs: tuple[str, ...], out: str | None, resamples: int) -> None:
     type=click.Choice(["2018", "2019", "2020", "2024"]),
     help="Write a submission to this ISIC challenge too.",
 )
+@click.option(
+    "--prevalence",
+    metavar="CODE=SHARE,...",
+    help="Shares of classes where the answers shall hold: mel=0.02, or malignant=0.05.",
+)
 @plainly
 def ensemble_predict(
     images: tuple[str, ...],
@@ -233,15 +249,20 @@ def ensemble_predict(
     batch_size: int,
     explain: bool,
     challenge: str | None,
+    prevalence: str | None,
 ) -> None:
     """Predict IMAGES (folders, files, CSVs, globs) with all folds of a run.
 
-    Writes predictions.csv, and a report where labels are known.
+    Writes predictions.csv, lesions.csv where a CSV has lesion ids, and a report where labels are
+    known.
     """
     from kderm.commands import prediction
 
     prediction.ensemble_predict(
-        images, run_name, out, views, combine, batch_size, explain=explain, challenge=challenge
+        *(images, run_name, out, views, combine, batch_size),
+        explain=explain,
+        challenge=challenge,
+        prevalence=prevalence,
     )
 
 

@@ -18,9 +18,14 @@ def ensemble_predict(
     *,
     explain: bool = False,
     challenge: str | None = None,
+    prevalence: str | None = None,
     layer: str | None = None,
 ) -> None:
-    """`ensemble-predict`: predictions.csv, a report where labels are known, more if asked for."""
+    """`ensemble-predict`: predictions.csv, a report where labels are known, more if asked for.
+
+    A `prevalence` such as "mel=0.02" states the shares of the classes that answers are corrected
+    to.
+    """
     check_backend()
     import pandas as pd
 
@@ -28,11 +33,13 @@ def ensemble_predict(
     from kderm.ensemble.inputs import find_inputs
     from kderm.ensemble.place import default_name
     from kderm.ensemble.predictor import ensemble_predict as predict
+    from kderm.ensemble.prevalence import stated_prevalence
     from kderm.evaluation.submission import check_challenge, write_submission
 
     bundle = read_bundle(bundle_path(run_name))
     if challenge:
         check_challenge(bundle.labels, challenge)
+    shares = None if prevalence is None else stated_prevalence(bundle, prevalence)
     inputs = find_inputs(sources, bundle.labels)
     directory = Path(out) if out else bundle.directory / "predictions" / default_name(sources)
     if explain:
@@ -48,6 +55,7 @@ def ensemble_predict(
             combine=combine,
             batch_size=batch_size,
             progress=report,
+            prevalence=shares,
         )
     console.say(str(summary))
     if challenge:

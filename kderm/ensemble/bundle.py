@@ -19,10 +19,11 @@ from kderm.config.reading import load_config
 from kderm.config.schema import Config
 from kderm.data.images import DECODER_VERSION, ImageSpec
 from kderm.data.metadata import MetadataSpec
-from kderm.ensemble.bundle_facts import FORMAT, BundleFacts, MemberFacts
+from kderm.ensemble.bundle_facts import FORMAT, BundleFacts, MemberFacts, PriorFacts
 from kderm.ensemble.combine import member_weights
 from kderm.ensemble.unlike import unlike_facts
 from kderm.errors import UserError
+from kderm.evaluation.calibration.prevalence import implied_prior
 from kderm.evaluation.calibration.scaling import (
     Kind,
     Scaling,
@@ -105,6 +106,11 @@ class Bundle:
         """What makes the members' average calibrated; None for a bundle without."""
         facts = self.facts.calibration
         return None if facts is None else Scaling.from_dict(facts.model_dump(exclude={"fitted_on"}))
+
+    @property
+    def prior(self) -> PriorFacts | None:
+        """The shares of the classes that a correction starts from; None for a bundle without."""
+        return self.facts.prior
 
     @property
     def operating_points(self) -> list[FrozenPoint]:
@@ -223,14 +229,18 @@ def _fitted(oof: Predictions, kind: Kind) -> dict:
     """The facts that are learnt from the out-of-fold table.
 
     Thresholds come from the very table that the report shows, each fold calibrated by the others,
-    so that they are the report's own; the calibration itself is fitted on all of it.
+    so that they are the report's own; the calibration itself, and the prior of what it gives, are
+    fitted on all of it.
     """
     scaling = fit_scaling(oof, kind)
+    answers = implied_prior(scaling.apply(oof.probabilities), oof.y)
+    images = np.bincount(oof.y, minlength=len(oof.labels)) / len(oof)
     calibrated = nested_calibration(oof, kind)
     point = malignant_operating_point(calibrated)
     on_oof = {"fitted_on": "oof"}
     return {
         "calibration": scaling.to_dict() | on_oof,
+        "prior": {"images": images.tolist(), "answers": answers.tolist()} | on_oof,
         "malignant_threshold": point and {"rule": "youden", "value": point.threshold} | on_oof,
         "operating_points": [point.to_dict() | on_oof for point in choose_points(calibrated)],
         "conformal": fit_conformal(calibrated).to_dict(),

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from kderm.evaluation.calibration.prevalence import SUM_TOLERANCE
 from kderm.evaluation.decisions.operating_points import MALIGNANT
 from kderm.models.averaging import How
 
@@ -95,6 +96,29 @@ class CalibrationFacts(_Closed):
     fitted_on: Literal["oof"]
 
 
+class PriorFacts(_Closed):
+    """Shares of the classes, in label-space order: where a correction to a prevalence starts.
+
+    `images` are those of the out-of-fold table. The calibrated answers may stand for others: class
+    weights and samplers make a network expect rare classes more often, and a temperature leaves it
+    so. `answers` are those, found by `calibration.prevalence.implied_prior` on the same table, from
+    answers that were calibrated as the ensemble's are; after vector scaling both are alike.
+    """
+
+    images: Annotated[tuple[Annotated[float, Field(ge=0, le=1)], ...], Field(min_length=2)]
+    answers: tuple[Annotated[float, Field(ge=0, le=1)], ...]
+    fitted_on: Literal["oof"]
+
+    @model_validator(mode="after")
+    def _add_up(self) -> "PriorFacts":
+        for shares in (self.images, self.answers):
+            if abs(sum(shares) - 1) > SUM_TOLERANCE:
+                raise ValueError("shares must add up to 1")
+        if [share > 0 for share in self.images] != [share > 0 for share in self.answers]:
+            raise ValueError("images and answers must be of the same classes")
+        return self
+
+
 class ThresholdFacts(_Closed):
     """From which malignant probability, calibrated if the bundle is, an image is flagged."""
 
@@ -173,6 +197,9 @@ class BundleFacts(_Closed):
     calibration: CalibrationFacts | None = Field(
         None, description="Applied to the answer before anything is told; older bundles have none."
     )
+    prior: PriorFacts | None = Field(
+        None, description="Where a correction to a prevalence starts; older bundles have none."
+    )
     operating_points: tuple[OperatingPointFacts, ...] = Field(
         (), description="Thresholds frozen for any later image; older bundles have none."
     )
@@ -194,6 +221,8 @@ class BundleFacts(_Closed):
         scaling = self.calibration
         if scaling and not len(scaling.sharpness) == len(scaling.shift) == len(codes):
             raise ValueError(f"calibration must have {len(codes)} sharpness and shift values")
+        if self.prior and len(self.prior.images) != len(codes):
+            raise ValueError(f"prior must have {len(codes)} shares")
         known = {*codes, *([MALIGNANT] if self.labels.malignant else [])}
         strangers = {point.target for point in self.operating_points} - known
         if strangers:

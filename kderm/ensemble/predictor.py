@@ -23,12 +23,17 @@ from kderm.ensemble.feature_pass import FeatureForward
 from kderm.ensemble.inputs import Inputs
 from kderm.ensemble.parts import Parts
 from kderm.ensemble.place import check_directory, held, refuse_other_sources, told_clearly
+from kderm.ensemble.prevalence import Prevalence
 from kderm.ensemble.read_ahead import Decoded, decoded_chunks
 from kderm.ensemble.result import Summary, write_result
 from kderm.ensemble.rounding import significant
 from kderm.ensemble.unlike import unlike_of
 from kderm.errors import UserError
-from kderm.evaluation.uncertainty.disagreement import disagreement, mutual_information
+from kderm.evaluation.uncertainty.disagreement import (
+    disagreement,
+    mutual_information,
+    vote_agreement,
+)
 from kderm.models.averaging import average_views, check_how
 from kderm.models.classifier import load_classifier, metadata_width
 from kderm.models.forward import Forward
@@ -50,6 +55,7 @@ def ensemble_predict(
     batch_size: int = 32,
     progress: Progress | None = None,
     chunk: int = 512,
+    prevalence: Prevalence | None = None,
 ) -> Summary:
     """Predict all `inputs` with all members and write predictions.csv into `directory`.
 
@@ -66,6 +72,7 @@ def ensemble_predict(
         batch_size: images a forward pass; changes speed, memory and the rounding.
         progress: called with (images done, images).
         chunk: images that are decoded, predicted and kept together, fewer if frames are large.
+        prevalence: shares of the classes that the answers are corrected to; None for none.
 
     Raises:
         UserError: unknown views or way of combining, a directory that cannot be written, that
@@ -93,7 +100,14 @@ def ensemble_predict(
         resumed = _predict_missing(ensemble, inputs, parts, chunk, directory, progress or _silent)
         answers = _collect(parts, -(-len(inputs) // chunk))
         summary = write_result(
-            bundle, inputs, answers, directory, views=views, combine=how, resumed=resumed
+            bundle,
+            inputs,
+            answers,
+            directory,
+            views=views,
+            combine=how,
+            resumed=resumed,
+            prevalence=prevalence,
         )
         parts.remove()
     return summary
@@ -124,8 +138,9 @@ class Ensemble:
 
         Returns:
             "probabilities" float64 (n, k) rounded as they will be written; "fold_sd",
-            "malignant_sd", "entropy", "mutual_information", "disagreement" and "unlike" float64
-            (n,), the last NaN where the bundle has no such score; "error" str (n,).
+            "malignant_sd", "entropy", "mutual_information", "disagreement", "vote_agreement" and
+            "unlike" float64 (n,), the last NaN where the bundle has no such score; "error" str
+            (n,).
         """
         if metadata is not None:
             metadata = metadata[decoded.readable]
@@ -142,6 +157,7 @@ class Ensemble:
             "entropy": significant(normalised_entropy(probabilities)),
             "mutual_information": significant(mutual_information(by_member, self._weights)),
             "disagreement": significant(disagreement(by_member)),
+            "vote_agreement": significant(vote_agreement(by_member)),
             "unlike": significant(unlike),
         }
         spread = {}

@@ -1,4 +1,4 @@
-"""What a prediction leaves behind: predictions.csv, the report where labels are known, a summary.
+"""What a prediction leaves behind: predictions.csv, lesions.csv, the report, a summary.
 
 The last step of `ensemble-predict`. Sees arrays and tables, no model, and images only to show the
 worst mistakes.
@@ -13,17 +13,30 @@ import numpy as np
 import pandas as pd
 
 import kderm
-from kderm.atomic import write_csv
+from kderm.atomic import write_csv, write_json
 from kderm.data.folds import group_ids
 from kderm.data.images import UnreadableImage, read_image
 from kderm.ensemble.bundle import Bundle
+from kderm.ensemble.cautions import (
+    count_seen,
+    metadata_warnings,
+    seen_warnings,
+    settings_warnings,
+    synthetic_warnings,
+    unlike_warnings,
+)
 from kderm.ensemble.inputs import Inputs
+from kderm.ensemble.lesion_table import LesionTable, lesion_table
 from kderm.ensemble.place import PREDICTIONS, record_sources, told_clearly
-from kderm.ensemble.result_table import as_text, result_table
-from kderm.ensemble.unlike import expected_warnings
+from kderm.ensemble.prevalence import Prevalence
+from kderm.ensemble.result_table import as_text, calibrated_answer, result_table
 from kderm.evaluation.predictions import make_predictions
 from kderm.evaluation.report.reproduction import Background
 from kderm.evaluation.report.write import remove_report, write_report
+
+LESIONS = "lesions.csv"
+# What the answers were corrected to; absent where they were not.
+PREVALENCE = "prevalence.json"
 
 
 @dataclass(frozen=True)
@@ -40,6 +53,8 @@ class Summary:
         resumed: images whose answers an interrupted call had left.
         predicted: images by predicted class, in label-space order.
         flagged: images at or above the malignant threshold; None without a threshold.
+        lesions: what became of the images' lesions; None where no lesion is named.
+        prevalence: what the answers were corrected to, or None.
         labelled: images in the report.
         seen: images whose ids are in the run's out-of-fold table; None if that table is gone.
         metrics: content of metrics.json, or None.
@@ -56,6 +71,8 @@ class Summary:
     resumed: int
     predicted: dict[str, int]
     flagged: int | None
+    lesions: LesionTable | None
+    prevalence: Prevalence | None
     labelled: int
     seen: int | None
     metrics: dict | None
@@ -79,6 +96,8 @@ class Summary:
         lines += ["; ".join(notes)] if notes else []
         if self.flagged is not None:
             lines.append(f"flagged as malignant: {self.flagged}")
+        lines += [str(self.lesions)] if self.lesions else []
+        lines += [correction_note(self.prevalence)] if self.prevalence else []
         if self.metrics is not None:
             pooled = self.metrics["pooled"]
             names = ("macro_auc", "balanced_accuracy", "macro_f1")
@@ -91,8 +110,18 @@ class Summary:
         lines += self.notes
         lines += [f"WARNING: {warning}" for warning in self.warnings]
         lines.append(f"Predictions: {self.predictions}")
+        lines += [f"Lesions: {self.predictions.parent / LESIONS}"] if self.lesions else []
         lines += [f"Report: {self.report}"] if self.report else []
         return "\n".join(lines)
+
+
+def correction_note(prevalence: Prevalence) -> str:
+    """What a reader of corrected answers must know."""
+    return (
+        f"corrected to a prevalence of {prevalence.words}, the other classes in the proportions of "
+        "the run's images; the malignant flag, operating points and sets are those of the answers "
+        "before, so that the run's sensitivity, specificity and coverage remain theirs"
+    )
 
 
 def write_result(
@@ -104,21 +133,26 @@ def write_result(
     views: str,
     combine: str,
     resumed: int,
+    prevalence: Prevalence | None = None,
 ) -> Summary:
-    """Calibrate, write predictions.csv and, where labels are known, the report; sum up.
+    """Calibrate, write predictions.csv, lesions.csv where lesions are named, the report; sum up.
 
     Args:
         bundle: the ensemble that answered.
         inputs: the images, in the order of the answers.
         answers: "probabilities" (n, k) as the members gave them, "fold_sd", "malignant_sd",
-            "mutual_information", "disagreement", "unlike" (n,), NaN where unreadable, and "error"
-            str (n,).
+            "mutual_information", "disagreement", "vote_agreement", "unlike" (n,), NaN where
+            unreadable, and "error" str (n,).
         directory: where to write.
         views: test-time views used.
         combine: way of combining used.
         resumed: images that an interrupted call had predicted.
+        prevalence: what the calibrated answers are corrected to; None for no correction. The report
+            is of the answers before: its thresholds and sets were frozen on their scale.
     """
-    table = result_table(bundle, inputs, answers)
+    before = calibrated_answer(bundle, answers["probabilities"])
+    table = result_table(bundle, inputs, answers, prevalence)
+    lesions = lesion_table(bundle, inputs, table, before)
     readable = (table["error"] == "").to_numpy()
     seen = count_seen(bundle, inputs, readable)
     warnings = (
@@ -132,11 +166,13 @@ def write_result(
     scored = readable & (inputs.table["label"] != "").to_numpy()
     metrics = None
     with told_clearly(directory):
-        _write_table(directory, inputs, table)
+        _write_tables(directory, inputs, table, lesions, prevalence)
         if scored.any():
             facts = _facts(bundle, inputs, table, scored, views, combine, seen)
-            facts["warnings"] = warnings
-            metrics = _report(bundle, inputs, table, scored, directory, facts, seen)
+            facts["warnings"] = [*warnings, *_not_corrected(prevalence)]
+            uncorrected = dict(zip(bundle.labels.columns, before.T, strict=True))
+            rows = table.assign(**uncorrected)
+            metrics = _report(bundle, inputs, rows, scored, directory, facts, seen)
     counts = table["predicted"].value_counts()
     return Summary(
         predictions=directory / PREDICTIONS,
@@ -148,6 +184,8 @@ def write_result(
         resumed=resumed,
         predicted={code: int(counts.get(code, 0)) for code in bundle.labels.codes},
         flagged=None if bundle.threshold is None else int((table["malignant"] == 1).sum()),
+        lesions=lesions,
+        prevalence=prevalence,
         labelled=int(scored.sum()),
         seen=seen,
         metrics=metrics,
@@ -156,96 +194,35 @@ def write_result(
     )
 
 
-def _write_table(directory: Path, inputs: Inputs, table: pd.DataFrame) -> None:
-    """Replace predictions.csv, and remove a report that would speak of other images than it."""
+def _write_tables(
+    directory: Path,
+    inputs: Inputs,
+    table: pd.DataFrame,
+    lesions: LesionTable | None,
+    prevalence: Prevalence | None,
+) -> None:
+    """Replace predictions.csv, and remove what would speak of other answers than those in it."""
     path = directory / PREDICTIONS
     if path.exists():
         remove_report(directory)
+    for name in (LESIONS, PREVALENCE):
+        (directory / name).unlink(missing_ok=True)
     record_sources(directory, inputs)
+    if prevalence is not None:
+        write_json(directory / PREVALENCE, prevalence.to_dict())
+    if lesions is not None:
+        write_csv(directory / LESIONS, as_text(lesions.table))
     write_csv(path, as_text(table))
 
 
-def count_seen(bundle: Bundle, inputs: Inputs, readable: np.ndarray) -> int | None:
-    """Readable images whose id or file name is in the run's out-of-fold table; None without it."""
-    trained_on = bundle.trained_on()
-    if trained_on is None:
-        return None
-    rows = inputs.table[readable]
-    return sum(
-        image_id in trained_on or Path(path).stem in trained_on
-        for image_id, path in zip(rows["image_id"], rows["path"], strict=True)
-    )
-
-
-def synthetic_warnings(bundle: Bundle) -> tuple[str, ...]:
-    """What to say of an ensemble that never saw a photograph."""
-    if not bundle.facts.synthetic:
+def _not_corrected(prevalence: Prevalence | None) -> tuple[str, ...]:
+    """What a reader of the report must know where predictions.csv is corrected."""
+    if prevalence is None:
         return ()
     return (
-        "SYNTHETIC: the ensemble learnt from images drawn by a program; its answers say nothing "
-        "medical.",
-    )
-
-
-def metadata_warnings(bundle: Bundle, inputs: Inputs) -> tuple[str, ...]:
-    """What a reader must know about images without the metadata that the members look at."""
-    spec = bundle.metadata
-    if spec is None:
-        return ()
-    known = spec.known(spec.encode(inputs.table))  # bool (n, columns)
-    none = int((~known.any(axis=1)).sum())
-    part = int((~known.all(axis=1)).sum()) - none
-    if not none and not part:
-        return ()
-    asked = ", ".join(spec.names)
-    return (
-        f"the members look at {asked} beside the image; {none} of {len(known)} image(s) had none "
-        f"of them and {part} only a part. A CSV with these columns gives them.",
-    )
-
-
-def unlike_warnings(table: pd.DataFrame) -> tuple[str, ...]:
-    """What a reader must know about images such as the members never saw."""
-    count = int((table["unlike_training"] == 1).sum())
-    answered = int((table["error"] == "").sum())
-    if count <= expected_warnings(answered):
-        return ()
-    return (
-        f"{count} of {answered} image(s) look unlike what the ensemble was trained on (column "
-        "'unlike_training'; about 1 % of images like those of training do too): what is said about "
-        "them is a guess, however sure it looks.",
-    )
-
-
-def seen_warnings(seen: int | None, images: int, bundle: Bundle) -> tuple[str, ...]:
-    """What a reader must know about images that the members were trained on."""
-    members = len(bundle.facts.members)
-    if seen is None:
-        return (
-            "the run's out-of-fold table is not beside the bundle, so it is unknown whether the "
-            "ensemble was trained on these images.",
-        )
-    if not seen:
-        return ()
-    share = "ALL" if seen == images else f"{seen} of"
-    return (
-        f"{share} {images} image(s) have the id of an image of the run, on which {members - 1} of "
-        f"{members} members were trained: what is said about them is memory, not a test. The "
-        f"run's out-of-fold table is the honest word on them.",
-    )
-
-
-def settings_warnings(bundle: Bundle, views: str, combine: str) -> tuple[str, ...]:
-    """What a reader must know about answers of another kind than those that the run measured."""
-    own = bundle.facts.views, bundle.facts.combine
-    if (views, combine) == own:
-        return ()
-    of_run = "the run's out-of-fold report speaks of views {} and combine {}".format(*own)
-    if bundle.threshold is not None:
-        of_run += ", and its calibration and malignant threshold were fitted with them"
-    return (
-        f"these answers were made with views {views} and combine {combine}; {of_run}. How well it "
-        "holds here is not known.",
+        "this report is of the answers before their correction to a prevalence of "
+        f"{prevalence.words}: the thresholds and sets are frozen on that scale, and the labelled "
+        "images have shares of their own. predictions.csv holds the corrected ones.",
     )
 
 

@@ -11,30 +11,41 @@ import pandas as pd
 from kderm.ensemble.bundle import Bundle
 from kderm.ensemble.combine import normalised_entropy
 from kderm.ensemble.inputs import Inputs
+from kderm.ensemble.prevalence import Prevalence
 from kderm.ensemble.rounding import DIGITS, significant
 from kderm.evaluation.decisions.operating_points import malignant_score, target_named
 
 
-def result_table(bundle: Bundle, inputs: Inputs, answers: dict[str, np.ndarray]) -> pd.DataFrame:
+def result_table(
+    bundle: Bundle,
+    inputs: Inputs,
+    answers: dict[str, np.ndarray],
+    prevalence: Prevalence | None = None,
+) -> pd.DataFrame:
     """The columns of predictions.csv; numbers NaN and text "" where there is no answer.
 
     - image_id, path
-    - p_<code>...: probabilities, calibrated if the bundle is
+    - p_<code>...: probabilities, calibrated if the bundle is, then corrected to the prevalence
     - predicted (code), predicted_name
     - p_malignant: sum over the malignant classes
-    - malignant: 1 at or above the bundle's threshold, else 0
+    - p_malignant_uncorrected: the same before the correction; absent without one
+    - malignant: 1 at or above the bundle's threshold, else 0; it and the next two are of the
+      calibrated answers before the correction: there they were frozen, and what was measured of
+      them (sensitivity, specificity, coverage of each class) is the same at any prevalence
     - operating_points: names of the bundle's frozen thresholds that the image reaches
     - conformal_set: the classes that hold the truth with the bundle's coverage, likeliest first
     - entropy of p_<code>: 0 certain, 1 undecided; see `combine.normalised_entropy`
     - fold_sd, malignant_sd: standard deviation between members of the probability of the class that
-      their average predicts, and of malignant; with mutual_information and disagreement (see
-      `uncertainty.disagreement`) they are of the members' answers before calibration
+      their average predicts, and of malignant; with mutual_information, disagreement and
+      vote_agreement (see `uncertainty.disagreement`) they are of the members' answers before
+      calibration
     - unlike: how unlike the training data it looks; unlike_training: 1 above the bundle's threshold
     - error, and label where any is known
     """
     labels = bundle.labels
     readable = answers["error"] == ""
-    probabilities = calibrated_answer(bundle, answers["probabilities"])
+    before = calibrated_answer(bundle, answers["probabilities"])
+    probabilities = before if prevalence is None else prevalence.apply(before)
     best = np.where(readable, np.nan_to_num(probabilities).argmax(axis=1), -1)
     # Position -1 is the empty text of images without an answer.
     codes, names = np.array([*labels.codes, ""]), np.array([*labels.names, ""])
@@ -42,21 +53,22 @@ def result_table(bundle: Bundle, inputs: Inputs, answers: dict[str, np.ndarray])
     columns |= dict(zip(labels.columns, probabilities.T, strict=True))
     columns |= {"predicted": codes[best], "predicted_name": names[best]}
     nothing = np.full(len(best), np.nan)
-    score = nothing
-    if labels.malignant:
-        score = significant(malignant_score(probabilities, labels))
+    score = malignant_or_nothing(bundle, before)
+    columns["p_malignant"] = malignant_or_nothing(bundle, probabilities)
+    if prevalence is not None:
+        columns["p_malignant_uncorrected"] = score
     columns |= {
-        "p_malignant": score,
-        "malignant": _above(score, bundle.threshold),
-        "operating_points": reached_points(bundle, probabilities),
-        "conformal_set": conformal_sets(bundle, probabilities),
+        "malignant": flags(score, bundle.threshold),
+        "operating_points": reached_points(bundle, before),
+        "conformal_set": conformal_sets(bundle, before),
         "entropy": significant(normalised_entropy(probabilities)),
         "fold_sd": answers["fold_sd"],
         "malignant_sd": answers["malignant_sd"] if labels.malignant else nothing,
         "mutual_information": answers["mutual_information"],
         "disagreement": answers["disagreement"],
+        "vote_agreement": answers["vote_agreement"],
         "unlike": answers["unlike"],
-        "unlike_training": _above(answers["unlike"], bundle.unlike_threshold),
+        "unlike_training": flags(answers["unlike"], bundle.unlike_threshold),
         "error": answers["error"],
     }
     if inputs.labelled:
@@ -68,6 +80,13 @@ def calibrated_answer(bundle: Bundle, probabilities: np.ndarray) -> np.ndarray:
     """float64 (n, k): the members' answer on the bundle's scale, rounded as it is written."""
     scaling = bundle.calibration
     return probabilities if scaling is None else significant(scaling.apply(probabilities))
+
+
+def malignant_or_nothing(bundle: Bundle, probabilities: np.ndarray) -> np.ndarray:
+    """float64 (n,): the malignant probability as it is written; NaN without a malignant class."""
+    if not bundle.labels.malignant:
+        return np.full(len(probabilities), np.nan)
+    return significant(malignant_score(probabilities, bundle.labels))
 
 
 def reached_points(bundle: Bundle, probabilities: np.ndarray) -> list[str]:
@@ -100,7 +119,7 @@ def conformal_sets(bundle: Bundle, probabilities: np.ndarray) -> list[str]:
     return [next(named) if answered else "" for answered in known]
 
 
-def _above(score: np.ndarray, threshold: float | None) -> np.ndarray:
+def flags(score: np.ndarray, threshold: float | None) -> np.ndarray:
     """1 at or above the threshold, 0 below, NaN without a score or a threshold."""
     if threshold is None:
         return np.full(len(score), np.nan)

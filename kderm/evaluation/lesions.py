@@ -67,9 +67,10 @@ def pool(probabilities: np.ndarray, lesion: np.ndarray, how: Pooling) -> np.ndar
         pooled = np.maximum.reduceat(rows, starts)
     else:
         pooled = 1 - np.multiply.reduceat(1 - rows, starts)
+    pooled /= pooled.sum(axis=1, keepdims=True)
     single = sizes[:, 0] == 1
     pooled[single] = rows[starts[single]]
-    return pooled / pooled.sum(axis=1, keepdims=True)
+    return pooled
 
 
 def by_lesion(predictions: Predictions, how: Pooling = "mean") -> Predictions:

@@ -6,7 +6,7 @@ import pytest
 
 from kderm.ensemble.bundle import read_bundle, write_bundle
 from kderm.ensemble.combine import normalised_entropy
-from kderm.ensemble.result import unlike_warnings
+from kderm.ensemble.cautions import unlike_warnings
 from kderm.evaluation.calibration.scaling import Scaling
 from kderm.evaluation.decisions.operating_points import target_named
 from kderm.labels import HAM10000

@@ -5,9 +5,15 @@ shares of the classes differ, and a class looks the same in both places, Bayes' 
 number becomes. Plain arrays in and out.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
+from scipy.optimize import minimize
+from scipy.special import log_softmax
 
 from kderm.errors import UserError
+from kderm.evaluation.calibration.scaling import LARGEST_SHIFT
+from kderm.evaluation.metrics import SMALLEST
 
 SUM_TOLERANCE = 1e-3
 
@@ -48,30 +54,81 @@ def to_prevalence(
     return np.where(total > 0, moved / np.where(total > 0, total, 1), prior_to)
 
 
-def event_prior(prior: np.ndarray, indices: list[int], share: float) -> np.ndarray:
-    """`prior` with the classes `indices` scaled to add up to `share`, and the others to the rest.
+def implied_prior(probabilities: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """The shares of the classes that probabilities stand for, which may not be those of `y`.
 
-    For a stated prevalence of melanoma or of malignant lesions, with all proportions within either
-    side left as they are.
+    Class weights, samplers and the focal loss make a network answer as if rare classes came more
+    often than they do, and a temperature, which moves no probability between classes, leaves that.
+    `to_prevalence` from the shares of `y` would then land beside its aim. So this looks for the
+    shares from which the way to those of `y` gives the lowest log-loss: then the mean probability
+    of each class is its share. Where nothing is shifted, these are the shares of `y`.
+
+    Source: the shift of bias-corrected temperature scaling, Alexandari et al. 2020,
+    arXiv:1901.06852, read as a prior by Saerens et al. 2002, eq. 2.4.
+
+    Args:
+        probabilities: float (n, k), rows sum to 1, calibrated; of images held out from training.
+        y: int (n,), index into the label space's codes.
+
+    Returns:
+        float64 (k,), sums to 1; 0 for a class without an image.
+    """
+    n, k = np.shape(probabilities)
+    shares = np.bincount(y, minlength=k) / n
+    there = np.flatnonzero(shares)
+    logits = np.log(np.clip(probabilities[:, there], SMALLEST, 1))
+    truth = np.equal.outer(np.asarray(y), there).astype(np.float64)
+
+    def loss_and_slope(shift: np.ndarray) -> tuple[float, np.ndarray]:
+        answers = log_softmax(logits + shift, axis=1)
+        return -float((answers * truth).sum() / n), (np.exp(answers) - truth).mean(axis=0)
+
+    bounds = [(-LARGEST_SHIFT, LARGEST_SHIFT)] * len(there)
+    start = np.zeros(len(there))
+    found = minimize(loss_and_slope, start, jac=True, method="L-BFGS-B", bounds=bounds)
+    prior = np.zeros(k)
+    prior[there] = shares[there] * np.exp(-found.x)
+    return prior / prior.sum()
+
+
+def stated_prior(prior: np.ndarray, stated: Sequence[tuple[Sequence[int], float]]) -> np.ndarray:
+    """`prior` with sets of classes scaled to the shares that are stated, the others to the rest.
+
+    For a stated prevalence of melanoma, of malignant lesions or of several classes: all proportions
+    within a set, and among the classes that nothing is said of, stay as they are.
 
     Args:
         prior: float (k,), sums to 1.
-        indices: the classes that count as the event.
-        share: their share in the place meant, in (0, 1).
+        stated: sets of classes without a class in common, and the share of each, in (0, 1).
+
+    Returns:
+        float64 (k,), sums to 1.
 
     Raises:
-        UserError: the share is not in (0, 1), or either side has no image.
+        UserError: a share is not in (0, 1), they leave less than nothing to the rest, or there is
+            no image to start from.
     """
     prior = _prior(prior, len(prior), "prior")
-    event = np.isin(np.arange(len(prior)), indices)
-    if not 0 < share < 1 or not 0 < prior[event].sum() < 1:
+    result, rest = np.zeros(len(prior)), np.ones(len(prior), dtype=bool)
+    for indices, share in stated:
+        inside = np.isin(np.arange(len(prior)), indices)
+        if not 0 < share < 1 or not prior[inside].sum() > 0:
+            raise UserError(
+                "A prevalence lies between 0 and 1, and needs images of its classes to start from. "
+                f"Received: {share}, with {prior[inside].sum():.3g} of the images."
+            )
+        result[inside] = prior[inside] * share / prior[inside].sum()
+        rest &= ~inside
+    left = 1 - result.sum()
+    if prior[rest].sum() > 0 and left > 0:
+        result[rest] = prior[rest] * left / prior[rest].sum()
+    elif prior[rest].sum() > 0 or abs(left) > SUM_TOLERANCE:
         raise UserError(
-            "A prevalence lies between 0 and 1, and needs images of both sides to start from. "
-            f"Received: {share}, with {prior[event].sum():.3g} of the images positive."
+            "The shares of the classes add up to 1, those that nothing is said of included. "
+            f"Received: shares that add up to {1 - left:.4g}, and images of other classes that "
+            f"are {prior[rest].sum():.3g} of all."
         )
-    return np.where(
-        event, prior * share / prior[event].sum(), prior * (1 - share) / prior[~event].sum()
-    )
+    return result / result.sum()
 
 
 def predictive_values(

@@ -1,0 +1,97 @@
+"""What makes the answers of one call worth less than they look, a sentence each.
+
+`kderm.ensemble.result` prints them and puts them at the top of the report. Sees tables only.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from kderm.ensemble.bundle import Bundle
+from kderm.ensemble.inputs import Inputs
+from kderm.ensemble.unlike import expected_warnings
+
+
+def count_seen(bundle: Bundle, inputs: Inputs, readable: np.ndarray) -> int | None:
+    """Readable images whose id or file name is in the run's out-of-fold table; None without it."""
+    trained_on = bundle.trained_on()
+    if trained_on is None:
+        return None
+    rows = inputs.table[readable]
+    return sum(
+        image_id in trained_on or Path(path).stem in trained_on
+        for image_id, path in zip(rows["image_id"], rows["path"], strict=True)
+    )
+
+
+def synthetic_warnings(bundle: Bundle) -> tuple[str, ...]:
+    """What to say of an ensemble that never saw a photograph."""
+    if not bundle.facts.synthetic:
+        return ()
+    return (
+        "SYNTHETIC: the ensemble learnt from images drawn by a program; its answers say nothing "
+        "medical.",
+    )
+
+
+def metadata_warnings(bundle: Bundle, inputs: Inputs) -> tuple[str, ...]:
+    """What a reader must know about images without the metadata that the members look at."""
+    spec = bundle.metadata
+    if spec is None:
+        return ()
+    known = spec.known(spec.encode(inputs.table))  # bool (n, columns)
+    none = int((~known.any(axis=1)).sum())
+    part = int((~known.all(axis=1)).sum()) - none
+    if not none and not part:
+        return ()
+    asked = ", ".join(spec.names)
+    return (
+        f"the members look at {asked} beside the image; {none} of {len(known)} image(s) had none "
+        f"of them and {part} only a part. A CSV with these columns gives them.",
+    )
+
+
+def unlike_warnings(table: pd.DataFrame) -> tuple[str, ...]:
+    """What a reader must know about images such as the members never saw."""
+    count = int((table["unlike_training"] == 1).sum())
+    answered = int((table["error"] == "").sum())
+    if count <= expected_warnings(answered):
+        return ()
+    return (
+        f"{count} of {answered} image(s) look unlike what the ensemble was trained on (column "
+        "'unlike_training'; about 1 % of images like those of training do too): what is said about "
+        "them is a guess, however sure it looks.",
+    )
+
+
+def seen_warnings(seen: int | None, images: int, bundle: Bundle) -> tuple[str, ...]:
+    """What a reader must know about images that the members were trained on."""
+    members = len(bundle.facts.members)
+    if seen is None:
+        return (
+            "the run's out-of-fold table is not beside the bundle, so it is unknown whether the "
+            "ensemble was trained on these images.",
+        )
+    if not seen:
+        return ()
+    share = "ALL" if seen == images else f"{seen} of"
+    return (
+        f"{share} {images} image(s) have the id of an image of the run, on which {members - 1} of "
+        f"{members} members were trained: what is said about them is memory, not a test. The "
+        f"run's out-of-fold table is the honest word on them.",
+    )
+
+
+def settings_warnings(bundle: Bundle, views: str, combine: str) -> tuple[str, ...]:
+    """What a reader must know about answers of another kind than those that the run measured."""
+    own = bundle.facts.views, bundle.facts.combine
+    if (views, combine) == own:
+        return ()
+    of_run = "the run's out-of-fold report speaks of views {} and combine {}".format(*own)
+    if bundle.threshold is not None:
+        of_run += ", and its calibration and malignant threshold were fitted with them"
+    return (
+        f"these answers were made with views {views} and combine {combine}; {of_run}. How well it "
+        "holds here is not known.",
+    )

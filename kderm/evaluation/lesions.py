@@ -1,7 +1,7 @@
 """One answer a lesion: the answers to its several photos, combined.
 
-Reads a `Predictions` table of images, returns one of lesions that everything else in this room can
-read, and a report with both levels side by side. Must stay free of Keras.
+`pool` combines them, for `ensemble-predict` too. Reads a `Predictions` table of images, returns a
+report with both levels side by side. Must stay free of Keras.
 """
 
 from typing import Literal, get_args
@@ -9,11 +9,11 @@ from typing import Literal, get_args
 import numpy as np
 import pandas as pd
 
-from kderm.errors import UserError, unknown_name
+from kderm.errors import unknown_name
 from kderm.evaluation.intervals import Interval, group_intervals
 from kderm.evaluation.measure import without_nan
 from kderm.evaluation.metrics import Scorecard
-from kderm.evaluation.predictions import Predictions, make_predictions
+from kderm.evaluation.predictions import Predictions
 
 Pooling = Literal["mean", "max", "noisy_or"]
 POOLINGS: tuple[Pooling, ...] = get_args(Pooling)
@@ -71,19 +71,6 @@ def pool(probabilities: np.ndarray, lesion: np.ndarray, how: Pooling) -> np.ndar
     single = sizes[:, 0] == 1
     pooled[single] = rows[starts[single]]
     return pooled
-
-
-def by_lesion(predictions: Predictions, how: Pooling = "mean") -> Predictions:
-    """The table of lesions: `image_id` is the lesion's id, `n_images` how many photos it had.
-
-    What else is known (age, sex, site, ...) is the first known value among the images. Lesions
-    whose images carry different labels are left out; `contradictory_lesions` names them.
-
-    Args:
-        predictions: images; the order of rows does not matter.
-        how: one of `POOLINGS`.
-    """
-    return _pooled(*_consistent(predictions), how)
 
 
 def contradictory_lesions(predictions: Predictions) -> list[str]:
@@ -220,21 +207,6 @@ def _consistent(predictions: Predictions) -> tuple[Predictions, np.ndarray]:
     # Groups of a table from elsewhere may be the images themselves; a lesion is never divided.
     table["group_id"] = table.groupby("_lesion", sort=False)["group_id"].transform("first")
     return Predictions(table, predictions.labels), number
-
-
-def _pooled(images: Predictions, lesion: np.ndarray, how: Pooling) -> Predictions:
-    table, labels = images.table, images.labels
-    if table.empty:
-        raise UserError(
-            "Expected at least one lesion whose images carry one label. Received: none. "
-            "Correct the labels or the lesion ids."
-        )
-    rows = table.groupby("_lesion", sort=False)
-    pooled = rows.first().reset_index()
-    pooled[labels.columns] = pool(images.probabilities, lesion, how)
-    pooled["image_id"] = pooled["_lesion"]
-    pooled["n_images"] = rows.size().to_numpy()
-    return make_predictions(pooled.drop(columns="_lesion"), labels)
 
 
 def _known(table: pd.DataFrame, column: str) -> pd.Series:

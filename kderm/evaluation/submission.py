@@ -63,7 +63,6 @@ def write_submission(
     labels: LabelSpace,
     path: str | os.PathLike,
     challenge: str,
-    images: Iterable[str] | None = None,
 ) -> None:
     """Write `table` as a submission, one row an image in the order of the ids.
 
@@ -76,8 +75,6 @@ def write_submission(
         labels: the label space of the probabilities.
         path: the CSV to write.
         challenge: "2018", "2019", "2020" or "2024".
-        images: the ids that the challenge asks for (its sample submission lists them); a missing
-            or a further image is then refused, as the scorer would.
 
     Raises:
         UserError: an unknown challenge, a label space that does not answer it, or a table that
@@ -95,7 +92,7 @@ def write_submission(
         [pd.to_numeric(table[c], errors="coerce").to_numpy(np.float64) for c in labels.columns],
         axis=1,
     )
-    problems = [*_id_problems(table["image_id"], ids, images), *_value_problems(ids, probabilities)]
+    problems = [*_id_problems(table["image_id"], ids), *_value_problems(ids, probabilities)]
     if problems:
         listing = "\n".join(f"  {problem}" for problem in problems)
         raise UserError(
@@ -148,7 +145,7 @@ def _answers(
     }
 
 
-def _id_problems(given: pd.Series, ids: pd.Series, images: Iterable[str] | None) -> list[str]:
+def _id_problems(given: pd.Series, ids: pd.Series) -> list[str]:
     problems = []
     if len(ids) == 0:
         problems.append("there is no image in it")
@@ -158,13 +155,6 @@ def _id_problems(given: pd.Series, ids: pd.Series, images: Iterable[str] | None)
     twice = ids[ids.duplicated()].unique()
     if len(twice):
         problems.append(f"more than one row for: {_some(twice)}")
-    if images is not None:
-        wanted = {str(image) for image in images}
-        missing, further = sorted(wanted - set(ids)), sorted(set(ids) - wanted)
-        if missing:
-            problems.append(f"no row for: {_some(missing)}")
-        if further:
-            problems.append(f"not asked for: {_some(further)}")
     return problems
 
 

@@ -108,34 +108,6 @@ def vote_agreement(members: np.ndarray) -> np.ndarray:
     return votes(members).max(axis=1)
 
 
-def uncertainty_columns(
-    members: np.ndarray, weights: np.ndarray | None = None
-) -> dict[str, np.ndarray]:
-    """`COLUMNS` of a predictions table: entropy of the mean answer, mutual information, distance.
-
-    Images without an answer (NaN in any member) get NaN.
-
-    Args:
-        members: float (m, n, k), rows sum to 1 or hold NaN.
-        weights: float (m,), not negative, one above 0; all alike by default.
-
-    Returns:
-        float64 arrays (n,) by column name, in [0, 1] or NaN.
-    """
-    members = _checked(members)
-    answered = np.isfinite(members).all(axis=(0, 2))
-    known = members[:, answered]
-    columns = {
-        "entropy": entropy(mean_answer(known, weights)),
-        "mutual_information": mutual_information(known, weights),
-        "disagreement": disagreement(known),
-    }
-    result = {name: np.full(members.shape[1], np.nan) for name in COLUMNS}
-    for name, values in columns.items():
-        result[name][answered] = values
-    return result
-
-
 def _checked(members: np.ndarray) -> np.ndarray:
     members = np.asarray(members, dtype=np.float64)
     if members.ndim != 3 or members.shape[0] == 0 or members.shape[2] < 2:

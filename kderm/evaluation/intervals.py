@@ -4,7 +4,7 @@ Images of one lesion are near-copies; resampling them one by one gives intervals
 2.4 times too narrow. A resample is a weight for each image, so any weighted statistic will do.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -75,9 +75,11 @@ def group_intervals(
 
 
 def exact_ends(
-    value: float, interval: Interval, groups_counted: int, level: float = 0.95
+    value: float, interval: Interval, groups_counted: float, level: float = 0.95
 ) -> Interval:
     """`interval`, or a binomial one where all or none of the groups are counted.
+
+    The one rule for every share of this room.
 
     A bootstrap of nothing but hits knows no misses, and would call 3 of 3 certain. Source: Clopper
     and Pearson 1934, doi:10.1093/biomet/26.4.404, over groups instead of images.
@@ -94,9 +96,49 @@ def exact_ends(
     return Interval(reach, 1.0) if value else Interval(0.0, 1 - reach)
 
 
+def exact_shares(
+    values: Mapping[str, float],
+    intervals: Mapping[str, Interval],
+    groups_counted: Mapping[str, float],
+    level: float = 0.95,
+) -> dict[str, Interval]:
+    """`intervals` with `exact_ends` for those that are of a share.
+
+    Args:
+        values: by name.
+        intervals: by name, from `group_intervals`.
+        groups_counted: by the names of the shares alone, groups with an image in the whole.
+        level: coverage.
+    """
+    exact = {
+        name: exact_ends(float(values[name]), intervals[name], counted, level)
+        for name, counted in groups_counted.items()
+    }
+    return {**intervals, **exact}
+
+
 def groups_among(chosen: np.ndarray, groups: np.ndarray) -> int:
     """How many groups have an image among the `chosen` ones, bool (n,)."""
     return len(np.unique(groups[chosen].astype(str)))
+
+
+def difference_ends(
+    first: float,
+    first_interval: Interval,
+    second: float,
+    second_interval: Interval,
+) -> Interval:
+    """Interval of `first - second` from the two shares' own intervals.
+
+    For where one of them is 0 or 1: a bootstrap of the difference would take it for certain. Each
+    end is as far away as both shares can be towards it, squared and added. Source: method 10 of
+    Newcombe 1998, doi:10.1002/(SICI)1097-0258(19980430)17:8<873::AID-SIM779>3.0.CO;2-I, for any
+    intervals Zou and Donner 2008, doi:10.1002/sim.3095. It takes the two for independent, which
+    shares of different images are but for groups with images in both.
+    """
+    low = np.hypot(first - first_interval.low, second_interval.high - second)
+    high = np.hypot(first_interval.high - first, second - second_interval.low)
+    return Interval(float(first - second - low), float(first - second + high))
 
 
 def batched(statistic: Callable[[np.ndarray], dict[str, np.ndarray]]) -> Statistic:

@@ -17,7 +17,7 @@ from kderm.evaluation.decisions.operating_points import (
 from kderm.evaluation.intervals import (
     RESAMPLES,
     Interval,
-    exact_ends,
+    exact_shares,
     group_intervals,
     groups_among,
 )
@@ -69,6 +69,12 @@ def measure(
         level=LEVEL,
         progress=progress,
     )
+    values = {"accuracy": summary["accuracy"]} | {
+        f"{name}/{code}": numbers[name]
+        for code, numbers in summary["per_class"].items()
+        for name in PER_CLASS
+    }
+    intervals = exact_shares(values, intervals, groups_of_shares(predictions), LEVEL)
     folds = _folds(predictions) if predictions.has_folds else []
     codes = predictions.labels.codes
     overall = [name for name, value in summary.items() if isinstance(value, float)]
@@ -84,8 +90,7 @@ def measure(
         "folds": folds,
         "fold_mean": _fold_mean(folds, overall),
         "per_class": {
-            code: _class_numbers(code, summary["per_class"][code], intervals, counted)
-            for code, counted in zip(codes, _groups_counted(predictions), strict=True)
+            code: _class_numbers(code, summary["per_class"][code], intervals) for code in codes
         },
         "confusion": confusion_matrix(predictions.y, predictions.probabilities).tolist(),
         "undecided": summary["undecided"],
@@ -129,27 +134,22 @@ def _with_interval(value: float, interval: Interval | None) -> dict[str, float]:
     return {"value": value, "low": interval.low, "high": interval.high}
 
 
-def _class_numbers(
-    code: str, numbers: dict, intervals: dict[str, Interval], counted: dict[str, int]
-) -> dict:
-    result = {"n": numbers["n"]}
-    for name in PER_CLASS:
-        interval = intervals[f"{name}/{code}"]
-        if name in counted:
-            interval = exact_ends(numbers[name], interval, counted[name], LEVEL)
-        result[name] = _with_interval(numbers[name], interval)
-    return result
-
-
-def _groups_counted(predictions: Predictions) -> list[dict[str, int]]:
-    """For each class how many groups its rates stand on."""
+def groups_of_shares(predictions: Predictions) -> dict[str, int]:
+    """On how many groups each metric of a `Scorecard` that is a share stands, by its name."""
     decided, groups = decided_class(predictions.probabilities), predictions.groups
-    rows = []
-    for j in range(len(predictions.labels)):
+    counted = {"accuracy": len(set(groups))}
+    for j, code in enumerate(predictions.labels.codes):
         truth, called = predictions.y == j, decided == j
         wholes = {"sensitivity": truth, "specificity": ~truth, "ppv": called, "npv": ~called}
-        rows.append({name: groups_among(whole, groups) for name, whole in wholes.items()})
-    return rows
+        counted |= {f"{name}/{code}": groups_among(of, groups) for name, of in wholes.items()}
+    return counted
+
+
+def _class_numbers(code: str, numbers: dict, intervals: dict[str, Interval]) -> dict:
+    estimates = {
+        name: _with_interval(numbers[name], intervals[f"{name}/{code}"]) for name in PER_CLASS
+    }
+    return {"n": numbers["n"], **estimates}
 
 
 def _folds(predictions: Predictions) -> list[dict]:

@@ -15,7 +15,14 @@ from kderm.errors import UserError
 from kderm.evaluation.attributes import LEAST_IMAGES, Attribute, attributes_of
 from kderm.evaluation.blocks import BlockStatistic
 from kderm.evaluation.decisions.operating_points import Target, target_named, targets_of
-from kderm.evaluation.intervals import Interval, group_intervals
+from kderm.evaluation.intervals import (
+    RESAMPLES,
+    Interval,
+    difference_ends,
+    exact_ends,
+    group_intervals,
+    groups_among,
+)
 from kderm.evaluation.measure import without_nan
 from kderm.evaluation.predictions import Predictions
 
@@ -28,7 +35,7 @@ def subgroup_report(
     predictions: Predictions,
     *,
     thresholds: Mapping[str, float] | None = None,
-    resamples: int = 1000,
+    resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> dict:
     """Metrics by sex, age band, site, source, skin tone and image quality, as far as recorded.
@@ -150,10 +157,10 @@ class _Parts:
             "macro_auc": _both(_enough_sides(self._own), _enough_sides(self._rest)),
             "balanced_accuracy": _both(self._own >= LEAST_POSITIVES, self._rest >= LEAST_POSITIVES),
         }
-        targets = _targets(predictions, thresholds)
+        self._needed = _metrics(_targets(predictions, thresholds), thresholds)
         self.reasons = {
             name: [self._reasons(part, name, needed) for part in range(len(self.names))]
-            for name, needed in _metrics(targets, thresholds).items()
+            for name, needed in self._needed.items()
         }
 
     def described(self, part: int) -> dict:
@@ -169,6 +176,18 @@ class _Parts:
             "positives": counts,
             "malignant": sum(counts[c] for c in labels.malignant) if labels.malignant else None,
         }
+
+    def groups_of_share(self, part: int, metric: str) -> tuple[int, int] | None:
+        """Groups that a share stands on, in the part and in its rest; None for other metrics."""
+        target, sides = self._needed[metric]
+        if target is None or sides not in ("positives", "negatives"):
+            return None
+        truth = target.truth(self._predictions.y) == (sides == "positives")
+        own, rest = (
+            groups_among(truth & side[part][self._attribute.level], self._predictions.groups)
+            for side in (self.own, self.rest)
+        )
+        return own, rest
 
     def _reasons(
         self, part: int, metric: str, needed: tuple[Target | None, str]
@@ -238,18 +257,39 @@ def _entry(
 ) -> dict:
     suppressed, no_gap = parts.reasons[metric][part]
     own, rest, gap = (f"{metric}|{part}|{side}" for side in ("own", "rest", "gap"))
+    ends = {side: intervals[side] for side in (own, rest, gap)}
+    if (counted := parts.groups_of_share(part, metric)) is not None:
+        ends |= _exact(own, rest, gap, values, ends, counted)
     entry = dict.fromkeys(("value", "low", "high", "rest", "gap", "gap_low", "gap_high"))
     classes = None
     if suppressed is None:
-        entry |= {"value": values[own], "low": intervals[own].low, "high": intervals[own].high}
+        entry |= {"value": values[own], "low": ends[own].low, "high": ends[own].high}
         if metric in parts.classes:
             classes = [parts.codes[j] for j in np.flatnonzero(parts.classes[metric][part])]
         if no_gap is None:
             entry |= {"rest": values[rest], "gap": values[gap]}
-            entry |= {"gap_low": intervals[gap].low, "gap_high": intervals[gap].high}
+            entry |= {"gap_low": ends[gap].low, "gap_high": ends[gap].high}
     entry = {name: None if value is None else float(value) for name, value in entry.items()}
     no_gap = no_gap if suppressed is None else suppressed
     return entry | {"classes": classes, "suppressed": suppressed, "gap_suppressed": no_gap}
+
+
+def _exact(
+    own: str,
+    rest: str,
+    gap: str,
+    values: Mapping,
+    ends: Mapping[str, Interval],
+    groups_counted: tuple[int, int],
+) -> dict[str, Interval]:
+    """The intervals again, where a share of 0 or 1 leaves the bootstrap without a spread."""
+    exact = {
+        side: exact_ends(values[side], ends[side], counted, LEVEL)
+        for side, counted in zip((own, rest), groups_counted, strict=True)
+    }
+    if np.isnan(ends[gap].low) or all(exact[side] == ends[side] for side in exact):
+        return exact
+    return exact | {gap: difference_ends(values[own], exact[own], values[rest], exact[rest])}
 
 
 def _nothing_to_compare(attribute: Attribute) -> str | None:

@@ -2,10 +2,17 @@
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 from sklearn.metrics import roc_auc_score
 
 from kderm.evaluation import intervals
-from kderm.evaluation.intervals import batched, group_intervals
+from kderm.evaluation.intervals import (
+    Interval,
+    batched,
+    difference_ends,
+    exact_shares,
+    group_intervals,
+)
 from kderm.evaluation.metrics import Scorecard
 from kderm.labels import BINARY
 
@@ -164,3 +171,26 @@ def test_a_table_larger_than_the_chunk_goes_one_resample_at_a_time(monkeypatch):
     found = group_intervals(statistic, np.arange(40), resamples=5)["n"]
     assert shapes == [(1, 40)] * 6
     assert (found.low, found.high) == (40, 40)
+
+
+def test_the_difference_of_two_proportions_is_that_of_newcombe():
+    """Reference: Newcombe 1998, table II, method 10, 56/70 - 48/80 and 10/10 - 0/20."""
+    wilson = [Interval(0.6918, 0.8769), Interval(0.4904, 0.7003)]
+    found = difference_ends(0.8, wilson[0], 0.6, wilson[1])
+    assert (found.low, found.high) == pytest.approx((0.0524, 0.3339), abs=2e-4)
+    certain = difference_ends(1.0, Interval(0.7225, 1.0), 0.0, Interval(0.0, 0.1611))
+    assert (certain.low, certain.high) == pytest.approx((0.6791, 1.0), abs=2e-4)
+
+
+def test_only_shares_of_all_or_none_get_exact_ends():
+    values = {"all": 1.0, "none": 0.0, "some": 0.5, "mean": 1.0}
+    found = exact_shares(
+        values,
+        dict.fromkeys(values, Interval(0.5, 0.5)),
+        {"all": 10, "none": 10, "some": 10},
+    )
+    # scipy.stats.binomtest(10, 10).proportion_ci(method="exact").low
+    for name, k in (("all", 10), ("none", 0)):
+        exact = binomtest(k, 10).proportion_ci(method="exact")
+        assert (found[name].low, found[name].high) == pytest.approx((exact.low, exact.high))
+    assert found["some"] == found["mean"] == Interval(0.5, 0.5)

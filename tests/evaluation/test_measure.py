@@ -132,3 +132,17 @@ def test_what_cannot_be_measured_is_null():
     assert constant["pooled"]["malignant_pauc_80"]["value"] == pytest.approx(0.02)
     assert constant["pooled"]["kappa"]["value"] == 0
     assert constant["pooled"]["mcc"]["value"] is None
+
+
+def test_an_accuracy_of_one_or_none_is_not_called_certain():
+    right = np.eye(7)[np.arange(40) % 7]
+    for share, p in ((1.0, right), (0.0, np.full((40, 7), 1 / 7))):
+        rows = pd.DataFrame(p, columns=HAM10000.columns).assign(
+            image_id=[f"i{i}" for i in range(40)],
+            group_id=[f"g{i // 2}" for i in range(40)],
+            label=np.array(HAM10000.codes)[np.arange(40) % 7],
+        )
+        found = measure(make_predictions(rows, HAM10000), checkpoint=None, resamples=20)
+        accuracy = found["pooled"]["accuracy"]
+        assert accuracy["value"] == share
+        assert accuracy["high"] - accuracy["low"] == pytest.approx(1 - 0.025 ** (1 / 20))

@@ -311,3 +311,49 @@ def test_attributes_are_read_from_the_words_of_the_table():
     found, absent = attributes_of(table)
     assert [(a.name, a.levels, a.not_recorded) for a in found] == [("sex", ("male",), 3)]
     assert "Skin tone" in absent
+
+
+def part_where_all_are_caught(caught_elsewhere):
+    """Malignant images of site x are all flagged, elsewhere as told; two images a group."""
+    n, threshold = 400, 0.5
+    y, site = np.arange(n) // 2 % 4, np.where(np.arange(n) < 80, "x", "y")
+    malignant = y >= 2
+    flagged = malignant.copy()
+    flagged[malignant & (site == "y")] = caught_elsewhere
+    p = np.where(flagged[:, None], [0.1, 0.1, 0.4, 0.4], [0.4, 0.4, 0.1, 0.1])
+    rows = pd.DataFrame(p, columns=FOUR.columns).assign(
+        image_id=[f"i{i}" for i in range(n)],
+        group_id=[f"g{i // 2}" for i in range(n)],
+        label=[FOUR.codes[j] for j in y],
+        site=site,
+    )
+    found = make_predictions(rows, FOUR)
+    report = subgroup_report(found, thresholds={"malignant": threshold}, resamples=200)
+    return report, level(report, "site", "x")["metrics"]
+
+
+def test_a_part_in_which_all_are_caught_has_the_exact_interval_over_groups():
+    _, metrics = part_where_all_are_caught(np.arange(160) % 20 > 0)
+    exact = 0.025 ** (1 / 20)  # Clopper and Pearson, 20 of 20 groups
+    sensitivity, specificity = (metrics[f"malignant_{of}"] for of in ("sensitivity", "specificity"))
+    assert sensitivity["value"] == specificity["value"] == 1
+    assert sensitivity["low"] == specificity["low"] == pytest.approx(exact)
+    assert sensitivity["high"] == specificity["high"] == 1
+
+
+def test_a_gap_to_a_part_that_all_are_caught_in_is_not_called_certain():
+    report, metrics = part_where_all_are_caught(np.arange(160) % 20 > 0)
+    entry = metrics["malignant_sensitivity"]
+    # The bootstrap alone would say 0.02 to 0.09: the part's own spread, unseen, is larger.
+    assert entry["gap"] == pytest.approx(0.05)
+    assert entry["gap_low"] < -0.1
+    assert entry["gap_high"] > 0.05
+    assert "malignant_sensitivity" not in [gap["metric"] for gap in report["notable"]]
+
+
+def test_a_gap_between_two_parts_that_all_are_caught_in_has_both_their_spreads():
+    _, metrics = part_where_all_are_caught(True)
+    entry, own, rest = metrics["malignant_sensitivity"], 0.025 ** (1 / 20), 0.025 ** (1 / 80)
+    assert entry["gap"] == 0
+    assert entry["gap_low"] == pytest.approx(own - 1)
+    assert entry["gap_high"] == pytest.approx(1 - rest)

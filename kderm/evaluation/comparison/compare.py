@@ -5,7 +5,7 @@ nothing. Must stay free of Keras.
 """
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 
@@ -13,13 +13,12 @@ from kderm.evaluation.comparison.delong import compare_areas
 from kderm.evaluation.comparison.join import Joined
 from kderm.evaluation.comparison.paired import compare_answers, holm
 from kderm.evaluation.decisions.operating_points import malignant_score, malignant_truth
-from kderm.evaluation.intervals import Interval, group_intervals
-from kderm.evaluation.measure import without_nan
+from kderm.evaluation.intervals import RESAMPLES, Interval, exact_shares, group_intervals
+from kderm.evaluation.measure import groups_of_shares, without_nan
 from kderm.evaluation.metrics import Scorecard, decided_class
 from kderm.evaluation.predictions import Predictions
 
 LEVEL = 0.95
-RESAMPLES = 2000
 LOWER_IS_BETTER = frozenset({"log_loss", "brier"})
 
 
@@ -121,6 +120,10 @@ def _measured(
     intervals = group_intervals(
         statistic, joined.groups, resamples=resamples, seed=seed, level=LEVEL, progress=progress
     )
+    for j, run in enumerate(joined.tables.values()):
+        of_shares = groups_of_shares(replace(run, table=run.table.assign(group_id=joined.groups)))
+        counted = {f"value:{j}:{name}": count for name, count in of_shares.items()}
+        intervals = exact_shares(found, intervals, counted, LEVEL)
     values = {name: {} for name in joined.tables}
     differences = {name: {} for name in joined.others}
     for key, value in found.items():

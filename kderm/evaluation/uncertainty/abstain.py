@@ -9,7 +9,13 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from kderm.evaluation.intervals import Interval, group_intervals
+from kderm.evaluation.intervals import (
+    RESAMPLES,
+    Interval,
+    exact_shares,
+    group_intervals,
+    groups_among,
+)
 from kderm.evaluation.measure import without_nan
 from kderm.evaluation.metrics import decided_class
 from kderm.evaluation.predictions import Predictions
@@ -108,6 +114,27 @@ class AbstainCurve:
         points = self._at(rows, self._steps(rows), shares)
         return {name: values[0] for name, values in points.items()}
 
+    def groups_of_shares(self, groups: np.ndarray) -> dict[str, float]:
+        """On how many groups each share of `MARKED` stands, by its name.
+
+        Of images that are answered in part, because they are tied, their groups count in part. All
+        images of interest are among all images by definition: nothing is uncertain there.
+
+        Args:
+            groups: (n,), the group of each image, in the order of the arguments.
+        """
+        ordered = groups[self._order].astype(str)
+        new = np.zeros(len(ordered))
+        new[np.unique(ordered, return_index=True)[1]] = 1
+        images, among = np.append(0, self._ends + 1), np.append(0, np.cumsum(new)[self._ends])
+        marked = np.asarray(MARKED)
+        found = np.interp(marked * len(ordered), images, among)
+        result = {f"accuracy@{share:g}": float(n) for share, n in zip(marked, found, strict=True)}
+        if self._interest.any():
+            of_interest = groups_among(self._interest, ordered)
+            result |= {f"interest@{share:g}": of_interest for share in MARKED if share < 1}
+        return result
+
     def _at(
         self, rows: np.ndarray, answered: np.ndarray, shares: tuple[float, ...]
     ) -> dict[str, np.ndarray]:
@@ -193,7 +220,7 @@ def abstain_curve(
     return table.assign(**points)
 
 
-def abstain_report(predictions: Predictions, *, resamples: int = 1000, seed: int = 0) -> dict:
+def abstain_report(predictions: Predictions, *, resamples: int = RESAMPLES, seed: int = 0) -> dict:
     """Abstain curves by every way of ranking that the table allows.
 
     Args:
@@ -225,6 +252,8 @@ def abstain_report(predictions: Predictions, *, resamples: int = 1000, seed: int
         intervals = group_intervals(
             curve, predictions.groups, resamples=resamples, seed=seed, level=LEVEL
         )
+        counted = curve.groups_of_shares(predictions.groups)
+        intervals = exact_shares(values, intervals, counted, LEVEL)
         by[name] = _numbers(values, intervals, accuracy, best_area)
         by[name]["curve"] = abstain_curve(predictions, certainty).to_dict("list")
     return without_nan(

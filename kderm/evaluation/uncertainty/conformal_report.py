@@ -9,7 +9,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from kderm.errors import UserError
-from kderm.evaluation.intervals import Interval, group_intervals
+from kderm.evaluation.intervals import (
+    RESAMPLES,
+    Interval,
+    exact_shares,
+    group_intervals,
+    groups_among,
+)
 from kderm.evaluation.measure import without_nan
 from kderm.evaluation.predictions import Predictions
 from kderm.evaluation.uncertainty.conformal import (
@@ -30,7 +36,7 @@ def conformal_report(
     *,
     methods: Sequence[str] = METHODS,
     frozen: ConformalSets | None = None,
-    resamples: int = 1000,
+    resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> dict:
     """Coverage and size of the sets, over all images and in each class.
@@ -110,6 +116,7 @@ def _numbers(
     intervals = group_intervals(
         statistic, predictions.groups, resamples=resamples, seed=seed, level=LEVEL
     )
+    intervals = exact_shares(values, intervals, statistic.groups_of_shares(), LEVEL)
 
     def number(name: str) -> dict[str, float]:
         return _with_interval(values[name], intervals[name])
@@ -173,9 +180,17 @@ class _SetStatistic:
             cleared = (~sets[:, malignant].any(axis=1)).astype(np.float64)
             parts["cleared"] = (cleared, everyone)
             parts["malignant_missed"] = (cleared * truth, truth)
-        self._names = list(parts)
+        self._names, self._groups = list(parts), predictions.groups
         self._parts = np.stack([part for part, _ in parts.values()], axis=1)
         self._wholes = np.stack([whole for _, whole in parts.values()], axis=1)
+
+    def groups_of_shares(self) -> dict[str, int]:
+        """On how many groups each share stands; sizes of sets are none."""
+        return {
+            name: groups_among(whole > 0, self._groups)
+            for name, whole in zip(self._names, self._wholes.T, strict=True)
+            if not name.startswith("mean_size")
+        }
 
     def __call__(self, weights: np.ndarray) -> dict[str, np.ndarray]:
         part, whole = weights @ self._parts, weights @ self._wholes

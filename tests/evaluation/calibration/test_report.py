@@ -10,6 +10,7 @@ from sklearn.metrics import log_loss
 from kderm.evaluation.calibration.reliability import error_if_calibrated, reliability_bins
 from kderm.evaluation.calibration.report import calibration_report, event_report
 from kderm.evaluation.calibration.scaling import nested_calibration
+from kderm.evaluation.intervals import group_intervals
 from kderm.evaluation.predictions import make_predictions
 from kderm.labels import HAM10000, LabelSpace
 
@@ -147,3 +148,44 @@ def test_copies_of_every_group_leave_the_values_and_narrow_the_intervals():
     for name in ("gap", "slope"):
         width = four[name]["high"] - four[name]["low"]
         assert width < 0.75 * (once[name]["high"] - once[name]["low"])
+
+
+def simulated_error(shift, seed, groups=200):
+    """The top class of twins: told with a confidence that is too high by `shift`."""
+    random = np.random.default_rng(seed)
+    confidence = np.repeat(0.3 + 0.6 * random.random(groups), 2)
+    alike = np.repeat(random.random(groups) < 0.5, 2)
+    luck = np.where(alike, np.repeat(random.random(groups), 2), random.random(2 * groups))
+    event = luck < confidence - shift
+    return event_report(event, confidence, np.repeat(np.arange(groups), 2), resamples=200)
+
+
+@pytest.mark.parametrize("name", ["ece", "ece_mass"])
+def test_the_interval_of_a_calibration_error_holds_zero_for_most_calibrated_models(name):
+    found = [simulated_error(0, seed)[name] for seed in range(40)]
+    assert sum(one["low"] == 0 for one in found) >= 35
+    # Mirrored alone, as it was, about half of them would be called miscalibrated.
+    assert all(one["low"] <= one["value"] <= one["high"] for one in found)
+
+
+@pytest.mark.parametrize("name", ["ece", "ece_mass"])
+def test_the_interval_of_a_calibration_error_holds_the_true_one(name):
+    found = [simulated_error(0.12, seed)[name] for seed in range(40)]
+    assert sum(one["low"] <= 0.12 <= one["high"] for one in found) >= 35
+    assert sum(one["low"] > 0 for one in found) >= 20
+
+
+def test_beyond_chance_the_interval_of_a_calibration_error_is_the_mirrored_one():
+    event, confidence = np.arange(400) % 2 == 0, np.full(400, 0.9)
+    groups = np.arange(400)
+    found = event_report(event, confidence, groups, resamples=FEW)
+    shares = group_intervals(
+        lambda w: {"x": 0.9 - np.average(event, weights=w)}, groups, resamples=FEW
+    )["x"]
+    assert found["ece"]["value"] == pytest.approx(0.4)
+    assert found["ece"]["low"] == pytest.approx(0.8 - shares.high)
+    assert found["ece"]["high"] == pytest.approx(0.8 - shares.low)
+
+
+def test_the_report_says_how_a_calibration_error_is_to_be_read():
+    assert "mirrored" in calibration_report(predictions_of(n=40), resamples=FEW)["ece_note"]

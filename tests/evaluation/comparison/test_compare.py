@@ -9,6 +9,7 @@ from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 from kderm.evaluation.comparison.compare import auc_outcomes, compare_runs
 from kderm.evaluation.comparison.join import join_runs
+from kderm.evaluation.measure import measure
 from kderm.evaluation.metrics import summarise
 from kderm.evaluation.predictions import make_predictions
 from kderm.labels import BINARY, HAM10000
@@ -174,3 +175,15 @@ def test_delong_and_the_bootstrap_of_pairs_agree(answered):
         resampled, tested = row["differences"][name], row["auc"][name]
         width = resampled["high"] - resampled["low"]
         assert tested["high"] - tested["low"] == pytest.approx(width, rel=0.15)
+
+
+def test_a_rate_of_one_has_the_interval_that_the_run_s_own_report_gives_it(answered, table):
+    rows = table(1.0)
+    rows[HAM10000.columns] = np.eye(7)[[HAM10000.index(code) for code in rows["label"]]]
+    run = make_predictions(rows, HAM10000)
+    values = compared(a=answered(1.0), b=run)["values"]["b"]
+    alone = measure(run, checkpoint=None, resamples=100)
+    for code in HAM10000.codes:
+        assert values[f"sensitivity/{code}"] == alone["per_class"][code]["sensitivity"]
+    assert values["accuracy"] == alone["pooled"]["accuracy"]
+    assert values["accuracy"]["low"] < 1

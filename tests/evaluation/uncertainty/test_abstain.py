@@ -195,3 +195,23 @@ def test_of_two_classes_one_ranking_is_enough():
     rows = pd.DataFrame({"image_id": ["a", "b"], "label": "benign", "p_benign": [0.9, 0.4]})
     found = certainties(make_predictions(rows.assign(p_malignant=1 - rows["p_benign"]), BINARY))
     assert list(found) == ["max_probability"]
+
+
+def test_sure_answers_that_are_all_right_have_the_exact_interval_over_their_groups():
+    """60 pairs, the surer half all right and none of them malignant, the others all wrong."""
+    y = np.repeat([0, 2], 60)
+    p = np.where(np.arange(120)[:, None] < 60, [0.9, 0.05, 0.05], [0.5, 0.3, 0.2])
+    p = p - np.arange(120)[:, None] * [1e-4, -5e-5, -5e-5]
+    at = abstain_report(table(y, p), resamples=100)["by"]["max_probability"]["at"]["0.5"]
+    exact = 0.025 ** (1 / 30)
+    assert at["accuracy"] == {"value": 1, "low": pytest.approx(exact), "high": 1}
+    assert at["interest"]["value"] == 0
+    assert at["interest"]["high"] == pytest.approx(1 - exact)
+
+
+def test_groups_of_tied_answers_count_in_part_whatever_the_order_of_rows():
+    y, p = np.zeros(40, dtype=int), np.tile([0.8, 0.1, 0.1], (40, 1))
+    groups = np.arange(40) // 2
+    for turned in (np.arange(40), np.random.default_rng(0).permutation(40)):
+        curve = AbstainCurve(y[turned], p[turned], p[turned].max(axis=1))
+        assert curve.groups_of_shares(groups[turned])["accuracy@0.5"] == pytest.approx(10)

@@ -288,3 +288,21 @@ def test_two_images_get_an_answer():
     # Each class is in one fold only, so the other fold's thresholds have no image of it.
     assert numbers["coverage"]["value"] == 0
     assert numbers["per_class"]["a"]["always"]
+
+
+def test_a_class_that_is_always_covered_has_the_exact_interval_over_groups():
+    """Two images a group; every set of class a holds it, none of the sets is empty."""
+    y = np.arange(200) // 2 % 4
+    p = np.full((200, 4), 0.1)
+    p[np.arange(200), y] = 0.7
+    report = conformal_report(table(y, p, folds=0, groups=np.arange(200) // 2), resamples=50)
+    for own in report["methods"].values():
+        of_class, of_all = 0.025 ** (1 / 25), 0.025 ** (1 / 100)
+        coverage = own["per_class"]["a"]["coverage"]
+        assert coverage == {"value": 1, "low": pytest.approx(of_class), "high": 1}
+        assert own["coverage"] == {"value": 1, "low": pytest.approx(of_all), "high": 1}
+        assert own["empty"] == {"value": 0, "low": 0, "high": pytest.approx(1 - of_all)}
+        missed = own["cleared"]["malignant_missed"]
+        assert missed["high"] == pytest.approx(1 - 0.025 ** (1 / 50))
+        # A mean size is no share: all sets have one class, and that is all there is to say.
+        assert own["per_class"]["a"]["mean_size"] == {"value": 1, "low": 1, "high": 1}

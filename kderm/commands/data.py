@@ -4,16 +4,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kderm import console
-from kderm.commands.pieces import command_line, describe, exclusive, named_run
-from kderm.config.reading import load_config
+from kderm.commands.asked import command_line, data_set_name, read_config
+from kderm.commands.pieces import describe, exclusive
 from kderm.config.schema import Config
 from kderm.errors import UserError
-from kderm.run_dir import data_set_dir
+from kderm.run_dir import RunDir, data_set_dir
 
 
 def prepare(config_path: str | None, run_name: str | None, overrides: Sequence[str]) -> None:
     """`prepare`: manifest, image store, folds; print the class table and the leakage."""
-    config, run = load_config(config_path, overrides), named_run(config_path, run_name)
+    config, run = read_config("prepare", config_path, run_name, overrides)
+    from kderm.data.checked import check_places
     from kderm.data.prepare import prepare as prepare_data
     from kderm.training.crossval import refuse_other_config
     from kderm.training.recipe import check_recipe
@@ -21,6 +22,7 @@ def prepare(config_path: str | None, run_name: str | None, overrides: Sequence[s
     with exclusive(run):
         refuse_other_config(config, run)
         check_recipe(config)
+        check_places(config)
         describe(prepare_data(config, run))
     console.say(f"\nNext: {command_line('cv', config_path, run_name, overrides)}")
 
@@ -45,34 +47,37 @@ def download(
     console.say(f"{name}: {folder}/")
     from kderm.data.datasets import DATASETS
 
-    options = f"data.dataset={name} data.labels={DATASETS[name].native[0]} data.root={folder}"
-    console.say(f"Next: {console.program()} prepare {options}")
+    labels = DATASETS[name].native[0]
+    options = [f"data.dataset={name}", f"data.labels={labels}", f"data.root={folder}"]
+    console.say(f"Next: {command_line('prepare', None, None, options)}")
 
 
 def audit(config_path: str | None, out: str | None, overrides: Sequence[str]) -> None:
     """`audit`: the same picture twice, and what is done about it."""
-    config = load_config(config_path, overrides)
-    directory = place(config, config_path, out, "audit")
+    config, run = read_config("audit", config_path, None, overrides)
+    directory = place(config, config_path, run, out, "audit")
     from kderm.data.audit import audit as audit_data
+    from kderm.data.checked import check_places
 
+    check_places(config)
     console.say(audit_data(config, directory))
 
 
 def inspect(config_path: str | None, out: str | None, overrides: Sequence[str]) -> None:
     """`inspect`: pages that show the data set."""
-    config = load_config(config_path, overrides)
-    directory = place(config, config_path, out, "inspect")
+    config, run = read_config("inspect", config_path, None, overrides)
+    directory = place(config, config_path, run, out, "inspect")
+    from kderm.data.checked import check_places
     from kderm.inspection.pages import inspect_data
 
+    check_places(config)
     console.say(inspect_data(config, directory))
 
 
-def place(config: Config, config_path: str | None, out: str | None, what: str) -> Path:
+def place(config: Config, config_path: str | None, run: RunDir, out: str | None, what: str) -> Path:
     """Where the pages or tables about a data set go: --out, or a folder of its own."""
     if out:
         return Path(out)
     if config_path or config.data.is_demo:
-        return named_run(config_path, None).path / what
-    roots = [source.root for source in config.data.sources] or [config.data.root or Path()]
-    names = [config.data.title.replace(" ", ""), *(root.resolve().name for root in roots)]
-    return data_set_dir("_".join(dict.fromkeys(names))) / what
+        return run.path / what
+    return data_set_dir(data_set_name(config.data)) / what

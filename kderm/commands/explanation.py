@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kderm import console
+from kderm.commands.asked import refuse_lost_images, refuse_unfinished
 from kderm.errors import UserError
 from kderm.run_dir import EXPLANATIONS, RunDir, open_run, runs_root
 from kderm.runtime import check_backend
@@ -45,6 +46,8 @@ def explain(
             "--batch-size belongs to images; the maps of a run take its predict.batch_size. "
             f"Received: the run {run.name}."
         )
+    refuse_unfinished(run, run.oof)
+    refuse_lost_images(run)
     check_backend()
     from kderm.explain.of_run import check_run, explain_run, open_for_maps, summary
 
@@ -66,7 +69,9 @@ def named(sources: Sequence[str], run_name: str | None) -> RunDir | None:
         return open_run(run_name)
     if len(sources) == 1 and run_name is None:
         places = (runs_root() / sources[0], Path(sources[0]))
-        if any((place / "config.yaml").is_file() for place in places):
+        if any(RunDir(place).config.is_file() for place in places) or (
+            RunDir(places[0]).manifest.is_file()
+        ):
             return open_run(sources[0])
         if not Path(sources[0]).expanduser().exists() and not any(c in sources[0] for c in "*?["):
             known = ", ".join(

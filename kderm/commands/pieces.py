@@ -1,30 +1,16 @@
-"""What several verbs share: the run that is meant, its lock, and the words for the user."""
+"""What several verbs share: a run's lock and files, and the words about its data."""
 
 import contextlib
 import json
-import os
-import shlex
-from collections.abc import Sequence
 from pathlib import Path
 
 from kderm import console
 from kderm.atomic import locked
 from kderm.config.schema import Config
 from kderm.errors import UserError
-from kderm.run_dir import RunDir, open_run, runs_root
+from kderm.run_dir import RunDir, open_run
 
 SYNTHETIC = "SYNTHETIC DATA: drawn by a program, not photographs. Its numbers say nothing medical."
-
-
-def named_run(config_path: str | None, run_name: str | None) -> RunDir:
-    """The folder of the run: by its name, else by the config file's name, else "demo"."""
-    name = run_name or (Path(config_path).stem if config_path else "demo")
-    if name.startswith(("_", ".")) or "/" in name or os.sep in name:
-        raise UserError(
-            "A run's name is one folder name that begins with a letter or a digit. "
-            f"Received: {name!r}. Choose another with --run NAME."
-        )
-    return RunDir(runs_root() / name)
 
 
 def known_run(name: str | None) -> RunDir:
@@ -33,16 +19,6 @@ def known_run(name: str | None) -> RunDir:
     if name is None:
         console.say(f"run {run.name} (the newest; --run NAME or RUN for another)")
     return run
-
-
-def command_line(
-    verb: str, config_path: str | None, run_name: str | None, overrides: Sequence[str]
-) -> str:
-    """The command that does `verb` with the same options."""
-    words = [*verb.split()]
-    words += ["--config", config_path] if config_path else []
-    words += ["--run", run_name] if run_name else []
-    return f"{console.program()} {shlex.join([*words, *overrides])}"
 
 
 def exclusive(run: RunDir) -> contextlib.AbstractContextManager:
@@ -61,7 +37,7 @@ def is_demo(config: Config) -> bool:
 
 def describe(data) -> None:
     """Print what is in the data set, the class table per fold, and the leakage it avoids."""
-    from kderm.data.folds import class_table, leaked_images
+    from kderm.data.folds import class_table
 
     folds = data.folds
     table = class_table(folds)
@@ -83,12 +59,29 @@ def describe(data) -> None:
             header,
         )
     )
+    console.say(leakage(data.manifest.table, folds))
+
+
+def leakage(table, folds) -> str:
+    """What the groups spare the user, or that there is nothing to make groups of."""
+    from kderm.data.folds import leaked_images
+
+    ids = table[["lesion_id", "patient_id"]].notna().any(axis=1)
+    grouped = folds.table["group_id"].duplicated().any()
+    if not ids.any() and not grouped:
+        return (
+            "There are no lesion or patient ids, so each image is a group of its own: photographs "
+            "of one lesion may lie in different folds, and leakage cannot be ruled out."
+        )
     leaked = leaked_images(folds)
-    share = leaked / max(1, len(folds.table))
-    console.say(
-        f"An image-level split would have put {leaked} images ({share:.0%}) in another fold than "
-        "an image of the same group. Here: 0."
+    told = (
+        f"An image-level split would have put {leaked} images ({leaked / len(table):.0%}) in "
+        "another fold than an image of the same group. Here: 0."
     )
+    unknown = int((~ids).sum())
+    if unknown:
+        told += f" For {unknown} image(s) without lesion and patient id that cannot be told."
+    return told
 
 
 def read_json(path: Path) -> dict:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from kderm import console, run_dir
 from kderm.atomic import write_json, write_text
-from kderm.commands.pieces import SYNTHETIC, command_line, describe, exclusive, is_demo, named_run
+from kderm.commands.asked import command_line, read_config
+from kderm.commands.pieces import SYNTHETIC, describe, exclusive, is_demo
 from kderm.commands.results import conclude
 from kderm.commands.selection import learn_likeness
-from kderm.config.reading import load_config
 from kderm.config.schema import Config
 from kderm.errors import UserError
 from kderm.labels import label_space
@@ -24,7 +24,8 @@ def cross_validate(
     """`cv`: all folds, then the ensemble and the report."""
     if folds is not None:
         overrides = [*overrides, f"folds.k={folds}"]
-    config, run = load_config(config_path, overrides), named_run(config_path, run_name)
+    config, run = read_config("cv", config_path, run_name, overrides)
+    check_folds_file(config, run)
     announce(config, run)
     from kderm.training.crossval import cross_validate as train_all
 
@@ -50,15 +51,14 @@ def with_student(
     from kderm.ensemble.inputs import find_inputs
     from kderm.ensemble.pseudo import THRESHOLD, check_threshold
 
-    data = load_config(config_path, overrides).data
-    labels = label_space(data.labels, data.classes, data.malignant)
+    config, teacher = read_config("cv", config_path, run_name, overrides)
+    labels = label_space(config.data.labels, config.data.classes, config.data.malignant)
     threshold = THRESHOLD if threshold is None else threshold
     check_threshold(threshold, len(labels))
-    find_inputs([unlabelled], labels)  # refuses what is not there before anything is trained
-    teacher = named_run(config_path, run_name)
     student = RunDir(teacher.path.with_name(f"{teacher.name}_student"))
     asked = {"threshold": threshold, "unlabelled": str(Path(unlabelled).resolve())}
     refuse_other_lesson(student, asked)
+    find_inputs([unlabelled], labels)  # refuses what is not there before anything is trained
     cross_validate(config_path, run_name, folds, overrides)
     if not student.is_started:
         teach(teacher, student, unlabelled, asked)
@@ -95,7 +95,8 @@ def train(
     config_path: str | None, run_name: str | None, fold: int, overrides: Sequence[str]
 ) -> None:
     """`train --fold K`: one member."""
-    config, run = load_config(config_path, overrides), named_run(config_path, run_name)
+    config, run = read_config(f"train --fold {fold}", config_path, run_name, overrides)
+    check_folds_file(config, run)
     announce(config, run)
     from kderm.training.crossval import cross_validate as train_some
 
@@ -106,7 +107,22 @@ def train(
         options = command_line(f"train --fold {left[0]}", config_path, run_name, overrides)
         console.say(f"\nFolds left: {', '.join(map(str, left))}. Next: {options}")
     else:
-        console.say(f"\nAll folds are finished. Next: {console.program()} evaluate {run.name}")
+        evaluate = shlex.join(["evaluate", run.name])
+        console.say(f"\nAll folds are finished. Next: {console.program()} {evaluate}")
+
+
+def check_folds_file(config: Config, run: RunDir) -> None:
+    """Refuse a fold table that is not there before images are decoded for it.
+
+    A run that has begun has its own copy.
+    """
+    path = config.folds.file
+    if path is not None and not run.is_started and not path.is_file():
+        raise UserError(
+            f"Expected the fold table that folds.file names. Received: {path}, which is not there "
+            f"(looked from {Path.cwd()}). Correct the name, or make it with the command prepare "
+            "and the same options."
+        )
 
 
 def announce(config: Config, run: RunDir) -> None:

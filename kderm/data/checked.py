@@ -14,6 +14,7 @@ from kderm.config.schema import Config, DataConfig
 from kderm.data.datasets import check_dataset, check_place
 from kderm.data.datasets.translation import UNDECIDED
 from kderm.data.fingerprints import store_fingerprints
+from kderm.data.folds import read_duplicates
 from kderm.data.images import ImageSpec
 from kderm.data.join import (
     REMOVED,
@@ -169,14 +170,31 @@ def data_sources(data: DataConfig, seed: int) -> list[Source]:
 
 
 def check_places(config: Config) -> None:
-    """Refuse unknown adapters and folders that are not there, before anything takes time.
+    """Refuse unknown adapters, and folders and files that are not there, before any long work.
 
     Raises:
         UserError: either, or no folder named at all.
     """
-    if not config.data.is_demo:  # the demo is drawn when it is needed
-        for source in data_sources(config.data, config.seed):
+    data = config.data
+    if not data.is_demo:  # the demo is drawn when it is needed
+        for source in data_sources(data, config.seed):
             check_place(source.dataset, source.root)
+            if source.table and not any(map(Path.is_file, _tables(source))):
+                raise UserError(
+                    f"Expected a table at data.table={source.table}, relative to {source.root} or "
+                    f"to {Path.cwd()}. Received: no such file."
+                )
+    if data.duplicates:
+        read_duplicates(data.duplicates)
+    if data.pseudo_labels and not data.pseudo_labels.is_file():
+        raise UserError(
+            f"Expected a table at data.pseudo_labels={data.pseudo_labels}. Received: no such file "
+            f"(looked from {Path.cwd()})."
+        )
+
+
+def _tables(source: Source) -> tuple[Path, Path]:
+    return source.root / source.table, source.table
 
 
 def data_root(data: DataConfig, seed: int) -> Path:

@@ -4,6 +4,7 @@ An adapter is a row of `DATASETS` and a file of this folder. It reads tables and
 checks nothing that the manifest checks, and never opens an image.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,7 @@ from kderm.data.manifest import RawRows
 from kderm.errors import UserError, unknown_name
 from kderm.labels import LABEL_SPACES, LabelSpace
 
-__all__ = ["DATASETS", "DatasetAdapter", "RawRows", "read_dataset"]
+__all__ = ["DATASETS", "DatasetAdapter", "RawRows", "read_dataset", "recognised"]
 
 
 @dataclass(frozen=True)
@@ -38,11 +39,14 @@ class DatasetAdapter:
         read: (root, labels, table) -> RawRows; labels is one of `native`, where there are any.
         native: names of the label spaces that its labels are spelled in; () for data sets that may
             be spelled in any.
+        signs: patterns (any case) of names in the folder, or in one directly below, that together
+            tell the layout; () where no name does.
     """
 
     layout: str
     read: Callable[[Path, LabelSpace, Path | None], RawRows]
     native: tuple[str, ...] = ()
+    signs: tuple[str, ...] = ()
 
 
 DATASETS: dict[str, DatasetAdapter] = {
@@ -53,36 +57,57 @@ DATASETS: dict[str, DatasetAdapter] = {
         "HAM10000_metadata.csv (or without .csv) and the images, in any folder",
         read_ham10000,
         ("ham10000",),
+        (r"ham10000_metadata(\.\w+)?",),
     ),
     "isic2018": DatasetAdapter(
         "ISIC2018_Task3_*_GroundTruth.csv, the lesion groupings and the images",
         read_isic2018,
         ("ham10000",),
+        (r"isic2018_task3_\w+_groundtruth\.csv",),
     ),
     "isic2019": DatasetAdapter(
         "ISIC_2019_Training_GroundTruth.csv, _Metadata.csv and the images",
         read_isic2019,
         ("isic2019",),
+        (r"isic_2019_training_groundtruth\.csv",),
     ),
     "isic2020": DatasetAdapter(
         "ISIC_2020_Training_GroundTruth.csv (or _v2, or train.csv) and the images",
         read_isic2020,
         ("binary", "isic2019"),
+        (r"isic_2020_training_groundtruth(_v2)?\.csv",),
     ),
     "isic2024": DatasetAdapter(
-        "train-metadata.csv and train-image.hdf5 (or the JPEG files)", read_isic2024, ("binary",)
+        "train-metadata.csv and train-image.hdf5 (or the JPEG files)",
+        read_isic2024,
+        ("binary",),
+        (r"train[-_]metadata\.csv",),
     ),
     "pad_ufes20": DatasetAdapter(
-        "metadata.csv and imgs_part_1 to 3", read_pad_ufes20, ("pad_ufes20",)
+        "metadata.csv and imgs_part_1 to 3",
+        read_pad_ufes20,
+        ("pad_ufes20",),
+        (r"metadata\.csv", r"imgs_part_\d"),
     ),
     "isic_archive": DatasetAdapter(
         "metadata.csv as the ISIC archive hands it out, and the images",
         read_isic_archive,
         ("isic2019", "ham10000", "binary"),
+        (r"metadata\.csv",),
     ),
     "class_folders": DatasetAdapter("one folder a class, <class>/*.jpg", read_class_folders),
     "table": DatasetAdapter("a CSV with an image and a label column, and the images", read_table),
 }
+
+
+def recognised(root: Path) -> str:
+    """The adapter for what seems to lie below `root`, by names alone: a guess to propose."""
+    names = [path.name for level in ("*", "*/*") for path in Path(root).glob(level)]
+    for dataset, adapter in DATASETS.items():
+        patterns = [re.compile(sign, re.IGNORECASE) for sign in adapter.signs]
+        if patterns and all(any(map(pattern.fullmatch, names)) for pattern in patterns):
+            return dataset
+    return "table" if any(Path(root).glob("*.csv")) else "class_folders"
 
 
 def check_dataset(dataset: str) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from kderm.data.datasets.image_index import ids_of, index_images
+from kderm.data.datasets.image_index import ImageIndex, ids_of, index_images
 from kderm.data.manifest import RawRows
 from kderm.errors import UserError
 from kderm.labels import LabelSpace
@@ -32,7 +32,7 @@ def read_class_folders(root: Path, labels: LabelSpace, table: Path | None = None
             f"{table}. Leave it out, or choose data.dataset=table."
         )
     index = index_images(root)
-    paths = [path for path in index.paths if "/" in path]
+    paths = _in_folders(index)
     notes = [
         "Class folders have no lesion ids: leakage between folds cannot be ruled out. "
         "Known duplicates can be listed in data.duplicates."
@@ -68,6 +68,19 @@ def read_class_folders(root: Path, labels: LabelSpace, table: Path | None = None
         }
     )
     return RawRows(rows, [], notes)
+
+
+def class_names(root: Path) -> list[str]:
+    """The names of the class folders below `root`, sorted, whether they are known labels or not."""
+    folders = {path.rsplit("/", 1)[0] for path in _in_folders(index_images(root))}
+    names = (folder.split("/") for folder in folders)
+    return sorted(
+        {next((part for part in name if part.lower() not in _SPLITS), name[-1]) for name in names}
+    )
+
+
+def _in_folders(index: ImageIndex) -> list[str]:
+    return [path for path in index.paths if "/" in path]
 
 
 def _class_of(folders: list[str], labels: LabelSpace) -> str:

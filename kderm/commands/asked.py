@@ -1,0 +1,186 @@
+"""What a command line asks for: its config, its run, and the command that was meant instead.
+
+Every command told to the user is made here, so that it can be copied as it stands.
+"""
+
+import re
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from kderm import console
+from kderm.config.reading import load_config
+from kderm.config.schema import Config, DataConfig
+from kderm.errors import UserError
+from kderm.run_dir import RunDir, runs_root
+
+# Verbs about a data set, not about a run.
+WITHOUT_RUN = ("audit", "inspect")
+
+
+def read_config(
+    verb: str, config_path: str | None, run_name: str | None, overrides: Sequence[str]
+) -> tuple[Config, RunDir]:
+    """The config that a command line asks for, and the run that it is for.
+
+    Raises:
+        UserError: as `load_config`; a folder, table, config or run where KEY=VALUE is expected is
+            answered with the command that was meant.
+    """
+    for word in overrides:
+        if "=" not in word and (meant := what_was_meant(verb, word, run_name)):
+            raise UserError(
+                "Expected a data set by --config FILE or by SECTION.KEY=VALUE. Received: "
+                f"{word}, which is {meant}"
+            )
+    config = load_config(config_path, overrides)
+    return config, named_run(config, config_path, run_name)
+
+
+def named_run(config: Config, config_path: str | None, run_name: str | None) -> RunDir:
+    """The folder of the run: by its name, else by the config file's, else by the data set's."""
+    name = run_name or (Path(config_path).stem if config_path else data_set_name(config.data))
+    if name.startswith(("_", ".")) or "/" in name or "\\" in name:
+        raise UserError(
+            "A run's name is one folder name that begins with a letter or a digit. "
+            f"Received: {name!r}. Choose another with --run NAME."
+        )
+    return RunDir(runs_root() / name)
+
+
+def data_set_name(data: DataConfig) -> str:
+    """A folder name for the data set: "demo", or the adapter's name, its folder's and its table's.
+
+    So the demo and a data set of one's own never meet in one run.
+    """
+    if data.is_demo:
+        return "demo"
+    parts = [data.title.replace(" ", "")]
+    parts += [source.root.resolve().name for source in data.sources]
+    if not data.sources:
+        parts += [data.root.resolve().name] if data.root else []
+        parts += [data.table.stem] if data.table else []
+    return re.sub(r"[^\w.+-]", "_", "_".join(dict.fromkeys(filter(None, parts))))
+
+
+def what_was_meant(verb: str, word: str, run_name: str | None) -> str | None:
+    """What a word is that is no override, with the command for it; None if it is nothing known."""
+    path = Path(word).expanduser()
+    for place in (path, runs_root() / word):
+        if RunDir(place).config.is_file():
+            return f"a run. Its data: {run_command(verb, RunDir(place))}"
+    if path.is_dir():
+        what, options = "a folder", folder_options(path)
+    elif path.is_file() and path.suffix.lower() in (".yaml", ".yml"):
+        what, options = "a config", ["--config", str(path)]
+    elif path.is_file() and path.suffix.lower() in (".csv", ".tsv"):
+        what, options = "a table", ["data.dataset=table", f"data.table={path}"]
+    else:
+        return None
+    named = ["--run", run_name] if run_name and verb not in WITHOUT_RUN else []
+    return f"{what}. Try: {console.program()} {shlex.join([*verb.split(), *named, *options])}"
+
+
+def folder_options(root: Path) -> list[str]:
+    """Overrides for the data set that seems to lie in a folder, by the names of what is in it."""
+    from kderm.data.datasets import DATASETS, recognised
+
+    dataset = recognised(root)
+    options = [f"data.dataset={dataset}", f"data.root={root}"]
+    native = DATASETS[dataset].native
+    if native:
+        return (
+            options if native[0] == DataConfig().labels else [*options, f"data.labels={native[0]}"]
+        )
+    return [*options, *class_options(root)] if dataset == "class_folders" else options
+
+
+def class_options(root: Path) -> list[str]:
+    """Overrides for the label space that has all classes of class folders, or for their own."""
+    from kderm.data.datasets.class_folders import class_names
+    from kderm.labels import LABEL_SPACES
+
+    names = class_names(root)
+    for name, labels in LABEL_SPACES.items():
+        if all(labels.resolve(each) for each in names):
+            return [] if name == DataConfig().labels else [f"data.labels={name}"]
+    return ["data.labels=custom", f"data.classes=[{', '.join(names)}]"]
+
+
+def command_line(
+    verb: str, config_path: str | None, run_name: str | None, overrides: Sequence[str]
+) -> str:
+    """The command that does `verb` with the same options."""
+    words = [*verb.split()]
+    words += ["--config", config_path] if config_path else []
+    words += ["--run", run_name] if run_name else []
+    return f"{console.program()} {shlex.join([*words, *overrides])}"
+
+
+def run_command(verb: str, run: RunDir) -> str:
+    """The command that does `verb` with the config that a run was started with."""
+    words = [*verb.split(), "--config", str(run.config)]
+    words += [] if verb in WITHOUT_RUN else ["--run", run.path.resolve().name]
+    return f"{_where(run)}{console.program()} {shlex.join(words)}"
+
+
+def refuse_unfinished(run: RunDir, needed: Path) -> None:
+    """Refuse a run without the file `needed`, which it has when all folds are finished.
+
+    Raises:
+        UserError: with the command that finishes the run.
+    """
+    if needed.is_file():
+        return
+    if not run.config.is_file():
+        raise UserError(
+            f"Expected a run that is trained, with {run.config.name} in its folder. Received: "
+            f"{run.path}. Train it with the command cv, by the options that it was prepared with."
+        )
+    folds = range(load_config(run.config).folds.k)
+    left = [str(fold) for fold in folds if not run.fold(fold).is_done]
+    if left:
+        raise UserError(
+            f"Expected a finished run. Received: {run.name!r}, of which fold(s) "
+            f"{', '.join(left)} of 0 to {folds[-1]} are not finished. Finish it with: "
+            f"{run_command('cv', run)}"
+        )
+    raise UserError(
+        f"Expected {needed.name} in the folder of the run {run.name!r}. Received: a run without "
+        f"it. Write it with: {_where(run)}{console.program()} "
+        f"{shlex.join(['evaluate', run.path.resolve().name])}"
+    )
+
+
+def refuse_lost_images(run: RunDir) -> None:
+    """Refuse a run whose decoded images and image files are all gone, before anything is loaded.
+
+    Raises:
+        UserError: with the command that decodes the images again.
+    """
+    from kderm.data.images import ImageSpec
+    from kderm.data.manifest import read_manifest
+    from kderm.data.run_store import open_run_store
+    from kderm.labels import label_space
+
+    config = load_config(run.config)
+    spec = ImageSpec(*config.image.stored_shape, config.image.preprocess)
+    if open_run_store(run, spec) is not None:
+        return
+    labels = label_space(config.data.labels, config.data.classes, config.data.malignant)
+    paths = read_manifest(run.manifest, labels).table["path"]
+    if not any(Path(path).is_file() for path in paths):
+        raise UserError(
+            f"The images of the run {run.name!r} are gone: neither its decoded images nor a file "
+            f"such as {paths.iloc[0]} (looked from {Path.cwd()}). Work in the folder that the run "
+            "was started from, or bring the files back; to decode them again: "
+            f"{run_command('prepare', run)}"
+        )
+
+
+def _where(run: RunDir) -> str:
+    """What comes before a command about a run that does not lie where runs are looked for."""
+    parent = run.path.resolve().parent
+    if parent == runs_root().resolve():
+        return ""
+    return f"KDERM_RUNS={shlex.quote(str(parent))} "

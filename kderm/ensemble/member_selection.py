@@ -25,6 +25,7 @@ from kderm.ensemble.selection_files import Selection
 from kderm.ensemble.soup import refresh_statistics, uniform_soup
 from kderm.ensemble.view_answers import ViewPool, view_answers, view_pool
 from kderm.errors import UserError
+from kderm.evaluation.intervals import RESAMPLES
 from kderm.models.averaging import average_views
 from kderm.models.classifier import load_classifier
 from kderm.models.forward import Forward
@@ -68,7 +69,7 @@ def select_members(
     images: int | None = None,
     with_soup: bool = False,
     batch_size: int = 32,
-    resamples: int = 1000,
+    resamples: int = RESAMPLES,
     progress: Progress | None = None,
 ) -> list[Selection]:
     """Members x views against scores and cost, greedy selection of members, and the soup.

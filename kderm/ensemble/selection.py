@@ -13,7 +13,7 @@ from math import comb
 import numpy as np
 
 from kderm.ensemble.combine import average_members
-from kderm.evaluation.intervals import batched, group_intervals
+from kderm.evaluation.intervals import RESAMPLES, batched, group_intervals
 from kderm.evaluation.metrics import Scorecard, epoch_metrics
 from kderm.labels import LabelSpace
 from kderm.models.averaging import How, average_views
@@ -45,7 +45,7 @@ def view_rows(
     how: How,
     seconds: float,
     *,
-    resamples: int = 1000,
+    resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> list[dict]:
     """Each view set: its scores, its gain over the plain view with interval, its cost.
@@ -193,7 +193,7 @@ def greedy_rows(
     metric: str = "macro_auc",
     most: int = 10,
     each: bool = True,
-    resamples: int = 1000,
+    resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> list[dict]:
     """Every candidate alone, all alike, the greedy choice, and what that is worth on new images.
@@ -245,7 +245,7 @@ def soup_rows(
     ensemble: np.ndarray,
     soup: np.ndarray,
     truth: Truth,
-    resamples: int = 1000,
+    resamples: int = RESAMPLES,
 ) -> list[dict]:
     """The mean of the weights beside the mean of the answers and beside each member alone.
 

@@ -15,6 +15,7 @@ from kderm.ensemble.held_out import HeldOut, RunFrames, held_out, read_oof
 from kderm.ensemble.selection import Truth, greedy_rows, view_rows
 from kderm.ensemble.selection_files import Selection
 from kderm.ensemble.view_answers import ViewAnswers, ViewPool, view_answers, view_pool
+from kderm.evaluation.intervals import RESAMPLES
 from kderm.models.averaging import average_views
 from kderm.models.classifier import load_classifier
 from kderm.models.forward import Forward
@@ -34,7 +35,7 @@ def select_views(
     views: Sequence[str] | None = None,
     images: int | None = None,
     batch_size: int = 32,
-    resamples: int = 1000,
+    resamples: int = RESAMPLES,
     progress: Progress | None = None,
 ) -> list[Selection]:
     """Gain and cost of each view set, and greedy selection among all single views.

@@ -24,7 +24,7 @@ ORDER = (1, 4, 2, 3, 5)
 FEW_RUNS = len(ORDER)
 # Inches: a difference, the room between two metrics, what a panel needs besides, the whole width.
 ROW, GAP, HEAD, WIDTH = 0.24, 0.1, 0.8, 8.6
-LEGEND = "Filled: the 95 % interval leaves out zero."
+LEGEND = "Filled: the interval leaves out zero."
 
 
 def plot_differences(path: Path, found: dict) -> None:
@@ -89,7 +89,7 @@ def _draw_metrics(path: Path, found: dict, panels: list[tuple[str, dict[str, str
             ]
             _panel(axes, list(metrics.values()), rows)
             axes.set_title(words)
-            axes.set_xlabel(f"difference to {found['reference']}, 95 % interval")
+            axes.set_xlabel(_axis(found))
         if runs > 1:
             names = [row["run"] for row in found["comparisons"]]
             handles = [
@@ -114,9 +114,13 @@ def _draw_runs(path: Path, found: dict, panels: list[tuple[str, dict[str, str]]]
             axes.set_title(words, fontsize=10)
             axes.tick_params(axis="x", labelsize=8.5)
             axes.locator_params(axis="x", nbins=4)
-        figure.supxlabel(f"difference to {found['reference']}, 95 % interval", fontsize=10)
+        figure.supxlabel(_axis(found), fontsize=10)
         _explain(figure)
         _head(figure, found, letters=110)
+
+
+def _axis(found: dict) -> str:
+    return f"difference to {found['reference']}, resampled 95 % interval"
 
 
 def _head(figure: "Figure", found: dict, letters: int) -> None:

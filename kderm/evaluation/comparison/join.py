@@ -79,7 +79,7 @@ def join_runs(runs: Mapping[str, Predictions], notes: Sequence[str] = ()) -> Joi
         table = run.table.set_index("image_id", drop=False).loc[common].reset_index(drop=True)
         tables[name] = make_predictions(table, labels)
     _refuse_other_labels(tables)
-    groups = _merged_groups(list(tables.values()))
+    groups = merged_groups(list(tables.values()))
     left_out = {name: len(run) - len(common) for name, run in runs.items()}
     found = (
         *class_notes,
@@ -143,8 +143,12 @@ def _refuse_other_labels(tables: dict[str, Predictions]) -> None:
             )
 
 
-def _merged_groups(tables: list[Predictions]) -> np.ndarray:
-    """int (n,): the connected parts of images that share a group in any of the tables."""
+def merged_groups(tables: Sequence[Predictions]) -> np.ndarray:
+    """int (n,): the connected parts of images that share a group in any of the tables.
+
+    Args:
+        tables: the same images in the same order.
+    """
     n = len(tables[0])
     images, nodes, start = [], [], n
     for run in tables:

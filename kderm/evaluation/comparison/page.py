@@ -162,17 +162,38 @@ def _metric_cells(found: dict, comparison: dict) -> tuple[list[str], list[list[s
 
 def _auc(found: dict, comparison: dict, several: bool) -> str:
     header = ["AUC of", "images", found["reference"], comparison["run"]]
-    header += ["difference (DeLong 95 %)", "DeLong p", *["p, Holm"] * several]
-    rows = []
+    header += ["difference (95 % interval)", "DeLong's interval", "DeLong p"]
+    header += ["p, Holm"] * several
+    rows, unsure = [], []
     for metric, test in comparison["auc"].items():
         code = metric.removeprefix("auc/")
         codes = found["malignant"] if metric == "malignant_auc" else [code]
         outcome = " + ".join(codes) if metric == "malignant_auc" else code
-        entry = {"value": test["difference"], "low": test["low"], "high": test["high"]}
+        entry = comparison["differences"][metric]
         row = [outcome, f"{sum(found['classes'][each] for each in codes):,}"]
-        row += [_number(test["first"]), _number(test["second"]), _signed(entry)]
+        row += [_number(test["first"]), _number(test["second"]), _signed(entry), _bounds(test)]
         rows.append([*row, p_value(test["p"]), *[p_value(test["p_holm"])] * several])
-    return _table(header, rows)
+        if _disagree(entry, test):
+            unsure.append(outcome)
+    words = "The interval beside the difference is the resampled one, which the picture draws."
+    if unsure:
+        words += (
+            f" For {', '.join(unsure)} it and DeLong's do not agree on whether zero is inside; "
+            "take that as not shown."
+        )
+    return _table(header, rows) + "\n\n" + words
+
+
+def _disagree(entry: dict, test: dict) -> bool:
+    """Whether one of the two intervals of a difference of areas leaves out zero and one not."""
+    if entry["low"] is None or test["low"] is None:
+        return False
+    resampled, delong = (each["low"] > 0 or each["high"] < 0 for each in (entry, test))
+    return resampled != delong
+
+
+def _bounds(test: dict) -> str:
+    return UNDEFINED if test["low"] is None else _signed(test | {"value": 0}).partition("(")[2][:-1]
 
 
 def _sensitivity(found: dict, comparison: dict) -> str:
@@ -217,7 +238,8 @@ def _method(found: dict, several: bool) -> str:
         f"- Intervals: percentiles of {found['resamples']:,} resamples of whole lesions or "
         f"patients (seed {found['seed']}), the same draws for all runs, of the difference itself.",
         "- AUC of each class: DeLong et al. 1988, with the variance of groups of images "
-        "(Obuchowski 1997). Its interval is from normal theory, beside the resampled one.",
+        "(Obuchowski 1997). Its interval is from normal theory and stands beside the resampled "
+        "one; by the resampled one, which the picture draws, a run is called better.",
         "- Accuracy: McNemar 1947, exact; with groups Obuchowski 1998. A tied top class is wrong.",
         "- A run is called better where the 95 % interval of the difference leaves out zero. That "
         "is said of each metric by itself: of twenty that do not differ one is expected to look as "

@@ -40,7 +40,11 @@ def write_comparison(found: dict, joined: Joined, directory: Path) -> Path:
 
 
 def differences_table(found: dict) -> pd.DataFrame:
-    """A row a metric and run: both values, the difference, its interval, and the test if any."""
+    """A row a metric and run: both values, the difference, its interval, and the test if any.
+
+    low and high are of the resampled interval, which the picture draws and `better` goes by;
+    delong_low and delong_high are those that belong to the p of an AUC.
+    """
     rows = []
     for comparison in found["comparisons"]:
         name = comparison["run"]
@@ -93,7 +97,8 @@ def _test(comparison: dict, metric: str) -> dict[str, object]:
     if metric in comparison["auc"]:
         row = comparison["auc"][metric]
         kind = "DeLong, clustered" if row["clustered"] else "DeLong"
-        return {"test": kind, "p": row["p"], "p_holm": row["p_holm"]}
+        ends = {"delong_low": row["low"], "delong_high": row["high"]}
+        return {"test": kind, "p": row["p"], "p_holm": row["p_holm"], **ends}
     if metric == "accuracy":
         row = comparison["accuracy"]
         kind = "McNemar, clustered"

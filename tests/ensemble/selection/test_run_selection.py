@@ -79,3 +79,42 @@ def test_what_cannot_be_mixed_is_refused():
     single["fold"] = 0
     with pytest.raises(UserError, match="two folds"):
         select_runs([("b", make_predictions(single, HAM10000)), one])
+
+
+def grouped(seed, groups):
+    return make_predictions(table(seed).assign(group_id=groups), HAM10000)
+
+
+def test_images_that_any_run_puts_together_are_one_group_whatever_run_comes_first():
+    alone, pairs = predictions(1), grouped(2, [f"g{i // 14}-{i % 7}" for i in range(140)])
+    ahead = select_runs([("a", alone), ("b", pairs)], resamples=40)
+    behind = select_runs([("b", pairs), ("a", alone)], resamples=40)
+    assert any("group images differently" in note for note in ahead.notes)
+    ends = [
+        {row["choice"]: row["macro_auc_gain_low"] for row in found.rows}["all alike"]
+        for found in (ahead, behind)
+    ]
+    assert ends[0] == pytest.approx(ends[1])
+    same = select_runs([("a", alone), ("b", predictions(2))], resamples=40)
+    assert not any("group images differently" in note for note in same.notes)
+    assert same.rows != ahead.rows
+
+
+def test_equal_names_of_groups_that_hold_the_same_images_are_not_asked_for():
+    other_names = grouped(2, [f"lesion {i}" for i in range(140)])
+    renamed = select_runs([("a", predictions(1)), ("b", other_names)], resamples=10)
+    plain = select_runs([("a", predictions(1)), ("b", predictions(2))], resamples=10)
+    assert renamed.rows == plain.rows
+    assert renamed.notes == plain.notes
+
+
+def test_a_group_of_another_run_never_chooses_for_its_own_images():
+    """Run b knows that images of two folds of run a show one lesion."""
+    across = grouped(2, [f"g{i // 14}-{i % 7}" for i in range(140)])
+    folds = table(1)["fold"].to_numpy()
+    assert (folds[:7] != folds[7:14]).all()
+    assert across.groups[0] == across.groups[7]
+    found = select_runs([("a", predictions(1)), ("b", across)], resamples=10)
+    assert "each fifth of the groups by runs chosen on the others" in found.notes[1]
+    with pytest.raises(UserError, match="two lesions or patients"):
+        select_runs([("a", predictions(1)), ("b", grouped(2, ["one"] * 140))])

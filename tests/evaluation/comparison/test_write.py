@@ -215,3 +215,54 @@ def test_differences_read_back_from_the_csv_are_equal(pair, tmp_path):
     expected = found["comparisons"][0]["differences"]["macro_auc"]
     assert table.loc["macro_auc", "difference"] == pytest.approx(expected["value"])
     assert table.loc["macro_auc", "better"] == expected["better"]
+
+
+def drawn_ends(found, monkeypatch, tmp_path):
+    """Ends of every interval that the picture draws, in the order of drawing."""
+    from matplotlib.axes import Axes
+
+    ends, plot = [], Axes.plot
+
+    def spy(axes, x, *others, **options):
+        if isinstance(x, list) and len(x) == 2:
+            ends.append(tuple(x))
+        return plot(axes, x, *others, **options)
+
+    monkeypatch.setattr(Axes, "plot", spy)
+    plot_differences(tmp_path / "differences.png", found)
+    return ends
+
+
+def test_the_picture_draws_the_intervals_that_the_tables_state(pair, monkeypatch, tmp_path):
+    found = pair[1]
+    (row,) = found["comparisons"]
+    ends = drawn_ends(found, monkeypatch, tmp_path)
+    stated = comparison_page(found)
+    for metric in ("malignant_auc", "macro_auc", "log_loss", *row["auc"]):
+        entry = row["differences"][metric]
+        assert (entry["low"], entry["high"]) in ends
+        assert f"({entry['low']:+.3f} to {entry['high']:+.3f})" in stated
+    assert not {(test["low"], test["high"]) for test in row["auc"].values()} & set(ends)
+    assert "the resampled one, which the picture draws" in stated
+
+
+def test_both_intervals_of_an_area_are_stated(pair):
+    found = pair[1]
+    (row,) = found["comparisons"]
+    entry, test = row["differences"]["auc/mel"], row["auc"]["auc/mel"]
+    line = next(line for line in comparison_page(found).splitlines() if line.startswith("| mel |"))
+    assert f"{entry['value']:+.3f} ({entry['low']:+.3f} to {entry['high']:+.3f}) |" in line
+    assert f"| {test['low']:+.3f} to {test['high']:+.3f} |" in line
+    table = differences_table(found).set_index(["metric", "class"])
+    assert table.loc[("auc", "mel"), "delong_low"] == test["low"]
+    assert table.loc[("auc", "mel"), "low"] == entry["low"]
+
+
+def test_an_area_on_whose_zero_the_intervals_disagree_is_named(pair):
+    found = pair[1]
+    assert "do not agree" not in comparison_page(found)
+    (row,) = found["comparisons"]
+    row["auc"]["auc/mel"] |= {"low": -0.001}
+    assert "For mel it and DeLong's do not agree on whether zero" in comparison_page(found)
+    row["auc"]["auc/mel"] |= {"low": None, "high": None}
+    assert "do not agree" not in comparison_page(found)

@@ -11,7 +11,12 @@ from kderm import __version__
 from kderm.errors import UserError
 
 CONFIG = click.option("--config", "-c", type=click.Path(), help="YAML config; default: the demo.")
-RUN = click.option("--run", "-r", "run_name", help="Name of the run; default: the config's name.")
+RUN = click.option(
+    "--run", "-r", "run_name", help="Name of the run; default: the config's, else the data set's."
+)
+FINISHED_RUN = click.option(
+    "--run", "-r", "run_name", help="Name of a finished run; default: the newest."
+)
 OUT = click.option("--out", "-o", type=click.Path(), help="Folder of the results.")
 OVERRIDES = click.argument("overrides", nargs=-1, metavar="[SECTION.KEY=VALUE]...")
 
@@ -144,9 +149,7 @@ def cv(
     if threshold is not None and not unlabelled:
         raise UserError("--threshold belongs to --unlabelled DIR. Received: no --unlabelled.")
     if unlabelled:
-        training.with_student(
-            config, run_name, folds, overrides, unlabelled, threshold, jobs=jobs
-        )
+        training.with_student(config, run_name, folds, overrides, unlabelled, threshold, jobs=jobs)
     else:
         training.cross_validate(config, run_name, folds, overrides, jobs=jobs)
 
@@ -223,7 +226,7 @@ def compare(runs: tuple[str, ...], out: str | None, resamples: int) -> None:
 
 @main.command("ensemble-predict")
 @click.argument("images", nargs=-1, required=True)
-@RUN
+@FINISHED_RUN
 @OUT
 @click.option("--views", help="none, flips, d4, multi_scale or multi_crop; default: the run's.")
 @click.option("--combine", help="probability, logit or oof; default: the run's.")
@@ -268,7 +271,7 @@ def ensemble_predict(
 
 @main.command()
 @click.argument("sources", nargs=-1, metavar="[RUN | IMAGES...]")
-@RUN
+@FINISHED_RUN
 @OUT
 @click.option("--layer", help="Layer to look into by Grad-CAM; default: the last, exactly.")
 @click.option("--views", help="none, flips, d4, multi_scale or multi_crop; default: the run's.")

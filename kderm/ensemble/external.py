@@ -40,7 +40,8 @@ def evaluate_external(
         sources: folders of class folders, CSVs and patterns; see `find_inputs`. Labels of other
             label spaces are translated where that is possible for sure; images of classes that the
             run does not have are left out.
-        out: where results go; by default `runs/<run>/external/<name>/`.
+        out: where results go; by default `runs/<run>/external/<name>/`, with overlap="keep"
+            `<name>_with_overlap/`, so that it replaces no clean result.
         overlap: what is done about images that the run has too.
 
     Returns:
@@ -52,7 +53,8 @@ def evaluate_external(
     bundle = read_bundle(run.path)
     inputs = _without_synthetic(find_inputs(sources, bundle.labels, translate=True))
     _refuse_unlabelled(inputs, sources)
-    directory = out or run.external / default_name(sources)
+    suffix = "_with_overlap" if overlap == "keep" else ""
+    directory = out or run.external / f"{default_name(sources)}{suffix}"
     if out is None:
         _refuse_other_sources(directory, inputs)
     check_directory(directory, inputs)

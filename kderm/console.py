@@ -11,12 +11,17 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bars
 
 Progress = Callable[[int, int], None]  # (done, total)
+ReportOfMany = Callable[[str, str, int, int], None]  # (name, what, done, total)
 
 _bars: "Bars | None" = None  # the one live display; inner bars become lines of it
+_listener: Callable[..., None] | None = None  # hears of everything here; see `forward_to`
+_BETWEEN = 0.2  # seconds between two reports to a listener
 
 
 def say(text: str = "") -> None:
     """Print one line (or a block) to standard output at once."""
+    if _listener is not None:
+        _listener("said", text)
     if _bars is not None and sys.stdout.isatty():
         _bars.console.print(text, markup=False, highlight=False)
     else:
@@ -25,10 +30,21 @@ def say(text: str = "") -> None:
 
 def warn(text: str) -> None:
     """Print a warning to standard error."""
+    if _listener is not None:
+        _listener("warned", text)
     if _bars is not None:
         _bars.console.print(f"warning: {text}", markup=False, highlight=False)
     else:
         print(f"warning: {text}", file=sys.stderr, flush=True)
+
+
+def forward_to(listener: Callable[..., None]) -> None:
+    """Tell `listener` too what is printed: ("said" | "warned", text), ("at", what, done, total).
+
+    So a process that trains one fold speaks through the process that started it.
+    """
+    global _listener
+    _listener = listener
 
 
 def program() -> str:
@@ -47,14 +63,55 @@ def progress(description: str, every: float = 15.0) -> Iterator[Progress]:
             finally:
                 bars.remove_task(task)
         return
-    last = time.monotonic()
+    printed, told = time.monotonic(), 0.0
 
     def report(done: int, total: int) -> None:
-        nonlocal last
+        nonlocal printed, told
         now = time.monotonic()
-        if now - last >= every:
-            last = now
+        if _listener is not None and (now - told >= _BETWEEN or done == total):
+            told = now
+            _listener("at", description, done, total)
+        if now - printed >= every:
+            printed = now
             print(f"{description}: {done}/{total}", file=sys.stderr, flush=True)
+
+    yield report
+
+
+@contextlib.contextmanager
+def progress_of_many(every: float = 15.0) -> Iterator[ReportOfMany]:
+    """Yield `report(name, what, done, total)` for things that go on side by side.
+
+    A bar a name on a terminal; elsewhere one line of all names each `every` seconds. A total of 0
+    takes the name off.
+    """
+    if sys.stderr.isatty():
+        with _live() as bars:
+            tasks: dict = {}
+
+            def draw(name: str, what: str, done: int, total: int) -> None:
+                if not total:
+                    if name in tasks:
+                        bars.remove_task(tasks.pop(name))
+                    return
+                if name not in tasks:
+                    tasks[name] = bars.add_task(name)
+                text = f"{name} {what}"
+                bars.update(tasks[name], description=text, completed=done, total=total)
+
+            yield draw
+        return
+    lines: dict[str, str] = {}
+    printed = time.monotonic()
+
+    def report(name: str, what: str, done: int, total: int) -> None:
+        nonlocal printed
+        lines.pop(name, None)
+        if total:
+            lines[name] = f"{name} {what} {done}/{total}"
+        if lines and time.monotonic() - printed >= every:
+            printed = time.monotonic()
+            print("; ".join(lines[key] for key in sorted(lines)), file=sys.stderr, flush=True)
 
     yield report
 

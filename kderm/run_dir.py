@@ -13,7 +13,8 @@ runs/
     folds.csv                   the fold table this run uses (a copy, checked at every load)
     store.json                  digest of the decoded images that the run began with
     fold_<k>/                   state.npz, weights_<kind>.npz (while training), then:
-      model.keras history.csv oof.csv done.json (best.keras last.keras ema.keras tensorboard/)
+      model.keras history.csv oof.csv done.json (log.txt best.keras last.keras ema.keras
+      tensorboard/)
     oof.csv ensemble.json unlike.npz metrics.json report.html report.md figures/ tables/
     MODEL_CARD.md CHECKLIST.md
     explanations/               explain: sheets, overlays, maps.csv
@@ -55,6 +56,11 @@ class FoldDir:
     def kept(self, kind: str) -> Path:
         """The "best", "last" or "ema" weights as a member file of their own (train.keep)."""
         return self.path / f"{kind}.keras"
+
+    @property
+    def log(self) -> Path:
+        """What the process said that trained this fold beside others (cv --jobs)."""
+        return self.path / "log.txt"
 
     @property
     def tensorboard(self) -> Path:

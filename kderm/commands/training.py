@@ -19,7 +19,12 @@ from kderm.runtime import check_backend
 
 
 def cross_validate(
-    config_path: str | None, run_name: str | None, folds: int | None, overrides: Sequence[str]
+    config_path: str | None,
+    run_name: str | None,
+    folds: int | None,
+    overrides: Sequence[str],
+    *,
+    jobs: int = 1,
 ) -> None:
     """`cv`: all folds, then the ensemble and the report."""
     if folds is not None:
@@ -30,7 +35,7 @@ def cross_validate(
     from kderm.training.crossval import cross_validate as train_all
 
     with exclusive(run):
-        train_all(config, run, show=describe)
+        train_all(config, run, jobs=jobs, show=describe)
         conclude(run)
         learn_likeness(run)
     images = unseen_demo(config) if is_demo(config) else "YOUR_IMAGES/"
@@ -45,6 +50,8 @@ def with_student(
     overrides: Sequence[str],
     unlabelled: str,
     threshold: float | None,
+    *,
+    jobs: int = 1,
 ) -> None:
     """`cv --unlabelled`: the teacher, its pseudo-labels, and a student of both."""
     check_backend()
@@ -59,12 +66,12 @@ def with_student(
     asked = {"threshold": threshold, "unlabelled": str(Path(unlabelled).resolve())}
     refuse_other_lesson(student, asked)
     find_inputs([unlabelled], labels)  # refuses what is not there before anything is trained
-    cross_validate(config_path, run_name, folds, overrides)
+    cross_validate(config_path, run_name, folds, overrides, jobs=jobs)
     if not student.is_started:
         teach(teacher, student, unlabelled, asked)
     console.say(f"\nThe student, {student.name}:")
     lesson = f"data.pseudo_labels={json.dumps(str(student.pseudo_labels))}"
-    cross_validate(config_path, student.name, folds, [*overrides, lesson])
+    cross_validate(config_path, student.name, folds, [*overrides, lesson], jobs=jobs)
 
 
 def refuse_other_lesson(student: RunDir, asked: dict) -> None:

@@ -12,6 +12,8 @@ from kderm.errors import UserError
 from kderm.models.weights import check_preset
 from kderm.run_dir import RunDir
 from kderm.runtime import environment_record, keep_freed_memory
+from kderm.training.launchers.processes import train_side_by_side
+from kderm.training.launchers.shares import leave_room_on_the_gpu
 from kderm.training.recipe import balance_warnings, check_recipe, idle_options
 from kderm.training.teacher import find_teacher, freeze_teacher
 
@@ -21,6 +23,7 @@ def cross_validate(
     run: RunDir,
     *,
     folds: Sequence[int] | None = None,
+    jobs: int = 1,
     show: Callable[[Prepared], None] | None = None,
 ) -> None:
     """Train the members of `run` that are not finished yet.
@@ -29,10 +32,12 @@ def cross_validate(
         config: the whole config; a run that was started with another one is refused.
         run: where everything goes.
         folds: the folds to train; None for all.
+        jobs: folds at a time, each in a process of its own; 1 trains in this one.
         show: told the prepared data before training begins.
 
     Raises:
-        UserError: another config, a fold out of range, or anything wrong with the data.
+        UserError: another config, a fold out of range, anything wrong with the data, or folds of
+            several jobs that failed.
     """
     wanted = list(range(config.folds.k)) if folds is None else list(folds)
     outside = [fold for fold in wanted if not 0 <= fold < config.folds.k]
@@ -41,6 +46,8 @@ def cross_validate(
             f"Folds are numbered 0 to {config.folds.k - 1} (folds.k={config.folds.k}). "
             f"Received: {', '.join(map(str, outside))}."
         )
+    if jobs > 1:
+        leave_room_on_the_gpu()
     refuse_other_config(config, run)
     check_recipe(config)
     check_places(config)
@@ -57,10 +64,21 @@ def cross_validate(
         show(data)
     for warning in [*idle_options(config), *balance_warnings(config, data)]:
         console.warn(warning)
+    train_all(config, data, run, wanted, jobs)
+
+
+def train_all(config: Config, data: Prepared, run: RunDir, folds: Sequence[int], jobs: int) -> None:
+    """Train `folds` one after another in this process, or `jobs` at a time in their own."""
+    missing = [fold for fold in folds if not run.fold(fold).is_done]
+    if min(jobs, len(missing)) > 1:
+        for fold in sorted(set(folds) - set(missing)):
+            console.say(f"fold {fold}: finished before, kept")
+        train_side_by_side(data, run, missing, jobs)
+        return
     from kderm.training.fold import train_fold
 
     keep_freed_memory()
-    for fold in wanted:
+    for fold in folds:
         train_fold(config, data, run, fold)
 
 

@@ -7,6 +7,7 @@ would stand on fewer than ten positives is not there, and the report says so.
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -344,15 +345,47 @@ def with_columns(predictions: Predictions, further: pd.DataFrame) -> Predictions
     return replace(predictions, table=predictions.table.join(joined, on="image_id"))
 
 
-def check_further(further: pd.DataFrame) -> None:
+def with_found_columns(predictions: Predictions, path: Path) -> tuple[Predictions, list[str]]:
+    """The predictions with the columns of a CSV that nobody named, if it can be joined.
+
+    A table that lies in the run by itself (`inspect`'s quality.csv) must not cost the report: one
+    that cannot be read or joined costs the subgroups that it would have made, and a warning.
+
+    Args:
+        predictions: where both tables have a column, this one's counts.
+        path: the CSV; without one nothing changes.
+
+    Returns:
+        The predictions, and what must be said: a sentence, or none.
+    """
+    if not path.exists():
+        return predictions, []
+    try:
+        further = pd.read_csv(path, dtype=str, keep_default_na=False)
+        return with_columns(predictions, further), []
+    except (OSError, ValueError, UserError) as error:
+        reason = f"no subgroups are made of {path.name}, which cannot be joined ({error})"
+        return predictions, [reason]
+
+
+def check_further(further: pd.DataFrame, name: str = "the table") -> None:
     """Refuse a table that cannot be joined by image_id.
+
+    Args:
+        further: the table.
+        name: how it is called when it is refused, such as its path.
 
     Raises:
         UserError: no image_id, or an image twice.
     """
-    if "image_id" not in further or further["image_id"].astype(str).duplicated().any():
-        what = "no such column" if "image_id" not in further else "an image_id more than once"
+    expected = "What else is known of the images is joined by the column image_id, each image once."
+    if "image_id" not in further:
+        raise UserError(f"{expected} Received: {name} with {', '.join(map(str, further.columns))}.")
+    ids = further["image_id"].astype(str)
+    twice = ids[ids.duplicated()].unique()
+    if len(twice):
+        more = f" and {len(twice) - 3} more" if len(twice) > 3 else ""
         raise UserError(
-            "Further columns are joined by image_id: expected that column, each image once. "
-            f"Received: {what}."
+            f"{expected} Received: {name} with {', '.join(twice[:3])}{more}, each several times. "
+            "Keep one row of each."
         )

@@ -265,9 +265,10 @@ def test_images_from_elsewhere_are_scored_without_those_of_the_run(finished, mon
     scored = pd.read_csv(run.external / "elsewhere" / "predictions.csv")
     assert len(scored) == 12
     assert "renamed" not in set(scored["image_id"])
-    again = invoke("evaluate", "demo", "--external", "elsewhere", "--overlap", "keep", "-o", "all")
+    again = invoke("evaluate", "demo", "--external", "elsewhere", "--overlap", "keep")
     assert again.exit_code == 0, again.output
-    assert len(pd.read_csv(workplace / "all" / "predictions.csv")) == 13
+    assert len(pd.read_csv(run.external / "elsewhere_with_overlap" / "predictions.csv")) == 13
+    assert len(pd.read_csv(run.external / "elsewhere" / "predictions.csv")) == 12
 
 
 @pytest.mark.parametrize(

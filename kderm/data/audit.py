@@ -149,8 +149,9 @@ def examine(config: Config) -> Audit:
     """
     labels = label_space(config.data.labels, config.data.classes, config.data.malignant)
     checked = check_data(config, labels, compare=True)
-    listed = read_duplicates(config.data.duplicates) if config.data.duplicates else []
     table = checked.everything.table
+    ids = table["image_id"]
+    listed = read_duplicates(config.data.duplicates, ids) if config.data.duplicates else []
     pairs = described_pairs(table, checked.pairs)
     kept = checked.manifest.table
     alone = len(checked.sources) == 1

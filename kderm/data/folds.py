@@ -8,7 +8,7 @@ groups are dealt to folds lives in `kderm.data.grouping`.
 import hashlib
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -128,8 +128,12 @@ def make_folds(
     return FoldTable(folds, k, seed, labels)
 
 
-def read_duplicates(path: Path) -> list[tuple[str, str]]:
+def read_duplicates(path: Path, known: Iterable[str] = ()) -> list[tuple[str, str]]:
     """Pairs of image ids from the first two columns of a CSV with a header line.
+
+    Args:
+        path: the CSV; images may be named by their files, too.
+        known: the ids of the data set. One may hold a folder (`mel/1`), so it is taken as it is.
 
     Raises:
         UserError: no such file, one column, no header, or an incomplete pair.
@@ -141,7 +145,11 @@ def read_duplicates(path: Path) -> list[tuple[str, str]]:
             f"example image_id_1,image_id_2. Received the header: {', '.join(source.columns)}."
         )
     rows, problems = source.read(source.columns[:2])
-    first, second = rows.iloc[:, 0].map(stem), rows.iloc[:, 1].map(stem)
+    ids = frozenset(known)
+    first, second = (
+        rows.iloc[:, column].map(lambda text: text if text in ids else stem(text))
+        for column in (0, 1)
+    )
     bad = [problem.row for problem in problems] + rows["row"][
         (first == "") | (second == "")
     ].tolist()

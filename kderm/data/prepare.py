@@ -69,7 +69,8 @@ def prepare(config: Config, run: RunDir | None = None, *, make_folds_file: bool 
     if config.model.metadata:
         fit_metadata(manifest.table, config.model.metadata)  # refuses columns that none has
 
-    listed = read_duplicates(config.data.duplicates) if config.data.duplicates else []
+    ids = checked.everything.table["image_id"]
+    listed = read_duplicates(config.data.duplicates, ids) if config.data.duplicates else []
     duplicates = [*listed, *checked.linked]
     notes = [*manifest.notes, *overlap_notes(checked)]
     pseudo = None

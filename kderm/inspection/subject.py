@@ -129,7 +129,8 @@ def gather(config: Config) -> Subject:
         quality = measure(checked.store.images, rows, report)
     sizes = file_sizes(table["path"].iloc[measured].tolist())
     flags = flag(quality, table["source"].to_numpy()[measured])
-    listed = read_duplicates(config.data.duplicates) if config.data.duplicates else []
+    ids = checked.everything.table["image_id"]
+    listed = read_duplicates(config.data.duplicates, ids) if config.data.duplicates else []
     columns = {}
     for source in checked.sources:
         columns |= raw_columns(source, table, several=len(checked.sources) > 1)

@@ -324,6 +324,12 @@ def test_duplicates_are_read_as_pairs_of_ids_without_suffix(tmp_path):
     assert read_duplicates(tmp_path / "d.csv") == [("a", "b"), ("c", "d")]
 
 
+def test_a_listed_id_that_holds_a_folder_is_taken_as_it_is(tmp_path):
+    (tmp_path / "d.csv").write_text("one,two\nmel/1,nv/1\nimages/x.jpg,y\n")
+    known = ["mel/1", "nv/1", "x", "y"]
+    assert read_duplicates(tmp_path / "d.csv", known) == [("mel/1", "nv/1"), ("x", "y")]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

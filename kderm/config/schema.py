@@ -234,6 +234,11 @@ class TrainConfig(_Section):
         None, ge=1, description="Stop after so many epochs of fine-tuning with no better monitor."
     )
     fused: bool = Field(True, description="Fast layers on the torch backend.")
+    store_on_device: Literal["auto", "never"] = Field(
+        "auto",
+        description="auto: on torch, keep the image store on a GPU if it takes at most a quarter "
+        "of the free memory; never: bring images there batch by batch.",
+    )
     tensorboard: bool = Field(
         False, description="Write fold_K/tensorboard/ too (extra: tensorboard)."
     )

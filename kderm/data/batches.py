@@ -20,6 +20,7 @@ from kderm.data.augment import (
     uses_effects,
 )
 from kderm.data.balance import BalancePlan
+from kderm.data.device_frames import FrameSource
 from kderm.data.rand_augment import rand_augment
 from kderm.runtime import rng_for
 
@@ -31,7 +32,7 @@ class TrainBatches(keras.utils.PyDataset):
     """The augmented batches of the epoch in `epoch` (0-based), for `fit(..., shuffle=False)`.
 
     A batch is (inputs, targets). Inputs, by the names of `kderm.models.forward.warped`:
-        images: uint8 (n, H, W, 3), as stored;
+        images: uint8 (n, H, W, 3), as stored (on torch a tensor where `device_frames` gave one);
         transforms: float32 (n, 2, 3), colours: float32 (n, 3, 4), for the layer `Warp`;
         effects: float32 (n, e), for the layer `Effects`, where any is switched on;
         metadata: float32 (n, D), where there is any.
@@ -43,7 +44,7 @@ class TrainBatches(keras.utils.PyDataset):
 
     def __init__(
         self,
-        images: np.ndarray,
+        images: FrameSource,
         rows: np.ndarray,
         labels: np.ndarray,
         *,
@@ -59,7 +60,7 @@ class TrainBatches(keras.utils.PyDataset):
         metadata_dropout: float = 0.0,
     ):
         """Args:
-        images: uint8 (N, H, W, 3), the whole store.
+        images: uint8 (N, H, W, 3), the whole store; see `kderm.data.device_frames`.
         rows: int (n,), the store's rows to train on.
         labels: int (n,), class indices of `rows`.
         classes: number of classes k.
@@ -109,7 +110,7 @@ class TrainBatches(keras.utils.PyDataset):
         chosen = self.order(self.epoch)[batch * self.batch_size : (batch + 1) * self.batch_size]
         targets = self.targets[chosen]
         inputs = {
-            "images": np.ascontiguousarray(self.images[self.rows[chosen]]),
+            "images": self.images[self.rows[chosen]],
             **self._draws(batch, len(chosen)),
         }
         if self.metadata is not None:

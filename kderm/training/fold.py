@@ -16,6 +16,7 @@ from kderm.config.schema import Config, TrainConfig
 from kderm.data.augment import uses_effects
 from kderm.data.balance import BalancePlan, plan_balance
 from kderm.data.batches import RowsOf, TrainBatches
+from kderm.data.device_frames import FrameSource, training_frames
 from kderm.data.metadata import MetadataSpec, fit_metadata
 from kderm.data.prepare import Prepared
 from kderm.data.pseudo import Frames
@@ -60,6 +61,7 @@ class Task:
     number: int
     place: FoldDir
     frames: np.ndarray | Frames
+    training_frames: FrameSource
     images: FoldData
     metadata: MetadataSpec | None
     plan: BalancePlan
@@ -137,11 +139,13 @@ def new_task(
     classes = len(data.labels)
     keras.utils.set_random_seed(seed_for(config.seed, fold, "weights"))
     classifier = new_classifier(config, classes, metadata.width if metadata else 0, precision)
+    frames = frames_of(data)
     return Task(
         config=config,
         number=fold,
         place=place,
-        frames=frames_of(data),
+        frames=frames,
+        training_frames=training_frames(frames, config.train.store_on_device),
         images=images,
         metadata=metadata,
         plan=plan_balance(images.train_labels, data.labels.codes, **config.balance.model_dump()),
@@ -238,7 +242,7 @@ def compile_phase(task: Task, state: FoldState, phase: Phase) -> tuple[keras.Mod
     config, train = task.config, task.config.train
     augment = config.augment.model_dump()
     batches = TrainBatches(
-        task.frames,
+        task.training_frames,
         task.images.train,
         task.images.train_labels,
         classes=len(task.plan.weights),

@@ -25,6 +25,7 @@ class LesionTable:
     Attributes:
         table: one row a lesion, in the order in which their first images are named; see
             `lesion_table`.
+        codes: the class codes, in label-space order.
         alone: of them, images without a lesion id, each a lesion of its own.
         unreadable: images left out because they have no answer.
         lost: lesions without a row because none of their images has an answer.
@@ -32,6 +33,7 @@ class LesionTable:
     """
 
     table: pd.DataFrame
+    codes: tuple[str, ...]
     alone: int
     unreadable: int
     lost: int
@@ -39,11 +41,13 @@ class LesionTable:
 
     def __str__(self) -> str:
         counts = self.table["predicted"].value_counts()
-        predicted = ", ".join(f"{code} {count}" for code, count in counts.items())
+        predicted = ", ".join(f"{code} {counts[code]}" for code in self.codes if code in counts)
         answered = f"{len(self.table)} lesion(s), the {POOLING} of each one's images"
-        told = [f"{answered}: {predicted}" if predicted else answered]
+        lines = [f"{answered}: {predicted}" if predicted else answered]
         if self.table["malignant"].notna().any():
-            told.append(f"flagged as malignant: {int((self.table['malignant'] == 1).sum())}")
+            flagged = int((self.table["malignant"] == 1).sum())
+            lines.append(f"lesions flagged as malignant: {flagged}")
+        told = []
         for count, what in (
             (self.alone, "image(s) without a lesion id, each a lesion of its own"),
             (self.unreadable, "unreadable image(s) left out"),
@@ -51,7 +55,8 @@ class LesionTable:
             (self.contradictory, "lesion(s) of images with different labels"),
         ):
             told += [f"{count} {what}"] if count else []
-        return "; ".join(told)
+        lines += ["; ".join(told)] if told else []
+        return "\n".join(lines)
 
 
 def lesion_table(
@@ -96,6 +101,7 @@ def lesion_table(
         contradictory = sum(len(each) > 1 for each in labels)
     return LesionTable(
         pd.DataFrame(columns),
+        bundle.labels.codes,
         alone=int((~named & answered).sum()),
         unreadable=int((~answered).sum()),
         lost=len(set(ids) - set(known)),

@@ -52,11 +52,12 @@ class Prevalence:
 
     def to_dict(self) -> dict:
         """Plain data for JSON, what the folder of predictions keeps."""
-        return {
-            "stated": self.stated,
-            "corrected_to": dict(zip(self.codes, self.prior_to, strict=True)),
-            "corrected_from": dict(zip(self.codes, self.prior_from, strict=True)),
+        pairs = {"corrected_to": self.prior_to, "corrected_from": self.prior_from}
+        shares = {
+            name: dict(zip(self.codes, significant(np.array(prior)).tolist(), strict=True))
+            for name, prior in pairs.items()
         }
+        return {"stated": self.stated, **shares}
 
 
 def stated_prevalence(bundle: Bundle, text: str) -> Prevalence:
@@ -73,7 +74,7 @@ def stated_prevalence(bundle: Bundle, text: str) -> Prevalence:
             "A correction to a prevalence starts from the shares of the classes that the "
             f"ensemble's answers stand for. Received: the bundle of {bundle.facts.run}, written by "
             f"kderm {bundle.facts.kderm}, which does not hold them. Write it again from the run's "
-            f"tables: python run.py evaluate {bundle.facts.run}"
+            f"tables: python run.py evaluate {bundle.directory}"
         )
     stated = _stated(text, labels)
     _check_sum(stated, text, labels, prior.images)

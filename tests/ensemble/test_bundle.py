@@ -8,6 +8,7 @@ import pytest
 
 from kderm.ensemble.bundle import join_oof, read_bundle, write_bundle
 from kderm.errors import UserError
+from kderm.evaluation.calibration.prevalence import implied_prior
 from kderm.evaluation.calibration.scaling import (
     fit_temperature,
     fit_vector,
@@ -72,6 +73,19 @@ def test_calibration_points_and_sets_are_fitted_on_the_out_of_fold_table(trained
     assert youden == bundle.threshold
 
 
+def test_the_prior_is_that_of_the_calibrated_out_of_fold_answers(trained):
+    bundle, oof = read_bundle(trained.path), join_oof(trained)
+    np.testing.assert_allclose(bundle.prior.images, 1 / 7)
+    calibrated = bundle.calibrated(oof).probabilities
+    assert bundle.prior.answers == tuple(implied_prior(calibrated, oof.y))
+    assert np.abs(np.subtract(bundle.prior.answers, 1 / 7)).max() > 0.005  # so that it can fail
+
+
+def test_vector_scaling_leaves_no_prior_to_correct(run):
+    prior = write_bundle(run, "vector").prior
+    np.testing.assert_allclose(prior.answers, prior.images, atol=1e-3)
+
+
 def test_a_run_can_be_bundled_with_vector_scaling(run):
     bundle = write_bundle(run, "vector")
     oof = join_oof(run)
@@ -81,12 +95,13 @@ def test_a_run_can_be_bundled_with_vector_scaling(run):
 
 def test_a_bundle_of_the_first_version_still_loads(run):
     def forget(values):
-        for name in ("calibration", "operating_points", "conformal", "unlike"):
+        for name in ("calibration", "prior", "operating_points", "conformal", "unlike"):
             del values[name]
 
     change(run, forget)
     bundle = read_bundle(run.path)
     assert (bundle.calibration, bundle.conformal, bundle.unlike_threshold) == (None, None, None)
+    assert bundle.prior is None
     assert bundle.operating_points == []
     oof = read_predictions(run.oof, HAM10000)
     assert bundle.calibrated(oof) is oof
@@ -208,6 +223,12 @@ def test_a_bundle_of_another_decoder_is_refused(run):
             "calibration.sharpness.0",
         ),
         (lambda values: values["calibration"].update(kind="platt"), "calibration.kind"),
+        (lambda values: values["prior"]["images"].pop(), "prior: .*add up to 1"),
+        (lambda values: values["prior"].update(answers=[1, *[0] * 6]), "of the same classes"),
+        (
+            lambda values: values["prior"].update(images=[0.5, 0.5], answers=[0.5, 0.5]),
+            "prior must have 7 shares",
+        ),
         (lambda values: values["operating_points"][0].update(value=2), "operating_points.0.value"),
         (lambda values: values["operating_points"][0].update(target="x"), "points speak of x"),
         (lambda values: values["conformal"]["classes"].pop("nv"), "conformal must name"),

@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 
 from kderm.ensemble.bundle import read_bundle, write_bundle
-from kderm.ensemble.combine import normalised_entropy
 from kderm.ensemble.cautions import unlike_warnings
+from kderm.ensemble.combine import normalised_entropy
 from kderm.evaluation.calibration.scaling import Scaling
 from kderm.evaluation.decisions.operating_points import target_named
 from kderm.labels import HAM10000
@@ -112,7 +112,7 @@ def change_bundle(run, **facts):
 def without_later_facts(run):
     """The bundle as the first version of kderm wrote it."""
     facts = json.loads(run.bundle.read_text())
-    for name in ("calibration", "operating_points", "conformal", "unlike"):
+    for name in ("calibration", "prior", "operating_points", "conformal", "unlike"):
         del facts[name]
     run.bundle.write_text(json.dumps(facts))
 

@@ -6,7 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kderm.errors import UserError
-from kderm.evaluation.calibration.prevalence import event_prior, predictive_values, to_prevalence
+from kderm.evaluation.calibration.prevalence import (
+    implied_prior,
+    predictive_values,
+    stated_prior,
+    to_prevalence,
+)
 
 
 def test_corrected_probabilities_are_those_of_the_other_population():
@@ -56,14 +61,72 @@ def test_shares_that_are_none_are_refused(prior):
 
 
 def test_a_stated_prevalence_keeps_the_proportions_within_each_side():
-    prior = event_prior(np.array([0.1, 0.3, 0.4, 0.2]), [0, 1], 0.02)
+    prior = stated_prior(np.array([0.1, 0.3, 0.4, 0.2]), [([0, 1], 0.02)])
     np.testing.assert_allclose(prior, [0.005, 0.015, 0.98 * 4 / 6, 0.98 * 2 / 6])
 
 
-@pytest.mark.parametrize(("share", "indices"), [(0, [0]), (1, [0]), (0.1, []), (0.1, [0, 1])])
-def test_a_prevalence_without_two_sides_is_refused(share, indices):
+def test_several_stated_classes_leave_the_rest_to_the_others_in_their_proportions():
+    prior = stated_prior(np.array([0.1, 0.3, 0.4, 0.2]), [([0], 0.02), ([3], 0.38)])
+    np.testing.assert_allclose(prior, [0.02, 0.6 * 3 / 7, 0.6 * 4 / 7, 0.38])
+    all_of_them = stated_prior(np.array([0.5, 0.5, 0.0]), [([1], 0.9), ([0], 0.1)])
+    np.testing.assert_allclose(all_of_them, [0.1, 0.9, 0])
+
+
+@pytest.mark.parametrize("stated", [[([0], 0)], [([0], 1)], [([], 0.1)], [([2], 0.1)]])
+def test_a_prevalence_without_images_to_start_from_is_refused(stated):
     with pytest.raises(UserError, match="lies between 0 and 1"):
-        event_prior(np.array([0.5, 0.5]), indices, share)
+        stated_prior(np.array([0.5, 0.5, 0.0]), stated)
+
+
+@pytest.mark.parametrize("shares", [(0.3, 0.3, 0.3), (0.6, 0.6), (0.5, 0.5)])
+def test_shares_that_do_not_add_up_with_the_rest_are_refused(shares):
+    stated = [([index], share) for index, share in enumerate(shares)]
+    with pytest.raises(UserError, match="add up to"):
+        stated_prior(np.full(3, 1 / 3), stated)
+
+
+def answers_at(prior, shares, n=6000, seed=0):
+    """What a network sure of the densities says that learnt at `prior`, and labels at `shares`."""
+    rng = np.random.default_rng(seed)
+    y = rng.choice(len(shares), n, p=shares)
+    x = rng.normal(np.eye(len(shares))[y] * 1.5)
+    joint = np.exp(-((x[:, None] - 1.5 * np.eye(len(shares))) ** 2).sum(axis=2) / 2) * prior
+    return joint / joint.sum(axis=1, keepdims=True), y
+
+
+def test_the_prior_of_answers_that_learnt_with_class_weights_is_found():
+    weighted, shares = np.array([0.4, 0.3, 0.3]), np.array([0.8, 0.15, 0.05])
+    probabilities, y = answers_at(weighted, shares)
+    found = implied_prior(probabilities, y)
+    np.testing.assert_allclose(found, weighted, atol=0.03)
+    # Going back from it, each class is expected as often as it comes; from the label shares not.
+    own = np.bincount(y) / len(y)
+    back = to_prevalence(probabilities, found, own)
+    np.testing.assert_allclose(back.mean(axis=0), own, atol=1e-4)
+    assert np.abs(probabilities.mean(axis=0) - own).max() > 0.05
+    # At a third place the answers are those of Bayes' rule.
+    there = np.array([0.1, 0.2, 0.7])
+    truth = to_prevalence(probabilities, weighted, there)
+    np.testing.assert_allclose(to_prevalence(probabilities, found, there), truth, atol=0.03)
+
+
+def test_the_prior_of_answers_that_are_not_shifted_is_the_share_of_the_labels():
+    probabilities, y = answers_at(np.array([0.6, 0.3, 0.1]), np.array([0.6, 0.3, 0.1]))
+    np.testing.assert_allclose(implied_prior(probabilities, y), np.bincount(y) / len(y), atol=0.02)
+
+
+def test_a_class_without_an_image_has_no_prior():
+    probabilities, y = answers_at(np.array([0.5, 0.25, 0.25]), np.array([0.5, 0.5, 0.0]), n=500)
+    found = implied_prior(probabilities, y)
+    assert found[2] == 0
+    assert found.sum() == pytest.approx(1)
+    np.testing.assert_array_equal(implied_prior(np.array([[0.2, 0.8]]), np.array([0])), [1, 0])
+
+
+def test_classes_told_apart_without_an_error_keep_the_share_of_the_labels():
+    y = np.array([0] * 30 + [1] * 10)
+    probabilities = np.eye(2)[y] * 0.9999998 + 1e-7
+    np.testing.assert_allclose(implied_prior(probabilities, y), [0.75, 0.25], atol=0.02)
 
 
 def test_predictive_values_are_those_of_a_counted_population():

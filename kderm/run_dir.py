@@ -19,6 +19,7 @@ runs/
     MODEL_CARD.md CHECKLIST.md
     explanations/               explain: sheets, overlays, maps.csv
     selection/                  select: what views and members gain and cost
+    engines/<engine>_<precision>/  export: the members for ONNX Runtime or OpenVINO, engine.json
     predictions/<name>/         ensemble-predict: predictions.csv, sources.json, the report
     external/<name>/            evaluate --external: the same, and overlap.csv
     pseudo_labels.csv           cv --unlabelled: what the student learns from besides
@@ -186,6 +187,11 @@ class RunDir:
     def selection(self) -> Path:
         """What views and members gain and cost, and their answers."""
         return self.path / "selection"
+
+    @property
+    def engines(self) -> Path:
+        """The members, exported for other engines."""
+        return self.path / "engines"
 
     @property
     def grad_cam(self) -> Path:

@@ -1,27 +1,31 @@
 """`ensemble-predict`: a bundle and any images become predictions.csv, and a report with labels.
 
-files -> frames (in threads, a chunk ahead) -> every member on every view -> one answer an image.
-Memory stays flat in the number of images, finished chunks survive an interruption, and an image's
-answer depends on nothing but its file, the bundle, the views and the way of combining; the batch's
-shape is felt in the rounding alone.
+files -> frames (in threads, a chunk ahead) -> members x views (`kderm.ensemble.passes`) -> one
+answer an image. Memory stays flat in the number of images, finished chunks survive an interruption,
+and an image's answer depends on nothing but its file, the bundle, the views, the way of combining,
+the engine's precision and the tolerance of the early exit; the batch's shape is felt in the
+rounding alone. Imports Keras only with the engine that needs it.
 """
 
 import hashlib
 import json
 import os
 from collections.abc import Callable
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 import numpy as np
 
 import kderm
+from kderm import console
 from kderm.data.hdf5 import is_member, member_stat
 from kderm.data.views import view_transforms
 from kderm.ensemble.bundle import Bundle
 from kderm.ensemble.combine import average_members, fold_sd, normalised_entropy
-from kderm.ensemble.feature_pass import FeatureForward
+from kderm.ensemble.engines.choose import check_engine, open_engine
 from kderm.ensemble.inputs import Inputs
 from kderm.ensemble.parts import Parts
+from kderm.ensemble.passes import Exit, Passed, Passes
 from kderm.ensemble.place import check_directory, held, refuse_other_sources, told_clearly
 from kderm.ensemble.prevalence import Prevalence
 from kderm.ensemble.read_ahead import Decoded, decoded_chunks
@@ -35,14 +39,31 @@ from kderm.evaluation.uncertainty.disagreement import (
     vote_agreement,
 )
 from kderm.models.averaging import average_views, check_how
-from kderm.models.classifier import load_classifier, metadata_width
-from kderm.models.forward import Forward
-from kderm.runtime import device_name
 
 Progress = Callable[[int, int], None]
 
 # Frames of one chunk; two are held at a time.
 MAX_CHUNK_BYTES = 256 * 1024**2
+
+
+@dataclass(frozen=True)
+class Asked:
+    """How the answers are to be made; everything in it changes them, if only a little.
+
+    Attributes:
+        views: test-time views.
+        combine: "probability", "logit" or "oof".
+        engine: "keras", "onnx" or "openvino".
+        precision: "float32", "bfloat16" or "int8".
+        early_exit: standard error of a probability at which an image gets no further views; 0:
+            every image gets all.
+    """
+
+    views: str
+    combine: str
+    engine: str = "keras"
+    precision: str = "float32"
+    early_exit: float = 0.0
 
 
 def ensemble_predict(
@@ -53,6 +74,9 @@ def ensemble_predict(
     views: str | None = None,
     combine: str | None = None,
     batch_size: int = 32,
+    engine: str = "keras",
+    precision: str = "float32",
+    early_exit: float = 0.0,
     progress: Progress | None = None,
     chunk: int = 512,
     prevalence: Prevalence | None = None,
@@ -70,33 +94,34 @@ def ensemble_predict(
         views: test-time views; None for the bundle's.
         combine: "probability", "logit" or "oof"; None for the bundle's.
         batch_size: images a forward pass; changes speed, memory and the rounding.
+        engine: "keras", "onnx" or "openvino"; the latter two are exported if they were not yet.
+        precision: "float32", "bfloat16" or "int8", as far as the engine knows it.
+        early_exit: tolerance of `kderm.ensemble.early_exit`; 0: every image gets every view.
         progress: called with (images done, images).
         chunk: images that are decoded, predicted and kept together, fewer if frames are large.
         prevalence: shares of the classes that the answers are corrected to; None for none.
 
     Raises:
-        UserError: unknown views or way of combining, a directory that cannot be written, that
-            another call is writing to or that holds the result of other sources, a member that does
-            not fit the bundle.
+        UserError: unknown views, way of combining or engine, a directory that cannot be written,
+            that another call is writing to or that holds the result of other sources, a member that
+            does not fit the bundle.
     """
     directory = Path(directory)
-    views = views or bundle.facts.views
-    how = combine or bundle.facts.combine
-    check_how(how)
-    transforms = view_transforms(views, bundle.frame)
+    asked = Asked(
+        views or bundle.facts.views, combine or bundle.facts.combine, engine, precision, early_exit
+    )
+    check_how(asked.combine)
+    check_engine(engine, precision)
+    view_transforms(asked.views, bundle.frame)
     check_directory(directory, inputs)
     chunk = max(1, min(chunk, MAX_CHUNK_BYTES // (3 * bundle.spec.height * bundle.spec.width)))
     if batch_size < 1:
         raise UserError(f"A batch needs at least 1 image. Received: a batch size of {batch_size}.")
-    if device_name().startswith("cpu"):
-        # Padding a few images to a full batch costs time there. Accelerators round more coarsely
-        # and by the batch's shape, so one image alone is padded to the shape that a folder has.
-        batch_size = min(batch_size, len(inputs))
-    ensemble = Ensemble(bundle, transforms, how, batch_size)
+    ensemble = Ensemble(bundle, asked, batch_size, len(inputs))
     with held(directory):
         refuse_other_sources(directory, bundle, inputs)
         with told_clearly(directory):
-            parts = Parts(directory, _digest(bundle, views, how, chunk, inputs))
+            parts = Parts(directory, _digest(bundle, asked, chunk, inputs))
         resumed = _predict_missing(ensemble, inputs, parts, chunk, directory, progress or _silent)
         answers = _collect(parts, -(-len(inputs) // chunk))
         summary = write_result(
@@ -104,8 +129,8 @@ def ensemble_predict(
             inputs,
             answers,
             directory,
-            views=views,
-            combine=how,
+            views=asked.views,
+            combine=asked.combine,
             resumed=resumed,
             prevalence=prevalence,
         )
@@ -116,11 +141,10 @@ def ensemble_predict(
 class Ensemble:
     """All members of a bundle, loaded at first use, and how their answers become one."""
 
-    def __init__(self, bundle: Bundle, transforms: np.ndarray, how: str, batch_size: int):
-        self.bundle, self.how, self.batch_size = bundle, how, batch_size
-        self._transforms = transforms
-        self._weights = bundle.member_weights if how == "oof" else None
-        self._forwards: list[Forward] | None = None
+    def __init__(self, bundle: Bundle, asked: Asked, batch_size: int, images: int):
+        self.bundle, self.asked, self.batch_size, self.images = bundle, asked, batch_size, images
+        self._weights = bundle.member_weights if asked.combine == "oof" else None
+        self._passes: Passes | None = None
         self._unlike = unlike_of(bundle)
 
     def answer(
@@ -139,14 +163,19 @@ class Ensemble:
         Returns:
             "probabilities" float64 (n, k) rounded as they will be written; "fold_sd",
             "malignant_sd", "entropy", "mutual_information", "disagreement", "vote_agreement" and
-            "unlike" float64 (n,), the last NaN where the bundle has no such score; "error" str
-            (n,).
+            "unlike" float64 (n,), the last NaN where the bundle has no such score; "passes" float64
+            (n,), forward passes that the image cost; "error" str (n,).
         """
         if metadata is not None:
             metadata = metadata[decoded.readable]
-        members, unlike = self._members(decoded.frames, metadata, progress)
+        passed = self._run()(decoded.frames, metadata, progress)
+        members = self._members(passed)
+        unlike = np.full(len(members), np.nan)
+        if self._unlike is not None:
+            unlike = self._unlike.score(passed.features)
         by_member = members.swapaxes(0, 1)  # (m, n, k)
-        probabilities = significant(average_members(members, self.how, self._weights))
+        how = self.asked.combine
+        probabilities = significant(average_members(members, how, self._weights))
         classes = len(self.bundle.labels)
         predicted = np.eye(classes, dtype=bool)[probabilities.argmax(axis=1)]
         malignant = np.isin(np.arange(classes), self.bundle.labels.malignant_indices)
@@ -159,6 +188,7 @@ class Ensemble:
             "disagreement": significant(disagreement(by_member)),
             "vote_agreement": significant(vote_agreement(by_member)),
             "unlike": significant(unlike),
+            "passes": passed.passes.astype(np.float64),
         }
         spread = {}
         for name, values in found.items():
@@ -166,50 +196,34 @@ class Ensemble:
             spread[name][decoded.readable] = values
         return spread | {"error": np.array(decoded.errors, dtype=np.str_)}
 
-    def _members(
-        self,
-        frames: np.ndarray,
-        metadata: np.ndarray | None,
-        progress: Callable[[int], None],
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """float64 (n, m, k): each member's answer, averaged over the views; and (n,): unlike."""
-        shape = (len(frames), len(self.bundle.facts.members), len(self.bundle.labels))
-        members, unlike = np.empty(shape, np.float64), np.full(len(frames), np.nan)
-        for start in range(0, len(frames), self.batch_size):
-            batch = frames[start : start + self.batch_size]
-            rows = slice(start, start + len(batch))
-            known = None if metadata is None else metadata[rows]
-            seen = []
-            for number, forward in enumerate(self._loaded()):
-                answers = forward(batch, self._transforms, metadata=known)  # (b, v, k)
-                if isinstance(forward, FeatureForward):
-                    answers, features = forward.split(answers)
-                    seen.append(features[:, 0])  # of the plain view, the first of every set
-                members[rows, number] = average_views(answers, self.how)
-            if self._unlike is not None:
-                unlike[rows] = self._unlike.score(seen)
-            progress(rows.stop)
-        return members, unlike
+    def _members(self, passed: Passed) -> np.ndarray:
+        """float64 (n, m, k): each member's answer, averaged over the views that it was shown."""
+        n, members, _, classes = passed.probabilities.shape
+        averaged = np.empty((n, members, classes), np.float64)
+        for rounds in np.unique(passed.rounds):
+            rows = passed.rounds == rounds
+            seen = passed.probabilities[rows, :, :rounds]
+            averaged[rows] = average_views(seen, self.asked.combine)
+        return averaged
 
-    def _loaded(self) -> list[Forward]:
-        if self._forwards is None:
-            self._forwards = [self._load(path) for path in self.bundle.member_paths]
-        return self._forwards
-
-    def _load(self, path: Path) -> Forward:
-        classifier = load_classifier(path)
-        spec, size = self.bundle.metadata, self.bundle.facts.image.size
-        expected = (size, size, 3), spec.width if spec else 0, len(self.bundle.labels)
-        image = tuple(classifier.inputs[0].shape[1:])
-        received = image, metadata_width(classifier), classifier.output_shape[-1]
-        if received != expected:
-            told = "an input of {}, {} number(s) of metadata and {} classes"
-            raise UserError(
-                f"The member {path} does not fit its bundle. Expected {told.format(*expected)}. "
-                f"Received: {told.format(*received)}. Copy the run's folder again from its origin."
+    def _run(self) -> Passes:
+        if self._passes is None:
+            bundle, asked = self.bundle, self.asked
+            engine = open_engine(
+                bundle,
+                asked.engine,
+                asked.precision,
+                batch_size=self.batch_size,
+                images=self.images,
+                say=console.say,
             )
-        passing = Forward if self._unlike is None else FeatureForward
-        return passing(classifier, self.bundle.frame, self.batch_size)
+            self._passes = Passes(
+                engine,
+                view_transforms(asked.views, bundle.frame),
+                len(bundle.labels),
+                Exit(asked.early_exit, tuple(bundle.labels.malignant_indices)),
+            )
+        return self._passes
 
 
 def _predict_missing(
@@ -252,7 +266,7 @@ def _collect(parts: Parts, count: int) -> dict[str, np.ndarray]:
     return {name: np.concatenate([part[name] for part in loaded]) for name in loaded[0]}
 
 
-def _digest(bundle: Bundle, views: str, how: str, chunk: int, inputs: Inputs) -> str:
+def _digest(bundle: Bundle, asked: Asked, chunk: int, inputs: Inputs) -> str:
     """SHA-256 of everything that the parts depend on."""
     files = [
         (os.path.abspath(path), problem, *_size_and_time(path))
@@ -260,7 +274,7 @@ def _digest(bundle: Bundle, views: str, how: str, chunk: int, inputs: Inputs) ->
     ]
     spec = bundle.metadata
     known = inputs.table[list(spec.names)].to_numpy().tolist() if spec else []
-    facts = [kderm.__version__, bundle.digest, views, how, chunk, files, known]
+    facts = [kderm.__version__, bundle.digest, astuple(asked), chunk, files, known]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 

@@ -11,9 +11,9 @@ from kderm.atomic import write_csv, write_json
 from kderm.config.schema import Config
 from kderm.ensemble.bundle import read_bundle, write_bundle
 from kderm.ensemble.inputs import find_inputs
+from kderm.ensemble.passes import Passes
 from kderm.ensemble.predictor import ensemble_predict
 from kderm.labels import HAM10000
-from kderm.models.forward import Forward
 from kderm.run_dir import RunDir
 
 SIZE = 32
@@ -152,13 +152,13 @@ def interrupt_after(predict):
 
 @pytest.fixture
 def passes(monkeypatch):
-    """The number of images of every forward pass of every member."""
+    """For every member and every batch of frames that it was shown: the number of images."""
     seen = []
-    call = Forward.__call__
+    call = Passes.__call__
 
-    def counted(self, images, transforms, progress=None, **more):
-        seen.append(len(images))
-        return call(self, images, transforms, progress, **more)
+    def counted(self, frames, *more):
+        seen.extend([len(frames)] * self._engine.members)
+        return call(self, frames, *more)
 
-    monkeypatch.setattr(Forward, "__call__", counted)
+    monkeypatch.setattr(Passes, "__call__", counted)
     return seen

@@ -10,6 +10,7 @@ from kderm.data.images import read_image
 from kderm.data.views import view_transforms
 from kderm.ensemble.bundle import read_bundle, write_bundle
 from kderm.ensemble.combine import average_members
+from kderm.ensemble.engines import keras_engines
 from kderm.errors import UserError
 from kderm.labels import HAM10000
 from kderm.models.averaging import average_views
@@ -220,16 +221,17 @@ def test_an_accelerator_gets_the_same_batch_shape_for_one_image_as_for_many(
     predict, trained, images, tmp_path, monkeypatch
 ):
     sizes = []
-    begin = Forward.__init__
+    call = keras.Model.__call__
 
-    def watched(self, classifier, frame, batch_size, **options):
-        sizes.append(batch_size)
-        begin(self, classifier, frame, batch_size, **options)
+    def watched(self, given, **options):
+        if self.name == "answering":
+            sizes.append(len(given[0]))
+        return call(self, given, **options)
 
-    monkeypatch.setattr(Forward, "__init__", watched)
-    predict(trained, [images / "lesion_1.png"], tmp_path / "cpu")
-    monkeypatch.setattr(predictor, "device_name", lambda: "NVIDIA H100")
-    predict(trained, [images / "lesion_1.png"], tmp_path / "gpu")
+    monkeypatch.setattr(keras.Model, "__call__", watched)
+    predict(trained, [images / "lesion_1.png"], tmp_path / "cpu", views="none")
+    monkeypatch.setattr(keras_engines, "device_name", lambda: "NVIDIA H100")
+    predict(trained, [images / "lesion_1.png"], tmp_path / "gpu", views="none")
     assert sizes == [1, 1, 1, 4, 4, 4]
 
 

@@ -1,0 +1,1 @@
+"""Ways to run the members of a bundle, with the same answers."""

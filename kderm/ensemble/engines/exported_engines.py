@@ -1,0 +1,122 @@
+"""ONNX Runtime and OpenVINO: an exported ensemble, without Keras and its backends.
+
+Reads the files that `kderm.ensemble.engines.export` wrote. Each worker thread asks one member about
+one batch on one core, which wastes less than all cores on one batch do.
+"""
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kderm.ensemble.engines.engine import Engine, Word, cores, padded
+from kderm.errors import missing_extra
+
+# Names of the inputs and outputs of an exported member.
+PIXELS, METADATA, PROBABILITIES, FEATURES = "pixels", "metadata", "probabilities", "features"
+
+
+class OnnxEngine(Engine):
+    """Members in ONNX Runtime: on the GPU where its GPU build is installed, else on the CPU."""
+
+    def __init__(
+        self, files: Sequence[Path], size: int, batch_size: int, *, features: bool = False
+    ) -> None:
+        """Args:
+        files: a member each.
+        size: side of their input, pixels.
+        batch_size: images a forward pass.
+        features: whether pooled features are wanted too.
+        """
+        onnxruntime = import_onnxruntime()
+        known = onnxruntime.get_available_providers()
+        gpu = "CUDAExecutionProvider" in known
+        super().__init__(len(files), size, batch_size, 1 if gpu else cores())
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.log_severity_level = 3
+        providers = [*(["CUDAExecutionProvider"] if gpu else []), "CPUExecutionProvider"]
+        self._sessions = [
+            onnxruntime.InferenceSession(str(file), options, providers=providers) for file in files
+        ]
+        self._wanted = [PROBABILITIES, *([FEATURES] if features else [])]
+        self._pads = gpu
+
+    def ask(self, member: int, pixels: np.ndarray, metadata: np.ndarray | None) -> Word:
+        """One session's answer."""
+        count = len(pixels)
+        given = {PIXELS: pixels} if metadata is None else {PIXELS: pixels, METADATA: metadata}
+        if self._pads:  # an accelerator rounds by the batch's shape
+            given = {name: padded(array, self.batch_size) for name, array in given.items()}
+        found = [rows[:count] for rows in self._sessions[member].run(self._wanted, given)]
+        return found[0], found[1] if len(found) > 1 else None
+
+
+class OpenVinoEngine(Engine):
+    """Members in OpenVINO on the CPU, in the precision that is asked for and no other."""
+
+    def __init__(
+        self,
+        files: Sequence[Path],
+        size: int,
+        batch_size: int,
+        *,
+        precision: str = "float32",
+        features: bool = False,
+    ) -> None:
+        """Args:
+        files: a member each, in ONNX format.
+        size: side of their input, pixels.
+        batch_size: images a forward pass.
+        precision: "bfloat16", or "float32", which an int8 file takes for what is not int8 in it.
+        features: whether pooled features are wanted too.
+        """
+        openvino = import_openvino()
+        super().__init__(len(files), size, batch_size, cores())
+        core = openvino.Core()
+        # Unless it is told, OpenVINO computes in bfloat16 wherever the processor can.
+        settings = {
+            "INFERENCE_PRECISION_HINT": "bf16" if precision == "bfloat16" else "f32",
+            "NUM_STREAMS": self.workers,
+            "INFERENCE_NUM_THREADS": self.workers,
+        }
+        self._compiled = [core.compile_model(str(file), "CPU", settings) for file in files]
+        self._features = features
+        self._own = threading.local()
+
+    def ask(self, member: int, pixels: np.ndarray, metadata: np.ndarray | None) -> Word:
+        """One compiled member's answer, by this thread's own request."""
+        request = self._request(member)
+        found = request.infer({PIXELS: pixels} if metadata is None else _both(pixels, metadata))
+        seen = np.array(found[FEATURES]) if self._features else None
+        return np.array(found[PROBABILITIES]), seen  # copies: the request reuses its memory
+
+    def _request(self, member: int) -> Any:
+        requests = self._own.__dict__
+        if member not in requests:
+            requests[member] = self._compiled[member].create_infer_request()
+        return requests[member]
+
+
+def _both(pixels: np.ndarray, metadata: np.ndarray) -> dict[str, np.ndarray]:
+    return {PIXELS: pixels, METADATA: metadata}
+
+
+def import_onnxruntime() -> Any:
+    """The module `onnxruntime`, an optional extra."""
+    try:
+        import onnxruntime
+    except ImportError:
+        raise missing_extra("onnxruntime", "onnx", "The engine onnx") from None
+    return onnxruntime
+
+
+def import_openvino() -> Any:
+    """The module `openvino`, an optional extra."""
+    try:
+        import openvino
+    except ImportError:
+        raise missing_extra("openvino", "openvino", "The engine openvino") from None
+    return openvino

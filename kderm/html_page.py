@@ -39,7 +39,8 @@ a{color:var(--accent);text-decoration:none}a:hover{text-decoration:underline}
 .facts{display:grid;grid-template-columns:repeat(auto-fit,minmax(118px,1fr));gap:12px;margin:20px 0}
 .fact{background:var(--card);border:1px solid var(--line);border-radius:12px;padding:12px 16px}
 .fact b{display:block;font-size:1.5rem;line-height:1.25;font-variant-numeric:tabular-nums}
-.fact span{color:var(--soft);font-size:.88rem}
+.fact span,.fact small{display:block;color:var(--soft);font-size:.88rem}
+.fact small{font-variant-numeric:tabular-nums;font-size:.82rem}
 .findings{list-style:none;margin:0;padding:0;display:grid;gap:8px}
 .findings li{border-radius:8px;padding:9px 14px;overflow-wrap:anywhere}
 .bad{background:var(--bad-page);color:var(--bad)}
@@ -62,7 +63,7 @@ figure{margin:0}
 figure.chart{max-width:640px}
 figure img{width:100%;height:auto;display:block;border-radius:6px}
 figcaption{color:var(--soft);font-size:.88rem;margin-top:4px}
-.grid{display:grid;grid-template-columns:repeat(auto-fill,minmax(104px,1fr));gap:8px;
+.grid{display:grid;grid-template-columns:repeat(auto-fill,minmax(var(--least),1fr));gap:8px 12px;
 margin:0 0 18px}
 .grid figcaption{font-size:.74rem;line-height:1.35;overflow-wrap:anywhere}
 .steps{display:grid;gap:8px;margin:0 0 16px}
@@ -74,6 +75,7 @@ margin:0 0 18px}
 footer{color:var(--soft);font-size:.88rem}
 figure.vector{margin:0 0 16px;max-width:var(--width,760px)}
 figure.vector svg{width:100%;height:auto;display:block}
+.panels{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,var(--panel)),1fr))}
 figure.plain img{max-width:760px}
 ul.plain{margin:0 0 12px;padding-left:1.2em;max-width:75ch}ul.plain li{margin:0 0 6px}
 .findings.apart{margin:14px 0}
@@ -82,18 +84,17 @@ pre{background:var(--page);border:1px solid var(--line);border-radius:8px;paddin
 overflow-x:auto;font:13px/1.5 ui-monospace,SFMono-Regular,Menlo,monospace;white-space:pre-wrap;
 overflow-wrap:anywhere}
 code{font:.92em ui-monospace,SFMono-Regular,Menlo,monospace;overflow-wrap:anywhere}
-@media (max-width:560px){figure.vector{overflow-x:auto}figure.vector svg{min-width:540px}
-table{font-size:.86rem}td,th{padding-right:10px}td.n{white-space:normal}td.long{min-width:16ch}
-main{padding:20px 12px 40px}.card{padding:16px 14px}h1{font-size:1.5rem}
-.grid{grid-template-columns:repeat(auto-fill,minmax(84px,1fr))}}
+@media (max-width:560px){table{font-size:.86rem}td,th{padding-right:10px}td.n{white-space:normal}
+td.long{min-width:16ch}main{padding:20px 12px 40px}.card{padding:16px 14px}h1{font-size:1.5rem}
+.grid{grid-template-columns:repeat(auto-fill,minmax(calc(.8*var(--least)),1fr))}}
 @media print{:root{--page:#fff}body{font-size:10.5pt}main{max-width:none;padding:0}nav{display:none}
 .card{border:0;border-top:1px solid var(--line);border-radius:0;padding:14px 0;margin:0}
 figure,tr,.fact,.findings li,.pair{break-inside:avoid}h2,h3{break-after:avoid}
 .wide,pre{overflow:visible;background:none}
 details::details-content{content-visibility:visible;height:auto}
-.charts,.pairs{display:block}.charts figure,.pair{margin:0 0 12px}
-table{font-size:8.5pt}th{white-space:normal}td,th{padding-right:9px}.grid{grid-template-columns:
-repeat(6,1fr)}}
+.charts{grid-template-columns:1fr 1fr}.pairs{display:block}.pair{margin:0 0 12px}
+table{font-size:8.2pt}th,td.n{white-space:normal}td,th{padding:4px 8px 4px 0}
+.grid{grid-template-columns:repeat(6,1fr)}}
 """
 
 
@@ -142,8 +143,13 @@ def text(words: str, soft: bool = False) -> str:
 
 def marked(words: str) -> str:
     """Words as HTML, with **bold** and `code` as in Markdown; everything else is escaped."""
-    safe = re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", escape(words))
+    safe = re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", _safe(words))
     return re.sub(r"`([^`]+)`", r"<code>\1</code>", safe)
+
+
+def _safe(words: str) -> str:
+    """Escaped; a number stays on one line with its unit and its comparison."""
+    return re.sub(r"(?<=\d) (?=%)|(?<=[≥≤]) (?=\d)", "\u00a0", escape(words))
 
 
 def paragraph(words: str, soft: bool = False) -> str:
@@ -177,10 +183,12 @@ def heading(words: str) -> str:
     return f"<h3>{escape(words)}</h3>"
 
 
-def facts(values: Iterable[tuple[str, str]]) -> str:
-    """A row of large numbers, each over what it counts."""
+def facts(values: Iterable[tuple[str, str] | tuple[str, str, str]]) -> str:
+    """A row of large numbers, each over what it counts and, as a third part, what qualifies it."""
     cards = (
-        f'<div class="fact"><b>{escape(v)}</b><span>{escape(k)}</span></div>' for k, v in values
+        f'<div class="fact"><b>{escape(v)}</b><span>{escape(k)}</span>'
+        f"{''.join(f'<small>{escape(part)}</small>' for part in more if part)}</div>"
+        for k, v, *more in values
     )
     return f'<div class="facts">{"".join(cards)}</div>'
 
@@ -239,7 +247,7 @@ def _cell(cell: Cell, right: bool) -> str:
         colour = f"background:{light};background:light-dark({light},{dark})"
         bar = f'<span class="bar" style="width:{width};{colour}"></span>'
     named = f' class="{" ".join(classes)}"' if classes else ""
-    return f"<td{named}{style}>{bar}{escape(cell.words)}</td>"
+    return f"<td{named}{style}>{bar}{_safe(cell.words)}</td>"
 
 
 def _is_number(words: str) -> bool:
@@ -262,19 +270,25 @@ def chart(paths: tuple[Path, Path], caption: str) -> str:
     )
 
 
-def vector(svg: str, caption: str, width: int) -> str:
+def vector(panels: Sequence[str], caption: str, width: int) -> str:
     """A drawing that is part of the page, no wider than `width` pixels.
 
     Args:
-        svg: an <svg> element, trusted (drawn by this program); its ids must be the page's only
-            ones of that name.
+        panels: its parts, beside one another where there is room, else one below the other: each
+            an <svg> element, trusted (drawn by this program); its ids must be the page's only ones
+            of that name.
         caption: what it shows.
         width: most pixels across.
     """
-    named = svg.replace("<svg ", f'<svg role="img" aria-label="{escape(caption)}" ', 1)
+    named = [
+        svg.replace("<svg ", f'<svg role="img" aria-label="{escape(caption)}" ', 1)
+        for svg in panels
+    ]
+    least = min(300, width // len(panels) - 20)
     return (
-        f'<figure class="vector" style="--width:{width}px">{named}'
-        f"<figcaption>{escape(caption)}</figcaption></figure>"
+        f'<figure class="vector" style="--width:{width}px;--panel:{least}px">'
+        f'<div class="panels">{"".join(named)}</div>'
+        f"<figcaption>{_safe(caption)}</figcaption></figure>"
     )
 
 
@@ -292,9 +306,15 @@ def charts(*figures: str) -> str:
     return f'<div class="charts">{"".join(figures)}</div>'
 
 
-def grid(pictures: Iterable[tuple[np.ndarray, str]]) -> str:
-    """Small pictures (uint8 (H, W, 3)) with a caption each, as many in a row as fit."""
-    return f'<div class="grid">{"".join(_picture(*item) for item in pictures)}</div>'
+def grid(pictures: Iterable[tuple[np.ndarray, str]], least: int = 104) -> str:
+    """Small pictures (uint8 (H, W, 3)) with a caption each, as many in a row as fit.
+
+    Args:
+        pictures: with their captions.
+        least: pixels across a picture at least; captions of many words need more.
+    """
+    shown = "".join(_picture(*item) for item in pictures)
+    return f'<div class="grid" style="--least:{least}px">{shown}</div>'
 
 
 def rows(lines: Iterable[Sequence[tuple[np.ndarray, str]]]) -> str:
@@ -311,14 +331,14 @@ def pairs(items: Iterable[tuple[np.ndarray, np.ndarray, str]]) -> str:
     """Two pictures side by side over one caption, again and again."""
     shown = (
         f'<figure class="pair">{_img(first)}{_img(second)}'
-        f"<figcaption>{escape(caption)}</figcaption></figure>"
+        f"<figcaption>{_safe(caption)}</figcaption></figure>"
         for first, second, caption in items
     )
     return f'<div class="pairs">{"".join(shown)}</div>'
 
 
 def _picture(pixels: np.ndarray, caption: str) -> str:
-    return f"<figure>{_img(pixels, caption)}<figcaption>{escape(caption)}</figcaption></figure>"
+    return f"<figure>{_img(pixels, caption)}<figcaption>{_safe(caption)}</figcaption></figure>"
 
 
 def _img(pixels: np.ndarray, alt: str = "") -> str:

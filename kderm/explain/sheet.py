@@ -22,12 +22,21 @@ _MARGIN, _GAP, _LINE, _SMALL, _LARGE = 18, 10, 16, 12, 20
 _QUALITY = 88
 
 LEGEND = (
-    "Below each picture: what speaks for the class named there, in colour where the evidence lies, "
-    "dark and grey where there is none; within the white line at least half of its maximum. Every "
-    "map is scaled to its own maximum, so read the probability beside it. What is faded to white, "
-    "the network did not see. Amber: why to look twice; the lesion, ruler and corners are found by "
-    "simple means. No medical device."
+    "Below each picture: what speaks for the class named there. Every map is scaled to its own "
+    "maximum, so read the probability beside it. Maps are coarse: a cell is one of the layer "
+    "looked into, of the last features usually 32 pixels of the input (4 × 4 cells at 128 px), "
+    "smoothly "
+    "enlarged, so the line is no outline of what was seen. The lesion, ruler and corners of the "
+    "amber words are found by simple means. No medical device."
 )
+# What the key shows -> how strong the evidence is there, and whether the network looked.
+_KEY = (
+    ("in colour: evidence for the class", 1.0, True),
+    ("grey: none", 0.0, True),
+    ("white line: half of the maximum", None, True),
+    ("pale: not seen by the network", 0.0, False),
+)
+_KEY_WORDS = (("red: wrong answer", WRONG), ("amber: why to look twice", FLAG))
 
 
 @dataclass(frozen=True)
@@ -84,7 +93,7 @@ def draw_sheet(
         note: added to the legend below.
     """
     width = 2 * _MARGIN + columns * (TILE_WIDTH + _GAP) - _GAP
-    blocks = [_text(title, width, _LARGE, bold=True)]
+    blocks = [_text(title, width, _LARGE, bold=True), _key(width)]
     for heading, cards in sections:
         if heading:
             told = heading if cards else f"{heading}: none"
@@ -145,6 +154,37 @@ def _row(cards: Sequence[Image.Image], width: int) -> Image.Image:
     for number, card in enumerate(cards):
         row.paste(card, (_MARGIN + number * (TILE_WIDTH + _GAP), 0))
     return row
+
+
+def _key(width: int) -> Image.Image:
+    """What the colours mean, as swatches and words in as many lines as they need."""
+    entries = [(words, INK, _swatch(strength, seen)) for words, strength, seen in _KEY]
+    entries += [(words, colour, None) for words, colour in _KEY_WORDS]
+    placed, left, top = [], _MARGIN, 0
+    for words, colour, swatch in entries:
+        room = (swatch.width + 6 if swatch else 0) + round(_font(_SMALL).getlength(words))
+        if left > _MARGIN and left + room > width - _MARGIN:
+            left, top = _MARGIN, top + _LINE + 8
+        placed.append((left, top, words, colour, swatch))
+        left += room + 2 * _MARGIN
+    block = Image.new("RGB", (width, top + _LINE + 4), PAPER)
+    pen = ImageDraw.Draw(block)
+    for left, top, words, colour, swatch in placed:
+        if swatch:
+            block.paste(swatch, (left, top))
+            left += swatch.width + 6
+        pen.text((left, top + 1), words, colour, _font(_SMALL))
+    return block
+
+
+def _swatch(strength: float | None, seen: bool) -> Image.Image:
+    """A piece of skin as `overlay` draws it; None for evidence in its middle alone."""
+    skin = np.full((_LINE, 30, 3), (226, 170, 146), np.uint8)
+    skin[:, 9:21] = (150, 88, 60)
+    evidence = np.full(skin.shape[:2], strength or 0.0)
+    if strength is None:
+        evidence[4:-4, 8:22] = 1.0
+    return Image.fromarray(overlay(skin, evidence, np.full(skin.shape[:2], seen)))
 
 
 def _text(

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from kderm.explain import sheet
 from kderm.explain.explained import Explained
 from kderm.explain.sheet import Card, draw_card, draw_sheet, overlay
 from kderm.explain.targets import PREDICTED, WATCHED, Question
@@ -88,3 +89,24 @@ def test_the_end_of_the_view_is_not_drawn_as_an_edge_of_the_evidence():
     drawn = overlay(card().picture, everywhere, SEEN)
     assert not (drawn[:, 25:95] == 255).all(axis=-1).any()
     assert not (drawn == 255).all(axis=-1).any()
+
+
+def test_a_sheet_opens_with_a_key_that_shows_every_colour(tmp_path):
+    draw_sheet(tmp_path / "sheet.png", "Sheet", [("", [card()])], columns=3)
+    pixels = np.asarray(Image.open(tmp_path / "sheet.png").convert("RGB"))
+    key = pixels[40:110]
+    skin, red, amber = (150, 88, 60), (0xB3, 0x26, 0x1E), (0x9A, 0x5B, 0x00)
+    for colour in (skin, red, amber):
+        assert (np.abs(key.astype(int) - colour).sum(axis=-1) < 12).any()
+
+
+def test_the_keys_entries_wrap_and_none_runs_off_the_edge():
+    narrow, wide = sheet._key(420), sheet._key(1600)
+    assert narrow.height > wide.height
+    for block in (narrow, wide):
+        assert (np.asarray(block)[:, -10:] == 255).all()
+
+
+def test_the_legend_says_that_maps_are_coarse():
+    assert "coarse" in sheet.LEGEND
+    assert "4 × 4 cells" in sheet.LEGEND

@@ -8,8 +8,10 @@ from collections.abc import Mapping
 
 from kderm.evaluation.predictions import Predictions
 from kderm.evaluation.report.checklist_items import CLAIM, TRIPOD_AI
+from kderm.evaluation.report.decision_sections import TARGETS
 from kderm.evaluation.report.document import Estimate
 from kderm.evaluation.report.markdown import table
+from kderm.evaluation.report.probabilities import scaling_words
 from kderm.evaluation.report.provenance import checkpoint_words
 from kderm.evaluation.report.wording import fact, ranged
 
@@ -67,8 +69,14 @@ def answers(
                              "Facts)."),
         "model": _told(said, "backbone", "{}, convolutional network; hyperparameters in the config "
                        "(report, Facts). Internal validation by cross-validation."),
-        "initialisation": _told(said, "weights", "Weights: {}."),
-        "training": _told(said, "epochs", "Epochs: {}. ") + _told(said, "loss", "Loss: {}. ")
+        "initialisation": _told(said, "weights", "Weights of the backbone: {}; the classifying "
+                                "layer starts at random values, seeded by the config."),
+        "subsets": _told(said, "input", "Of each image the member sees its centre ({}), chosen by "
+                         "no one and by no segmentation") + _told(said, "views", "; test-time "
+                         "views: {}") + ". Which images the data set holds is the author's to "
+                         "tell.",
+        "training": "Augmentation, optimizer and schedule are in the config (report, Facts). "
+        + _told(said, "epochs", "Epochs: {}. ") + _told(said, "loss", "Loss: {}. ")
         + _told(said, "device", "Device: {}. ") + _told(said, "training time", "Time: {}."),
         "imbalance": _told(said, "balancing", "Balancing: {}. ")
         + "What it does to the probabilities is in the report (Prior of the predictions).",
@@ -109,6 +117,15 @@ def _of_the_study(predictions: Predictions, found: dict) -> dict[str, str]:
         if recorded
         else "",
         "difference": "Internal validation only: evaluation data are of the same source.",
+        "disjoint": "Groups: images of one lesion id, of one patient where patients are recorded, "
+        "and listed duplicates are in one fold" + (", checked." if whole else ", but NOT all."),
+        "internal": f"Cross-validation with {len(found['folds'])} folds: each image scored once, "
+        "by the member that held it out.",
+        "external": "None in this report.",
+        "characteristics_by_fold": f"Recorded: {', '.join(recorded)}; sex, age and diagnoses by "
+        "fold are in the report (Data and leakage)."
+        if recorded
+        else "",
     }
 
 
@@ -132,9 +149,18 @@ def _of_the_numbers(found: dict) -> dict[str, str]:
         "measures": "Discrimination, calibration, operating points, net benefit; "
         f"{100 * found['level']:.0f} % intervals by {found['resamples']:,} bootstrap resamples of "
         "whole groups, trained models held fixed.",
+        "uncertainty": f"{100 * found['level']:.0f} % percentile intervals by "
+        f"{found['resamples']:,} bootstrap resamples of whole groups; training is not repeated. "
+        "Significance of a difference between runs: `compare`.",
+        "robustness": "By fold, by subgroup with image quality where it is measured, and by source "
+        "(report, Discrimination, Subgroups and Data). Corrupted images were not tried.",
+        "accuracy": _accuracy(found),
+        "details": "The config, versions and digests are in the report (Facts).",
+        "availability": "The members' digests are in the report (Facts); where software, members "
+        "and data can be had is the author's to tell.",
         "clusters": "By fold and by source (report, Discrimination and Data); how much another "
         "training would differ is seen from the spread over folds only.",
-        "recalibration": _recalibration(found["calibration_report"]["scaling"]),
+        "recalibration": _recalibration(found),
         "fairness": _fairness(found["subgroups"]),
         "output": "A probability for each class; thresholds chosen on out-of-fold predictions by "
         "stated rules and frozen (report, Operating points).",
@@ -149,14 +175,27 @@ def _of_the_numbers(found: dict) -> dict[str, str]:
     }
 
 
-def _recalibration(scaling: dict | None) -> str:
+def _recalibration(found: dict) -> str:
+    scaling, kind = found["calibration_report"]["scaling"], found["scaling"]
     if scaling is None:
         return ""
-    before, after = scaling["raw"]["log_loss"], scaling["temperature"]["log_loss"]
+    before, after = scaling["raw"]["log_loss"], scaling[kind]["log_loss"]
     return (
-        f"Temperature {scaling['temperature']['fitted']['temperature']:.2f}, fitted on out-of-fold "
-        f"predictions; log-loss {before:.3f} before, {after:.3f} after, by the other folds' fits."
+        f"{scaling_words(scaling[kind]['fitted'], found['classes']).replace('**', '')} Log-loss "
+        f"{before:.3f} before, {after:.3f} after, by the other folds' fits."
     )
+
+
+def _accuracy(found: dict) -> str:
+    """Sensitivity and specificity at the balanced threshold of each target."""
+    told = []
+    for point in found["operating_points"]["points"]:
+        if point["rule"] == "youden":
+            honest = point.get("cross_fitted") or point
+            rates = (f"{name} {ranged(honest[name])}" for name in ("sensitivity", "specificity"))
+            target = TARGETS.get(point["target"], point["target"])
+            told.append(f"{target} at the balanced threshold: {', '.join(rates)}")
+    return f"{'; '.join(told)}. Other thresholds: report, Operating points." if told else ""
 
 
 def _fairness(report: dict) -> str:

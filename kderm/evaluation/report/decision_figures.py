@@ -7,7 +7,8 @@ import numpy as np
 from kderm.evaluation import metrics
 from kderm.evaluation.decisions.operating_points import target_named
 from kderm.evaluation.predictions import Predictions
-from kderm.evaluation.report.style import COLOURS, FAINT, INK, SEEN, drawn
+from kderm.evaluation.report.style import COLOURS, FAINT, INK, SEEN, drawn_panels
+from kderm.evaluation.report.wording import rule_name
 
 TITLES = {"malignant": "Malignant", "mel": "Melanoma"}
 MARKERS = "osD^v<>P"
@@ -15,7 +16,7 @@ _MODEL = "#0072B2"
 
 
 def plot_points(path: Path, predictions: Predictions, points: list[dict]) -> None:
-    """One ROC curve a target, its operating points marked.
+    """One ROC curve a target in a panel of its own, its operating points marked.
 
     Args:
         path: PNG to write.
@@ -24,9 +25,9 @@ def plot_points(path: Path, predictions: Predictions, points: list[dict]) -> Non
     """
     names = list(dict.fromkeys(point["target"] for point in points))
     rules = list(dict.fromkeys(point["rule"] for point in points))
-    with drawn(path, (4.6 * len(names) + 1.9, 4.7)) as figure:
-        panels = figure.subplots(1, len(names), squeeze=False)[0]
-        for axes, name in zip(panels, names, strict=True):
+    with drawn_panels(path, len(names), (4.4, 4.4)) as panels:
+        for panel, name in zip(panels, names, strict=True):
+            axes = panel.subplots()
             target = target_named(name, predictions.labels)
             truth = target.truth(predictions.y)
             axes.plot([0, 1], [0, 1], color=FAINT, linewidth=1.2, zorder=1)
@@ -38,9 +39,9 @@ def plot_points(path: Path, predictions: Predictions, points: list[dict]) -> Non
             axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
             axes.set(xlabel="1 - specificity", ylabel="sensitivity")
             axes.set_title(TITLES.get(name, name))
-        # A target without images of either side has no marks to name.
-        marks = max((axes.get_legend_handles_labels() for axes in panels), key=lambda m: len(m[0]))
-        panels[-1].legend(*marks, loc="center left", bbox_to_anchor=(1.01, 0.5))
+            # A target without images of either side has no marks to name.
+            if axes.get_legend_handles_labels()[0]:
+                axes.legend(loc="lower right", title="threshold for")
 
 
 def _mark(axes, point: dict, j: int) -> None:
@@ -50,7 +51,7 @@ def _mark(axes, point: dict, j: int) -> None:
     axes.scatter(
         [1 - specificity], [sensitivity], s=56, marker=MARKERS[j % len(MARKERS)], zorder=4,
         color=COLOURS[j % len(COLOURS)], edgecolor="white", linewidth=1,
-        label=point["rule"].replace("_", " "),
+        label=rule_name(point["rule"]),
     )  # fmt: skip
 
 
@@ -62,9 +63,9 @@ def plot_decision_curves(path: Path, curves: dict) -> None:
         curves: of `decision_report`.
     """
     thresholds, targets = np.array(curves["thresholds"]), curves["targets"]
-    with drawn(path, (5.2 * len(targets), 4.4)) as figure:
-        panels = figure.subplots(1, len(targets), squeeze=False)[0]
-        for axes, (name, curve) in zip(panels, targets.items(), strict=True):
+    with drawn_panels(path, len(targets), (4.4, 3.9)) as panels:
+        for panel, (name, curve) in zip(panels, targets.items(), strict=True):
+            axes = panel.subplots()
             model, low, high = _band(curve["net_benefit"])
             everybody = _band(curve["treat_all"])[0]
             axes.axhline(0, color=INK, linewidth=1.2, label="treat nobody")
@@ -79,7 +80,7 @@ def plot_decision_curves(path: Path, curves: dict) -> None:
             axes.set(xlabel="threshold probability", ylabel="net benefit")
             axes.set_title(TITLES.get(name, name))
             axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
-        panels[-1].legend(loc="upper right")
+            axes.legend(loc="upper right")
 
 
 def _band(entries: list[dict]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

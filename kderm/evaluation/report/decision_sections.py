@@ -15,8 +15,11 @@ from kderm.evaluation.report.document import (
     Table,
     Text,
 )
+from kderm.evaluation.report.wording import rule_name
 
 TARGETS = {"mel": "melanoma"}
+# Rules whose predictive values are told at other prevalences.
+_RULES_ELSEWHERE = ("youden", "sensitivity_95")
 
 
 def operating_section(predictions: Predictions, found: dict) -> Section:
@@ -27,6 +30,7 @@ def operating_section(predictions: Predictions, found: dict) -> Section:
     blocks: list[Block] = [_score(predictions)] if predictions.labels.malignant else []
     if points["points"]:
         blocks += [Text(_origin(points)), *_figure(predictions, points), _table(points)]
+        blocks += [Text(_rules(points), soft=True)]
         blocks += [Heading("At other prevalences"), Text(_PREVALENCE), _prevalence_table(points)]
     missing = [
         f"{_target(entry['target'])}, {points['rules'].get(entry['rule'], 'all rules')}: "
@@ -43,6 +47,22 @@ _PREVALENCE = (
 )
 
 
+def _rules(points: dict) -> str:
+    """What the short names of the rules stand for."""
+    used = list(dict.fromkeys(point["rule"] for point in points["points"]))
+    told = []
+    for one, other in (("sensitivity", "specificity"), ("specificity", "sensitivity")):
+        if any(rule.startswith(one) for rule in used):
+            told.append(f"{one} ≥: of the thresholds that reach it, the one of highest {other}")
+    told += [
+        f"{rule_name(rule)}: {points['rules'].get(rule, rule)}"
+        for rule in used
+        if not rule.startswith(("sensitivity", "specificity"))
+    ]
+    words = "; ".join(told)
+    return f"{words[:1].upper()}{words[1:]}."
+
+
 def _score(predictions: Predictions) -> Text:
     codes = " + ".join(predictions.labels.malignant)
     return Text(f"The malignant score is the probability of {codes}.")
@@ -50,7 +70,7 @@ def _score(predictions: Predictions) -> Text:
 
 def _origin(points: dict) -> str:
     needed = (
-        " Needed is the number of flagged images for each true one among them, 1 / PPV: how many "
+        " Needed is the number of flagged images for each true one among them (1 / PPV): how many "
         "lesions would be biopsied to find one."
     )
     if not points["chosen_here"]:
@@ -62,7 +82,8 @@ def _origin(points: dict) -> str:
     return (
         "These thresholds were chosen on these images"
         + (
-            "; beside them stands what each fold gets from a threshold of the other folds."
+            "; the columns “other folds” say what each fold gets from a threshold that the other "
+            "folds chose, which is the honest expectation for new images of this kind."
             if honest
             else ", so the numbers are a little optimistic."
         )
@@ -77,13 +98,13 @@ def _target(name: str) -> str:
 
 def _table(points: dict) -> Table:
     honest = any(point.get("cross_fitted") for point in points["points"])
-    header = ["target", "rule", "threshold", "sensitivity", "specificity", "PPV", "needed"]
+    header = ["target", "threshold for", "threshold", "sensitivity", "specificity", "PPV", "needed"]
     header += ["flagged"] + ["sensitivity, other folds", "specificity, other folds"] * honest
     rows = []
     for point in points["points"]:
         row = [
             _target(point["target"]),
-            points["rules"].get(point["rule"], point["rule"]),
+            rule_name(point["rule"]),
             f"{point['threshold']:.4f}",
             Estimate.of(point["sensitivity"]),
             Estimate.of(point["specificity"]),
@@ -102,11 +123,11 @@ def _table(points: dict) -> Table:
 
 
 def _prevalence_table(points: dict) -> Table:
-    header = ["target", "rule", "prevalence", "PPV", "NPV", "needed"]
+    header = ["target", "threshold for", "prevalence", "PPV", "NPV", "needed"]
     rows = [
         [
             _target(point["target"]),
-            points["rules"].get(point["rule"], point["rule"]),
+            rule_name(point["rule"]),
             Share(at["prevalence"]),
             at["ppv"],
             at["npv"],
@@ -114,7 +135,7 @@ def _prevalence_table(points: dict) -> Table:
         ]
         for point in points["points"]
         for at in point["at_prevalence"]
-        if point["rule"] in ("youden", "sensitivity_95")
+        if point["rule"] in _RULES_ELSEWHERE
     ]
     return Table(header, rows, "prevalence", "All numbers")
 
@@ -124,7 +145,9 @@ def _figure(predictions: Predictions, points: dict) -> list[Figure]:
     if not any(point["n_positive"] and point["n_negative"] for point in points["points"]):
         return []
     draw = partial(decision_figures.plot_points, predictions=predictions, points=points["points"])
-    return [Figure("operating_points", "ROC curves with the operating points", draw, 860)]
+    count = len({point["target"] for point in points["points"]})
+    caption = "ROC curves with the thresholds of the table"
+    return [Figure("operating_points", caption, draw, 430 * count, panels=count)]
 
 
 def benefit_section(found: dict) -> Section:
@@ -141,12 +164,13 @@ def benefit_section(found: dict) -> Section:
     useful = [_useful(name, curve) for name, curve in curves["targets"].items()]
     draw = partial(decision_figures.plot_decision_curves, curves=curves)
     caption = "Decision curves, with pointwise 95 % intervals"
+    count = len(curves["targets"])
     return Section(
         "Net benefit",
         [
             Text(words),
             Bullets(useful),
-            Figure("net_benefit", caption, draw, 900),
+            Figure("net_benefit", caption, draw, 430 * count, panels=count),
             _benefit_table(curves),
         ],
     )

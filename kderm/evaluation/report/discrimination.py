@@ -8,6 +8,7 @@ from kderm.evaluation.intervals import Interval
 from kderm.evaluation.predictions import Predictions
 from kderm.evaluation.report import figures
 from kderm.evaluation.report.document import (
+    Beside,
     Block,
     Estimate,
     Figure,
@@ -65,9 +66,9 @@ def discrimination_section(predictions: Predictions, found: dict) -> Section:
             Heading("Confusion"),
             Figure(
                 "confusion",
-                "Confusion matrix: share of the true class, and images",
+                "Confusion matrix: a row is a true class; in each cell its share and its images",
                 partial(figures.plot_confusion, predictions=predictions),
-                600,
+                560,
             ),
             _confusion_table(found),
             *_pairs(predictions, found),
@@ -122,11 +123,17 @@ def _curves(predictions: Predictions, found: dict) -> list[Block]:
         intervals=_intervals(found, "average_precision"),
     )
     drawn = [
-        Figure("precision_recall", "Precision-recall curve of each class", draw_precision_recall)
+        Figure(
+            "precision_recall",
+            "Precision and recall of each class by threshold; prevalence is what guessing reaches",
+            draw_precision_recall,
+            500,
+        )
     ]
     if any(own["auc"]["value"] is not None for own in found["per_class"].values()):
-        drawn.insert(0, Figure("roc", "ROC curve of each class", draw_roc))
-    return drawn
+        caption = "ROC curve of each class; inset: the upper left corner enlarged"
+        drawn.insert(0, Figure("roc", caption, draw_roc, 500))
+    return [Beside(drawn)]
 
 
 def _intervals(found: dict, name: str) -> dict[str, Interval]:

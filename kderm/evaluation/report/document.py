@@ -83,7 +83,7 @@ class Note:
 
 @dataclass(frozen=True)
 class Tiles:
-    """Large numbers, each with what it is."""
+    """Large numbers, each with what it is and, where it has one, its interval."""
 
     items: Sequence[tuple[Value, str]]
 
@@ -114,12 +114,21 @@ class Figure:
         caption: what it shows.
         draw: draws it to the path of the PNG that it is given, and the SVG beside it.
         width: most pixels across on the page.
+        panels: parts of equal width; a page that is too narrow for them stacks them.
     """
 
     name: str
     caption: str
     draw: Callable[[Path], None]
     width: int = 760
+    panels: int = 1
+
+
+@dataclass(frozen=True)
+class Beside:
+    """Figures beside one another where there is room."""
+
+    items: Sequence[Figure]
 
 
 @dataclass(frozen=True)
@@ -161,7 +170,7 @@ class Code:
     language: str = ""
 
 
-Block = Text | Heading | Bullets | Note | Tiles | Table | Figure | Still | Gallery | Code
+Block = Text | Heading | Bullets | Note | Tiles | Table | Figure | Beside | Still | Gallery | Code
 
 
 @dataclass(frozen=True)
@@ -190,5 +199,10 @@ class Document:
         object.__setattr__(self, "sections", tuple(s for s in self.sections if s.blocks))
 
     def blocks(self) -> list[Block]:
-        """All blocks in order."""
-        return [*self.lead, *(block for section in self.sections for block in section.blocks)]
+        """All blocks in order; figures that stand beside one another one by one."""
+        blocks = [*self.lead, *(block for section in self.sections for block in section.blocks)]
+        return [
+            part
+            for block in blocks
+            for part in (block.items if isinstance(block, Beside) else [block])
+        ]

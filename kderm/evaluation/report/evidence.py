@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+from kderm.evaluation.attributes import UNKNOWN
 from kderm.evaluation.measure import without_nan
 from kderm.evaluation.predictions import Predictions
 from kderm.evaluation.report.document import (
@@ -36,6 +37,7 @@ def data_section(
             provenance(predictions, found, checkpoint, monitor),
             _class_counts(predictions),
             *_people(predictions.table),
+            *_by_fold(predictions),
             *_sources(sources, found),
         ],
     )
@@ -74,8 +76,38 @@ def _people(table: pd.DataFrame) -> list[Block]:
     ]
 
 
+def _by_fold(predictions: Predictions) -> list[Block]:
+    """Whether the folds are alike in whom they show."""
+    table = predictions.table
+    if not predictions.has_folds:
+        return []
+    sexes = table["sex"].astype(str).str.lower() if "sex" in table else pd.Series(dtype=str)
+    female = (sexes == "female").where(sexes.isin(["female", "male"]))
+    age = table["age"] if "age" in table else pd.Series(dtype=float)
+    malignant = table["label"].isin(predictions.labels.malignant)
+    columns = {
+        "malignant": malignant if predictions.labels.malignant else None,
+        "female, of those recorded": female if female.notna().any() else None,
+    }
+    columns = {name: values for name, values in columns.items() if values is not None}
+    has_age = age.notna().any()
+    if not has_age and not columns:
+        return []
+    rows = []
+    for fold, own in table.groupby("fold"):
+        shares = [
+            Share(float(values[own.index].astype(float).mean())) for values in columns.values()
+        ]
+        middle = [float(age[own.index].median())] if has_age else []
+        rows.append([int(fold), len(own), *shares, *(f"{years:.0f}" for years in middle)])
+    header = ["fold", "images", *columns, *["median age"] * bool(has_age)]
+    return [Table(header, rows, "fold_characteristics", "Sex, age and malignancy by fold")]
+
+
 def _values(column: pd.Series, words: str) -> list[list]:
-    counts = column.fillna("not recorded").astype(str).value_counts()
+    column = column.astype(object)
+    unknown = column.isna() | column.astype(str).str.lower().isin(UNKNOWN)
+    counts = column.mask(unknown, "not recorded").astype(str).value_counts()
     shown, rest = counts[:_MOST_VALUES], counts[_MOST_VALUES:]
     rows = [[words, value, int(n), Share(n / len(column))] for value, n in shown.items()]
     if len(rest):

@@ -16,7 +16,15 @@ from kderm.evaluation.calibration import reliability as calibration
 from kderm.evaluation.decisions.operating_points import malignant_score, malignant_truth
 from kderm.evaluation.intervals import Interval
 from kderm.evaluation.predictions import Predictions
-from kderm.evaluation.report.style import FAINT, HELD_OUT, INK, SEEN, class_style, drawn
+from kderm.evaluation.report.style import (
+    FAINT,
+    HELD_OUT,
+    INK,
+    SEEN,
+    class_style,
+    drawn,
+    drawn_panels,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -41,7 +49,7 @@ def plot_roc(
         predictions: labelled predictions.
         intervals: the AUC's interval by class code.
     """
-    with drawn(path, (8.2, 5.4)) as figure:
+    with drawn(path, _curve_size(predictions)) as figure:
         axes = figure.add_subplot()
         axes.plot([0, 1], [0, 1], color=FAINT, linewidth=1.2, zorder=1)
         curves = []
@@ -54,7 +62,7 @@ def plot_roc(
             axes.plot(*curves[-1][:2], label=label, **curves[-1][2])
         _enlarge_corner(axes, curves)
         _unit_square(axes, "1 - specificity", "sensitivity", "ROC, one class against the rest")
-        _legend_beside(axes, "AUC (95 % interval)" if intervals else "AUC")
+        _legend_below(axes, "AUC (95 % interval)" if intervals else "AUC")
 
 
 def plot_precision_recall(
@@ -67,7 +75,7 @@ def plot_precision_recall(
         predictions: labelled predictions.
         intervals: the average precision's interval by class code.
     """
-    with drawn(path, (8.8, 5.4)) as figure:
+    with drawn(path, _curve_size(predictions)) as figure:
         axes = figure.add_subplot()
         for j, code, positive, score in _classes(predictions):
             _, true, false = metrics.threshold_counts(positive, score)
@@ -81,7 +89,7 @@ def plot_precision_recall(
             axes.step(recall, np.append(precision[0], precision), where="pre", label=label, **style)
         _unit_square(axes, "recall (sensitivity)", "precision (PPV)", "Precision and recall")
         shown = "average precision (95 % interval)" if intervals else "average precision"
-        _legend_beside(axes, f"{shown}, prevalence")
+        _legend_below(axes, f"{shown}, prevalence")
 
 
 def plot_confusion(path: Path, predictions: Predictions) -> None:
@@ -95,7 +103,7 @@ def plot_confusion(path: Path, predictions: Predictions) -> None:
     count = metrics.confusion_matrix(predictions.y, predictions.probabilities)
     total = np.bincount(predictions.y, minlength=len(codes))[:, None]
     share = np.divide(count, total, out=np.zeros(count.shape), where=total > 0)
-    side = max(4.6, 0.86 * len(codes) + 1.4)
+    side = max(4.4, 0.62 * len(codes) + 0.9)
     with drawn(path, (side, side)) as figure:
         axes = figure.add_subplot()
         # Each cell is see-through by its share, so that the page behind it may be light or dark.
@@ -105,18 +113,17 @@ def plot_confusion(path: Path, predictions: Predictions) -> None:
         for (row, column), value in np.ndenumerate(share):
             colour = PAPER if value > 0.55 else INK
             axes.text(
-                column, row - 0.13, f"{value:.0%}", ha="center", va="center", color=colour,
-                fontweight="bold" if row == column else "normal",
+                column, row - 0.15, f"{100 * value:.0f} %", ha="center", va="center",
+                color=colour, fontsize=10, fontweight="bold" if row == column else "normal",
             )  # fmt: skip
             axes.text(
-                column, row + 0.22, str(count[row, column]), ha="center", va="center",
+                column, row + 0.22, f"{count[row, column]:,}", ha="center", va="center",
                 color=colour, fontsize=8.5,
             )  # fmt: skip
         axes.set_xticks(range(len(codes)), codes, rotation=35 if len(codes) > 7 else 0)
         axes.set_yticks(range(len(codes)), codes)
         axes.set_xlabel("predicted class")
         axes.set_ylabel("true class")
-        axes.set_title("Confusion: share of the true class, and images")
         axes.grid(False)
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
@@ -133,8 +140,8 @@ def plot_training_curves(
         monitor: the metric shown, macro_auc by default.
     """
     column = f"val_{monitor or 'macro_auc'}"
-    with drawn(path, (10.4, 4.3)) as figure:
-        left, right = figure.subplots(1, 2)
+    with drawn_panels(path, 2, (4.7, 3.9)) as parts:
+        left, right = (part.subplots() for part in parts)
         for fold, history in sorted(histories.items()):
             style = class_style(fold)
             chosen = history[history["chosen"] == 1]
@@ -172,9 +179,9 @@ def plot_reliability(path: Path, predictions: Predictions) -> None:
     if labels.malignant:
         truth, score = malignant_truth(y, labels), malignant_score(probabilities, labels)
         panels.append(("Malignant", truth, score, "#D55E00"))
-    with drawn(path, (4.9 * len(panels), 5.4)) as figure:
-        grid = figure.subplots(2, len(panels), squeeze=False, sharex="col", height_ratios=[3.4, 1])
-        for (above, below), (name, event, confidence, colour) in zip(grid.T, panels, strict=True):
+    with drawn_panels(path, len(panels), (4.4, 4.9)) as parts:
+        for part, (name, event, confidence, colour) in zip(parts, panels, strict=True):
+            above, below = part.subplots(2, 1, sharex=True, height_ratios=[3.4, 1])
             bins = calibration.reliability_bins(event, confidence)
             used = bins.count > 0
             above.plot([0, 1], [0, 1], color=FAINT, linewidth=1.2, zorder=1)
@@ -233,12 +240,17 @@ def _unit_square(axes: "Axes", x: str, y: str, title: str) -> None:
     axes.set_title(title)
 
 
-def _legend_beside(axes: "Axes", title: str) -> None:
+def _curve_size(predictions: Predictions) -> tuple[float, float]:
+    """Inches of a square of curves with a row a class below it; narrow, so that a phone fits it."""
+    return 4.7, 5.0 + 0.19 * len(predictions.labels)
+
+
+def _legend_below(axes: "Axes", title: str) -> None:
     if axes.get_legend_handles_labels()[0]:
         legend = axes.legend(
             title=title,
-            loc="center left",
-            bbox_to_anchor=(1.01, 0.5),
+            loc="upper left",
+            bbox_to_anchor=(-0.02, -0.14),
             prop={"family": "DejaVu Sans Mono", "size": 9},
         )
         legend.set_alignment("left")

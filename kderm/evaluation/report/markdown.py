@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kderm.evaluation.report.document import (
+    Beside,
     Block,
     Bullets,
     Code,
@@ -47,11 +48,13 @@ def block_text(block: Block, directory: Path) -> str:
         case Note():
             return f"> {block.words}"
         case Tiles():
-            return table(["", ""], [[name, value] for value, name in block.items])
+            return table(["metric", "value"], [[name, value] for value, name in block.items])
         case Table():
             return table(block.header, block.rows)
         case Figure():
             return f"![{block.caption}](figures/{block.name}.png)"
+        case Beside():
+            return "\n\n".join(block_text(figure, directory) for figure in block.items)
         case Still():
             return f"![{block.caption}]({block.path.relative_to(directory).as_posix()})"
         case Gallery():

@@ -82,7 +82,8 @@ def mistakes_section(
         name = predictions.labels.names[predictions.labels.index(code)]
         blocks.append(Heading(name if name == code else f"{name} ({code})"))
         if found:
-            blocks.append(Gallery([_shown(row, found, maps) for row in own.itertuples()]))
+            shown = [_shown(row, predictions, found, maps) for row in own.itertuples()]
+            blocks.append(Gallery(shown))
     header = ["image", "truth", "answer", "probability of the answer", "of the truth"]
     rows = [
         [row.image_id, row.label, row.predicted, row.probability, row.of_truth]
@@ -93,8 +94,20 @@ def mistakes_section(
     return Section("Errors", [*blocks, Table(header, rows, "confident_mistakes", "As a table")])
 
 
-def _shown(row, found: dict[str, np.ndarray], maps: dict[str, np.ndarray]) -> Shown:
+def _shown(
+    row, predictions: Predictions, found: dict[str, np.ndarray], maps: dict[str, np.ndarray]
+) -> Shown:
+    labels = predictions.labels
+    taken_for = labels.names[labels.index(row.predicted)].lower()
     caption = (
-        f"{row.image_id}: {row.predicted} {row.probability:.2f}, {row.label} {row.of_truth:.2f}"
+        f"Taken for {taken_for} with {_sure(row.probability)}; the truth, {row.label}, got "
+        f"{_sure(row.of_truth)}. {row.image_id}"
     )
     return Shown(caption, found.get(row.image_id), maps.get(row.image_id))
+
+
+def _sure(probability: float) -> str:
+    """A probability in whole percent that claims no certainty."""
+    if 0.995 <= probability < 1:
+        return "more than 99 %"
+    return "less than 1 %" if 0 < probability < 0.005 else f"{100 * probability:.0f} %"

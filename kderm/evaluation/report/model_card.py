@@ -4,6 +4,7 @@ Filled in from the numbers and facts of the run; what only a person can know is 
 Format: https://huggingface.co/docs/hub/model-cards (model-index of Papers with Code).
 """
 
+import re
 from collections.abc import Mapping
 
 import yaml
@@ -90,7 +91,7 @@ def front_matter(name: str, found: dict, facts: Mapping[str, object]) -> dict:
                         },
                         "dataset": {
                             "name": f"{data}, out-of-fold",
-                            "type": data.lower().replace(" ", "_"),
+                            "type": re.sub(r"[^a-z0-9._]+", "-", data.lower()).strip("-"),
                             "split": "out-of-fold",
                         },
                         "metrics": metrics,
@@ -175,7 +176,7 @@ def _limits(predictions: Predictions, found: dict) -> str:
 def _subgroups(found: dict) -> str:
     report = found["subgroups"]
     absent = report["not_recorded"]
-    said = f"not recorded and so untested: {', '.join(absent)}." if absent else ""
+    said = f"Not recorded and so untested: {', '.join(absent).lower()}." if absent else ""
     gaps = report["gaps"]
     if gaps["intervals"]:
         found_gaps = (
@@ -183,7 +184,7 @@ def _subgroups(found: dict) -> str:
             f"that leaves out zero ({gaps['by_chance']:.0f} would by chance); see the report."
         )
         said = f"{found_gaps} {said}"
-    return said.strip()[:1].upper() + said.strip()[1:]
+    return said.strip() or "too few images for any."
 
 
 def _author() -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from kderm import html_page
 from kderm.evaluation.report.document import (
+    Beside,
     Block,
     Bullets,
     Code,
@@ -23,6 +24,7 @@ from kderm.evaluation.report.document import (
     Table,
     Text,
     Tiles,
+    Value,
 )
 from kderm.evaluation.report.wording import said
 
@@ -60,12 +62,15 @@ def block_html(block: Block, directory: Path) -> str:
         case Note():
             return html_page.note(block.kind, block.words)
         case Tiles():
-            return html_page.facts((name, said(value)) for value, name in block.items)
+            return html_page.facts(_tile(value, name) for value, name in block.items)
         case Table():
             return _table(block)
         case Figure():
             path = directory / "figures" / f"{block.name}.svg"
-            return html_page.vector(inline_svg(path, block.name), block.caption, block.width)
+            parts = panels(inline_svg(path, block.name), block.name, block.panels)
+            return html_page.vector(parts, block.caption, block.width)
+        case Beside():
+            return html_page.charts(*(block_html(figure, directory) for figure in block.items))
         case Still():
             return html_page.still(block.path, block.caption)
         case Gallery():
@@ -73,6 +78,14 @@ def block_html(block: Block, directory: Path) -> str:
         case Code():
             return html_page.details(block.summary, html_page.preformatted(block.words))
     raise TypeError(f"no such block: {block!r}")
+
+
+def _tile(value: Value, name: str) -> tuple[str, str, str]:
+    """What it is, the number, and its interval."""
+    if not isinstance(value, Estimate):
+        return name, said(value), ""
+    alone, _, interval = said(value).partition(" ")
+    return name, alone, interval.strip("()").replace(" ", NO_BREAK)
 
 
 def _table(block: Table) -> str:
@@ -110,7 +123,7 @@ def _gallery(block: Gallery) -> str:
     return "\n".join(
         [
             html_page.pairs(doubles) if doubles else "",
-            html_page.grid(singles) if singles else "",
+            html_page.grid(singles, 150) if singles else "",
             html_page.bullets(missing) if missing else "",
         ]
     )
@@ -128,3 +141,26 @@ def inline_svg(path: Path, name: str) -> str:
         text = re.sub(ink, own, text, flags=re.IGNORECASE)
     # A glyph of matplotlib's is filled with black unless it is told otherwise.
     return re.sub(r"(<svg [^>]*?)>", r'\1 fill="currentColor">', text, count=1)
+
+
+def panels(svg: str, name: str, count: int) -> list[str]:
+    """A drawing cut into its panels, of equal width: the first holds it, the others show it again.
+
+    Args:
+        svg: of `inline_svg`.
+        name: the same.
+        count: panels.
+    """
+    if count == 1:
+        return [svg]
+    left, top, width, height = map(float, re.search(r'viewBox="([^"]+)"', svg)[1].split())
+    boxes = [
+        f"{left + width * j / count:g} {top:g} {width / count:g} {height:g}" for j in range(count)
+    ]
+    svg = re.sub(r'(<svg [^>]*?) width="[^"]*" height="[^"]*"', r"\1", svg, count=1)
+    first = re.sub(r'viewBox="[^"]+"', f'viewBox="{boxes[0]}"', svg, count=1)
+    again = f'<use href="#{name}-figure_1"/>'
+    return [
+        first,
+        *(f'<svg viewBox="{box}" fill="currentColor">{again}</svg>' for box in boxes[1:]),
+    ]

@@ -2,6 +2,7 @@
 
 from functools import partial
 
+from kderm.evaluation.calibration.scaling import Kind
 from kderm.evaluation.predictions import Predictions
 from kderm.evaluation.report import figures
 from kderm.evaluation.report.document import (
@@ -19,17 +20,24 @@ from kderm.evaluation.report.prior import prior_sentence, prior_shift
 _NAMES = {"mel": "it is a melanoma", "malignant": "it is malignant"}
 
 
-def calibration_section(predictions: Predictions, found: dict) -> Section:
-    """Reliability, calibration errors, and the prior of the predictions."""
+def calibration_section(predictions: Predictions, found: dict, kind: Kind) -> Section:
+    """Reliability, calibration errors, and the prior of the predictions.
+
+    Args:
+        predictions: labelled predictions.
+        found: the content of metrics.json.
+        kind: of the scaling that new images get.
+    """
     numbers = found["calibration"]
     gap = numbers["mean_confidence"] - numbers["share_right"]
     tendency = "overconfident" if gap > 0 else "underconfident"
     words = (
-        f"The top class gets a probability of {numbers['mean_confidence']:.3f} on average and is "
-        f"right in {numbers['share_right']:.3f} of the images: {tendency} by {abs(gap):.3f}. "
+        f"The first choice gets a probability of {numbers['mean_confidence']:.3f} on average and "
+        f"is right in {numbers['share_right']:.3f} of the images: {tendency} by {abs(gap):.3f}. "
         f"Expected calibration error {numbers['ece']:.3f} ({numbers['bins']} equal-width bins), "
         f"Brier score {numbers['brier']:.3f} (0 to 2), log-loss {numbers['log_loss']:.3f}."
     )
+    panels = 2 if predictions.labels.malignant else 1
     shift = prior_shift(predictions)
     rows = [
         [row.code, Share(row.share), Share(row.mean_probability), float(row.ratio)]
@@ -47,9 +55,11 @@ def calibration_section(predictions: Predictions, found: dict) -> Section:
                 "reliability",
                 "Reliability diagram: predicted probability against what came true",
                 partial(figures.plot_reliability, predictions=predictions),
+                430 * panels,
+                panels=panels,
             ),
             *_events(found["calibration_report"]),
-            *_scaling(found["calibration_report"]),
+            *_scaling(found["calibration_report"], found["classes"], kind),
             Heading("Prior of the predictions"),
             Text(prior_words),
             Table(["class", "share of the images", "mean probability", "ratio"], rows, "prior"),
@@ -83,16 +93,14 @@ def _events(report: dict) -> list[Block]:
     return [Heading("By probability"), Text(words), Table(header, rows, "calibration")]
 
 
-def _scaling(report: dict) -> list[Block]:
-    """What temperature and vector scaling would change."""
+def _scaling(report: dict, codes: list[str], kind: Kind) -> list[Block]:
+    """What temperature and vector scaling change, and which of them new images get."""
     scaling = report["scaling"]
     if scaling is None:
         return []
-    temperature = scaling["temperature"]["fitted"]["temperature"]
     words = (
-        f"Fitted on all folds the temperature is {temperature:.2f} (above 1: the probabilities "
-        "were too extreme). In the table each fold is scaled by a fit on the other folds. New "
-        "images get what the bundle holds."
+        f"{scaling_words(scaling[kind]['fitted'], codes)} In the table each fold is scaled by a "
+        "fit on the other folds, so that no number has seen its own images."
     )
     header = ["probabilities", "log-loss", "Brier score", "calibration error", "mean over classes"]
     names = {"raw": "as they are", "temperature": "temperature", "vector": "vector scaling"}
@@ -101,3 +109,28 @@ def _scaling(report: dict) -> list[Block]:
         for kind, said in names.items()
     ]
     return [Heading("Scaling"), Text(words), Table(header, rows, "scaling")]
+
+
+def scaling_words(fitted: dict, codes: list[str]) -> str:
+    """Which scaling the probabilities of new images get, with its values.
+
+    Args:
+        fitted: `Scaling.to_dict`.
+        codes: of the classes, in the order of its lists.
+    """
+    if fitted["kind"] == "temperature":
+        value = fitted["temperature"]
+        meaning = "above 1: the probabilities were too extreme; below 1: too modest"
+        return (
+            f"The probabilities of new images get **temperature scaling with T = {value:.3f}**, "
+            f"fitted on all folds ({meaning}); it changes no image's first choice."
+        )
+    values = ", ".join(
+        f"{code} {factor:.2f} and {shift:+.2f}"
+        for code, factor, shift in zip(codes, fitted["sharpness"], fitted["shift"], strict=True)
+    )
+    return (
+        "The probabilities of new images get **vector scaling**, fitted on all folds: each class's "
+        f"log-probability times a factor, plus a shift ({values}); it may change an image's first "
+        "choice."
+    )

@@ -65,6 +65,7 @@ def provenance(
             f"**{images:,} images of {groups:,} groups** (lesions, patients, listed duplicates), "
             f"each scored by a model that did not train on it. Folds: {len(found['folds'])}."
         )
+        lines.append(lesion_ids(predictions))
         if not found["groups_in_several_folds"]:
             lines.append("Every group is whole within one fold.")
         lines.append(checkpoint_words(checkpoint, monitor))
@@ -73,6 +74,7 @@ def provenance(
             f"**{images:,} labelled images of {groups:,} groups**, without folds: whether they are "
             "new to the models that scored them cannot be seen from this table."
         )
+        lines.append(lesion_ids(predictions))
     percent = f"{found['level']:.0%}".replace("%", " %")
     if groups > 1:
         what = "images (each is its own group)" if groups == images else "whole groups, not images"
@@ -81,7 +83,35 @@ def provenance(
             f"resamples of {what}. They hold the trained models fixed: how much another training "
             "would differ is not in them."
         )
-    return Bullets(lines)
+    return Bullets([line for line in lines if line])
+
+
+def lesion_ids(predictions: Predictions) -> str:
+    """Why there are not as many groups as lesion ids; "" where there are, or where ids are none."""
+    table = predictions.table
+    if "lesion_id" not in table or table["lesion_id"].isna().all():
+        return ""
+    lesions, groups = table["lesion_id"].nunique(), table["group_id"].nunique()
+    known = table.dropna(subset=["lesion_id"])
+    ids = known.groupby("group_id")["lesion_id"].nunique()
+    joined, several = int((ids > 1).sum()), int(ids[ids > 1].sum())
+    without = int(table["lesion_id"].isna().sum())
+    if lesions == groups and not joined and not without:
+        return ""
+    said = f"By their ids these are {lesions:,} lesions, in {groups:,} groups:"
+    patients = "patient_id" in table and table["patient_id"].notna().any()
+    why = "one patient's lesions, or duplicates" if patients else "duplicates"
+    reasons = []
+    if joined:
+        reasons.append(
+            f"{joined:,} group(s) join {several:,} of the ids ({why} listed under several ids), so "
+            "that these are never on both sides of a split"
+        )
+    if without:
+        reasons.append(f"{without:,} image(s) have no lesion id and are grouped without one")
+    if not reasons:
+        reasons.append("images of one id are in several groups")
+    return f"{said} {'; '.join(reasons)}."
 
 
 def checkpoint_words(checkpoint: str | None, monitor: str | None) -> str:

@@ -65,7 +65,7 @@ def training_section(histories: dict[int, pd.DataFrame], monitor: str | None) ->
     return Section(
         "Training",
         [
-            Figure("training_curves", "Training curves of all folds", draw, 980),
+            Figure("training_curves", "Training curves of all folds", draw, 900, panels=2),
             Table(header, rows, "training"),
         ],
     )

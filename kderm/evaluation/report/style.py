@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from kderm import atomic
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure, SubFigure
 
 # Okabe and Ito 2008, told apart with any colour vision; its pale yellow is left out and grey added.
 COLOURS = ("#E69F00", "#0072B2", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000", "#8C8C8C")
@@ -51,13 +51,14 @@ def class_style(j: int) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def drawn(path: Path, size: tuple[float, float]) -> Iterator["Figure"]:
+def drawn(path: Path, size: tuple[float, float], *, tight: bool = True) -> Iterator["Figure"]:
     """A figure in the project's style, saved when the block ends without an error.
 
     Args:
         path: PNG to write; the same drawing goes beside it as SVG, its words as outlines, so that
             it looks the same without the font.
         size: width and height in inches.
+        tight: cut off what is empty around the drawing.
     """
     import matplotlib
     from matplotlib.figure import Figure
@@ -68,4 +69,18 @@ def drawn(path: Path, size: tuple[float, float]) -> Iterator["Figure"]:
         # No software version and no date in the files: the same table gives the same bytes.
         for file, none in ((path, "Software"), (path.with_suffix(".svg"), "Date")):
             with atomic.atomic_path(file) as temporary:
-                figure.savefig(temporary, metadata={none: None}, bbox_inches="tight")
+                box = "tight" if tight else None
+                figure.savefig(temporary, metadata={none: None}, bbox_inches=box)
+
+
+@contextlib.contextmanager
+def drawn_panels(path: Path, count: int, size: tuple[float, float]) -> Iterator[list["SubFigure"]]:
+    """A figure of panels that are exactly alike in width, so that a narrow page can stack them.
+
+    Args:
+        path: PNG to write, as for `drawn`.
+        count: panels beside one another.
+        size: width and height of one panel in inches.
+    """
+    with drawn(path, (count * size[0], size[1]), tight=False) as figure:
+        yield list(figure.subfigures(1, count, squeeze=False)[0])

@@ -4,9 +4,19 @@ from pathlib import Path
 
 import numpy as np
 
-from kderm.evaluation.report.style import FAINT, HELD_OUT, INK, SEEN, class_style, drawn
+from kderm.evaluation.report.style import (
+    FAINT,
+    HELD_OUT,
+    INK,
+    SEEN,
+    class_style,
+    drawn,
+    drawn_panels,
+)
 
-_ROW, _MOST_ROWS = 0.27, 60
+_ROW, _MOST_ROWS = 0.25, 60
+# Names of the rankings of `abstain_report`, in tables and pictures alike.
+RANKINGS = {"max_probability": "highest probability"}
 
 
 def plot_subgroups(path: Path, report: dict, metric: str, name: str) -> None:
@@ -19,7 +29,7 @@ def plot_subgroups(path: Path, report: dict, metric: str, name: str) -> None:
         name: what people call it.
     """
     rows = _forest_rows(report, metric)[:_MOST_ROWS]
-    with drawn(path, (7.2, 1.1 + _ROW * len(rows))) as figure:
+    with drawn(path, (4.9, 1.0 + _ROW * len(rows))) as figure:
         axes = figure.add_subplot()
         for y, (_, entry) in enumerate(rows):
             if entry is None:
@@ -30,7 +40,7 @@ def plot_subgroups(path: Path, report: dict, metric: str, name: str) -> None:
                 axes.plot([entry["rest"]] * 2, [y - 0.3, y + 0.3], color=SEEN, linewidth=1.6)
         axes.plot([], [], color=SEEN, linewidth=1.6, label="all other images")
         axes.legend(loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0)
-        axes.set_yticks(range(len(rows)), [label for label, _ in rows])
+        axes.set_yticks(range(len(rows)), [label for label, _ in rows], fontsize=10)
         for tick, (_, entry) in zip(axes.get_yticklabels(), rows, strict=True):
             tick.set_fontweight("bold" if entry is None else "normal")
         axes.set(ylim=(len(rows) - 0.4, -0.6), xlabel=f"{name} (95 % interval)")
@@ -40,16 +50,25 @@ def plot_subgroups(path: Path, report: dict, metric: str, name: str) -> None:
 
 
 def _forest_rows(report: dict, metric: str) -> list[tuple[str, dict | None]]:
-    """A heading (None) an attribute, then label and entry of subgroups that have an interval."""
+    """A heading (None) a subject, then label and entry of subgroups that have an interval.
+
+    Attributes such as "Image quality: hair" share the heading before the colon, and of those that
+    say yes or no only the yes is drawn: the other images are its grey tick.
+    """
     rows: list[tuple[str, dict | None]] = []
+    headings = []
     for attribute in report["attributes"]:
+        subject, _, flag = attribute["title"].partition(": ")
         own = [
-            (f"{level['level']} ({level['images']:,})", level["metrics"][metric])
+            (f"{flag or level['level']} ({level['images']:,})", level["metrics"][metric])
             for level in attribute["levels"]
             if level["metrics"].get(metric, {}).get("low") is not None
+            and (not flag or level["level"] == "yes")
         ]
-        if own:
-            rows += [(attribute["title"], None), *own]
+        if own and subject not in headings:
+            headings.append(subject)
+            rows.append((subject, None))
+        rows += own
     return rows
 
 
@@ -60,13 +79,13 @@ def plot_abstain(path: Path, report: dict) -> None:
         path: PNG to write.
         report: of `abstain_report`.
     """
-    with drawn(path, (9.2, 4.0)) as figure:
-        panels = figure.subplots(1, 2)
-        for axes, metric in zip(panels, ("accuracy", "balanced_accuracy"), strict=True):
+    with drawn_panels(path, 2, (4.4, 3.8)) as panels:
+        for panel, metric in zip(panels, ("accuracy", "balanced_accuracy"), strict=True):
+            axes = panel.subplots()
             for j, (ranking, found) in enumerate(report["by"].items()):
                 shares, values = found["curve"]["share"], found["curve"][metric]
                 numbers = [np.nan if value is None else value for value in values]
-                label = ranking.replace("_", " ")
+                label = RANKINGS.get(ranking, ranking.replace("_", " "))
                 axes.plot(shares, numbers, label=label, **class_style(j + 1))
                 if j == 0:
                     _marked(axes, found, metric)
@@ -75,7 +94,7 @@ def plot_abstain(path: Path, report: dict) -> None:
             axes.set(xlabel="share answered", ylabel=metric.replace("_", " "), xlim=(0, 1.02))
             axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
             axes.set_title(metric.replace("_", " ").capitalize())
-        panels[0].legend(title="surest first by", loc="lower left")
+            axes.legend(title="surest first by", loc="lower left")
 
 
 def _marked(axes, found: dict, metric: str) -> None:

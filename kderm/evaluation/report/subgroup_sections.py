@@ -31,7 +31,7 @@ METRICS = {
 }
 # The rule whose threshold subgroups are flagged at, first one found.
 RULES = ("sensitivity_90", "youden")
-_NOTED = 12
+_NOTED = 10
 _POOLINGS = {"mean": "mean", "max": "highest", "noisy_or": "noisy-or"}
 
 
@@ -63,35 +63,79 @@ def subgroup_section(found: dict) -> Section:
     )
 
 
+def subgroup_name(title: str, level: str) -> str:
+    """What people call a subgroup: "Body site: ear", "Image quality: hair"."""
+    if ": " in title:  # says yes or no to what stands behind the colon
+        return title if level == "yes" else f"{title} ({level})"
+    return f"{title}: {level}"
+
+
+def weakest(report: dict, metric: str) -> dict | None:
+    """The subgroup with the worst gap of those whose interval leaves out zero; None without one.
+
+    Returns:
+        its entry in the report's metrics, and besides "name" and "images".
+    """
+    worse = [gap for gap in report["notable"] if gap["metric"] == metric and gap["gap"] < 0]
+    for gap in worse:  # worst first
+        level = _level(report, gap)
+        if level["recorded"]:
+            name = subgroup_name(gap["attribute"], gap["level"])
+            return {**level["metrics"][metric], "name": name, "images": level["images"]}
+    return None
+
+
+def _level(report: dict, gap: dict) -> dict:
+    return next(
+        level
+        for attribute in report["attributes"]
+        for level in attribute["levels"]
+        if (attribute["title"], level["level"]) == (gap["attribute"], gap["level"])
+    )
+
+
 def _words(report: dict) -> str:
     gaps = report["gaps"]
     return (
-        "A gap is the subgroup less all other images with a recorded value. Of "
+        "A gap is a subgroup's number less that of all other images with a recorded value. Of "
         f"{gaps['intervals']} gaps with an interval {gaps['excluding_zero']} leave out zero, where "
         f"{gaps['by_chance']:.0f} would by chance alone. Numbers that would stand on fewer than "
         f"{report['least_positives']} images of a class are left out. Sensitivity and specificity "
         "are those of one threshold for everybody: the operating point for 90 % sensitivity, or "
-        "Youden's where there is none."
+        "Youden's where there is none. Where one of the two is lower and the other higher, the "
+        "subgroup is flagged more or less readily; that its images are harder to tell apart, only "
+        "the AUC can say."
     )
 
 
 def _notable(report: dict) -> list[Block]:
-    rows = [
-        [
-            gap["attribute"],
-            gap["level"],
-            METRICS.get(gap["metric"], gap["metric"]),
-            Estimate(gap["gap"], gap["low"], gap["high"]),
-        ]
-        for gap in report["notable"]
+    """The gaps whose interval leaves out zero: those to the worse, then those to the better."""
+    worse = [gap for gap in report["notable"] if gap["gap"] < 0]
+    better = [gap for gap in reversed(report["notable"]) if gap["gap"] >= 0]
+    header = ["subgroup", "images", "metric", "here", "in all others", "gap"]
+    blocks: list[Block] = []
+    for words, gaps in (("Worse", worse), ("Better", better)):
+        if gaps:
+            told = f"{words} than the rest: {len(gaps)} gaps"
+            told += f", the {_NOTED} largest" * (len(gaps) > _NOTED)
+            blocks += [Heading(told), Table(header, [_gap(report, gap) for gap in gaps[:_NOTED]])]
+    if len(worse) > _NOTED or len(better) > _NOTED:
+        every = [_gap(report, gap) for gap in report["notable"]]
+        blocks.append(Table(header, every, "subgroup_gaps", f"All {len(every)} of these gaps"))
+    return blocks
+
+
+def _gap(report: dict, gap: dict) -> list:
+    level = _level(report, gap)
+    entry = level["metrics"][gap["metric"]]
+    return [
+        subgroup_name(gap["attribute"], gap["level"]),
+        level["images"],
+        METRICS.get(gap["metric"], gap["metric"]),
+        entry["value"],
+        entry["rest"],
+        Estimate(gap["gap"], gap["low"], gap["high"]),
     ]
-    if not rows:
-        return []
-    named = f"Gaps whose interval leaves out zero, worst first ({len(rows)})"
-    if len(rows) > _NOTED:
-        named += f"; the first {_NOTED}"
-    header = ["by", "subgroup", "metric", "gap to the rest"]
-    return [Heading(named), Table(header, rows[:_NOTED])]
 
 
 def _forest(report: dict) -> list[Block]:
@@ -102,11 +146,12 @@ def _forest(report: dict) -> list[Block]:
         Heading("By subgroup"),
         Figure(
             "subgroups",
-            f"{METRICS[metric]} by subgroup with 95 % intervals; grey: all other images",
+            f"{METRICS[metric][:1].upper()}{METRICS[metric][1:]} by subgroup (images), with 95 % "
+            "intervals; grey: all other images with a recorded value",
             partial(
                 subgroup_figures.plot_subgroups, report=report, metric=metric, name=METRICS[metric]
             ),
-            720,
+            520,
         ),
     ]
 
@@ -142,6 +187,7 @@ def _rows(report: dict) -> list[list]:
             *(_estimate(level["metrics"].get(name)) for name in report["metrics"]),
         ]
         for attribute in report["attributes"]
+        if len(attribute["levels"]) > 1  # one level alone is everybody, nearly
         for level in attribute["levels"]
     ]
 
@@ -165,7 +211,8 @@ def _absent(report: dict) -> str:
     if not report["not_recorded"]:
         return ""
     return (
-        f"Not recorded in this table, so nothing can be said: {', '.join(report['not_recorded'])}."
+        "Not recorded in this table, so nothing can be said of: "
+        f"{', '.join(report['not_recorded']).lower()}."
     )
 
 
@@ -188,16 +235,23 @@ def lesion_section(found: dict) -> Section:
         )
     poolings = list(report["lesions"])
     first, *others = [f"{_POOLINGS.get(how, how)} of photos" for how in poolings]
-    header = ["metric", "images", "one photo", first, f"difference, {first}", *others]
-    rows = [
-        [
-            METRICS.get(name, name),
-            Estimate.of(report["images"][name]),
-            Estimate.of(report["one_photo"][name]),
-            Estimate.of(report["lesions"][poolings[0]][name]),
-            Estimate.of(report["difference"][poolings[0]][name]),
-            *(Estimate.of(report["lesions"][how][name]) for how in poolings[1:]),
-        ]
-        for name in report["metrics"]
-    ]
-    return Section("Lesions", [Text(words), Table(header, rows, "lesions")])
+    header = ["metric", "images", "one photo", first, f"difference, {first}"]
+    rows, further = [], []
+    for name in report["metrics"]:
+        rows.append(
+            [
+                METRICS.get(name, name),
+                Estimate.of(report["images"][name]),
+                Estimate.of(report["one_photo"][name]),
+                Estimate.of(report["lesions"][poolings[0]][name]),
+                Estimate.of(report["difference"][poolings[0]][name]),
+            ]
+        )
+        entries = (Estimate.of(report["lesions"][how][name]) for how in poolings[1:])
+        further.append([METRICS.get(name, name), *entries])
+    blocks = [Text(words), Table(header, rows, "lesions")]
+    if others:
+        blocks.append(
+            Table(["metric", *others], further, "lesions_otherwise", "Other ways of pooling")
+        )
+    return Section("Lesions", blocks)

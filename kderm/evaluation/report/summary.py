@@ -5,8 +5,9 @@ Reads the numbers of `measure`; adds none of its own.
 
 from kderm.evaluation.attributes import SKIN_TONE_COLUMNS
 from kderm.evaluation.predictions import Predictions
-from kderm.evaluation.report.document import Bullets, Note, Section, Tiles
-from kderm.evaluation.report.wording import number, percent, ranged
+from kderm.evaluation.report.document import Bullets, Estimate, Note, Section, Tiles
+from kderm.evaluation.report.subgroup_sections import RULES, weakest
+from kderm.evaluation.report.wording import number, percent, ranged, rule_name
 
 DISCLAIMER = (
     "**Not a medical device.** This is research software. It is not cleared or certified for "
@@ -32,25 +33,22 @@ def plain_sentences(predictions: Predictions, found: dict) -> list[str]:
     """What the ensemble can and cannot do, a sentence or two each."""
     items = [
         _task(predictions, found),
+        _melanoma(found),
+        _malignant(found),
         _ranking(predictions, found),
-        _flag(found),
         _naming(predictions, found),
         _sureness(found),
+        _weakest(found),
         _unknown(predictions),
     ]
     return [item for item in items if item]
 
 
 def _tiles(found: dict) -> Tiles:
-    tiles = []
-    to = "\N{NO-BREAK SPACE}to\N{NO-BREAK SPACE}"  # an interval stays on one line
-    for name, words in _TILES.items():
-        entry = found["pooled"].get(name)
-        if entry is not None and entry["value"] is not None:
-            known = entry["low"] is not None
-            between = f" ({number(entry['low'])}{to}{number(entry['high'])})" if known else ""
-            tiles.append((entry["value"], f"{words}{between}"))
-    return Tiles(tiles)
+    entries = ((found["pooled"].get(name), words) for name, words in _TILES.items())
+    return Tiles(
+        [(Estimate.of(entry), words) for entry, words in entries if entry and entry["value"]]
+    )
 
 
 def _task(predictions: Predictions, found: dict) -> str:
@@ -60,10 +58,12 @@ def _task(predictions: Predictions, found: dict) -> str:
         if held_out
         else "answered by an ensemble"
     )
+    lesions = found["lesions"]["n_lesions"] if found["lesions"]["reason"] is None else 0
+    whose = f"{lesions:,} lesions" if lesions else f"{found['n_groups']:,} lesions or patients"
     return (
         f"**The task.** For one picture of a lesion the ensemble gives a probability to each of "
         f"{len(predictions.labels)} diagnoses. Here are its answers to {found['n_images']:,} "
-        f"pictures of {found['n_groups']:,} lesions or patients, {how}."
+        f"pictures of {whose}, {how}."
     )
 
 
@@ -82,22 +82,93 @@ def _ranking(predictions: Predictions, found: dict) -> str:
     return ""
 
 
-def _flag(found: dict) -> str:
-    points = found["operating_points"]["points"]
-    chosen = (p for p in points if (p["target"], p["rule"]) == ("malignant", "youden"))
-    point = next(chosen, None)
+def _melanoma(found: dict) -> str:
+    point = _balanced(found, "mel")
     if point is None:
         return ""
+    share = point["n_positive"] / (point["n_positive"] + point["n_negative"])
+    return (
+        f"**Melanoma.** {_counts(found, point, 'melanomas', 'pictures of something else')} Here "
+        f"{number(point['number_needed_to_biopsy']['value'], 1)} pictures are flagged for each "
+        f"melanoma among them; {100 * share:.0f} % of these pictures are melanomas, and in a "
+        "practice, where fewer are, more would be."
+    )
+
+
+def _malignant(found: dict) -> str:
+    point = _balanced(found, "malignant")
+    if point is None:
+        return ""
+    return (
+        f"**Malignant or not.** {_counts(found, point, 'malignant pictures', 'benign ones')} Other "
+        "thresholds, with other prices, are in the report under Operating points."
+    )
+
+
+def _balanced(found: dict, target: str) -> dict | None:
+    """The target's balanced threshold with what it gives; None where that is not known."""
+    points = found["operating_points"]["points"]
+    chosen = (p for p in points if (p["target"], p["rule"]) == (target, "youden"))
+    point = next(chosen, None)
+    if point is None or None in (point["sensitivity"]["value"], point["specificity"]["value"]):
+        return None
+    return point
+
+
+def _counts(found: dict, point: dict, events: str, others: str) -> str:
+    """A threshold's sensitivity and specificity as counts of a hundred."""
     # On the images that a threshold was chosen on, only the other folds' thresholds are honest.
     honest = point.get("cross_fitted") or point
-    shares = [honest[name]["value"] for name in ("sensitivity", "specificity")]
-    if None in shares:
-        return ""
-    caught, spared = (round(100 * share) for share in shares)
+    if not found["operating_points"]["chosen_here"]:
+        origin = "frozen on out-of-fold predictions"
+    else:
+        origin = "set on the other folds" if honest is not point else "chosen on these pictures"
+    sensitivity = honest["sensitivity"]
+    caught, flagged = round(100 * sensitivity["value"]), 100 * (1 - honest["specificity"]["value"])
+    between = ""
+    if sensitivity["low"] is not None:
+        low, high = (round(100 * sensitivity[end]) for end in ("low", "high"))
+        between = f" (95 % interval {low} to {high})"
     return (
-        f"**Malignant or not.** At the balanced threshold it flags {caught} of 100 malignant "
-        f"pictures and misses {100 - caught}; of 100 benign ones it flags {100 - spared} for "
-        "nothing. Other thresholds, with other prices, are under operating points."
+        f"At the balanced threshold, {origin}, it flags {caught} of 100 {events}{between} and "
+        f"misses {100 - caught}; of 100 {others} it flags {flagged:.0f} for nothing."
+    )
+
+
+def _weakest(found: dict) -> str:
+    """The subgroups that fare worst, among those that differ by more than chance would."""
+    report = found["subgroups"]
+    if not report["gaps"]["intervals"]:
+        return ""
+    said = []
+    for metric, words in (
+        ("malignant_auc", "malignant from benign"),
+        ("macro_auc", "diagnoses apart"),
+    ):
+        gap = weakest(report, metric)
+        if gap is not None:
+            said.append(
+                f"It tells {words} worst in {gap['name']} ({gap['images']:,} images): AUC "
+                f"{ranged(gap)}, against {number(gap['rest'])} in all others."
+            )
+            break
+    gap = weakest(report, "malignant_sensitivity")
+    rules = {point["rule"] for point in found["operating_points"]["points"]}
+    rule = next((rule for rule in RULES if rule in rules), "")
+    if gap is not None and rule:
+        missed, elsewhere = (round(100 - 100 * gap[side]) for side in ("value", "rest"))
+        said.append(
+            f"At one threshold for all ({rule_name(rule)}) it misses {missed} of 100 malignant "
+            f"pictures in {gap['name']} and {elsewhere} elsewhere."
+        )
+    if not said:
+        return (
+            "**Subgroups.** In none of those that could be measured is it worse than in the rest "
+            "by more than chance would explain."
+        )
+    return (
+        f"**Weakest subgroup.** {' '.join(said)} The worst of many look worse than they are; all "
+        "are in the report under Subgroups."
     )
 
 

@@ -28,7 +28,8 @@ def _conformal(report: dict) -> list[Block]:
     if report["reason"]:
         return [head, Text(f"No sets: {report['reason']}")]
     words = (
-        f"A conformal set holds the true diagnosis in {report['coverage']:.0%} of the images of "
+        f"A conformal set is a list of diagnoses that holds the true one for about "
+        f"{100 * report['coverage']:.0f} % of the images of "
         "every class, as far as new images are like these; the surer the ensemble, the smaller the "
         f"set. Judged here by {report['how']}."
     )
@@ -79,7 +80,7 @@ def _abstain(report: dict) -> list[Block]:
     )
     if at is not None:
         words += (
-            f" If the surest 80 % are answered (by {report['best'].replace('_', ' ')}), "
+            f" If the surest 80 % are answered (by {_ranking(report['best'])}), "
             f"{percent(at['accuracy'])} of the answers are right instead of "
             f"{100 * report['accuracy']:.0f} %."
         )
@@ -92,9 +93,19 @@ def _abstain(report: dict) -> list[Block]:
     return [
         Heading("Answering only the sure ones"),
         Text(words),
-        Figure("abstain", "Accuracy against the share of images answered", draw, 860),
+        Figure(
+            "abstain",
+            "Accuracy against the share of images answered; bars: 95 % intervals",
+            draw,
+            860,
+            panels=2,
+        ),
         _abstain_table(report),
     ]
+
+
+def _ranking(name: str) -> str:
+    return subgroup_figures.RANKINGS.get(name, name.replace("_", " "))
 
 
 def _abstain_table(report: dict) -> Table:
@@ -104,7 +115,7 @@ def _abstain_table(report: dict) -> Table:
     header += ["malignant answered"] * interest
     rows = [
         [
-            ranking.replace("_", " "),
+            _ranking(ranking),
             Share(float(share)),
             Estimate.of(at["accuracy"]),
             Estimate.of(at["balanced_accuracy"]),

@@ -1,6 +1,7 @@
 """How numbers are written for people: three decimals, intervals in brackets, a dash for nothing."""
 
 import math
+from pathlib import PurePath
 
 from kderm.evaluation.report.document import Estimate, Share, Spread, Value
 
@@ -15,7 +16,7 @@ def said(value: Value) -> str:
         known = value.mean is not None and value.sd is not None
         return f"{value.mean:.3f} ± {value.sd:.3f}" if known else number(value.mean)
     if isinstance(value, Share):
-        return UNDEFINED if value.value is None else f"{value.value:.1%}"
+        return UNDEFINED if value.value is None else f"{100 * value.value:.1f} %"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int):
@@ -58,3 +59,27 @@ def fact(value: object) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(map(str, value))
     return str(value)
+
+
+def rule_name(rule: str) -> str:
+    """An operating point's rule in short, in tables and pictures alike: "sensitivity ≥ 90 %"."""
+    kind, _, amount = rule.partition("_")
+    if kind in ("sensitivity", "specificity") and amount.isdigit():
+        return f"{kind} ≥ {amount} %"
+    if kind == "cost" and amount.isdigit():
+        return f"a miss = {amount} false alarms"
+    return {"youden": "balance (Youden)"}.get(rule, rule.replace("_", " "))
+
+
+def backbone_name(preset: str) -> str:
+    """A preset by name; of a file of one's own its name, for the folder says nothing elsewhere."""
+    if not preset.startswith("file/"):
+        return preset
+    return f"{PurePath(preset).name} (a file of the author's)"
+
+
+def initialisation(weights: str) -> str:
+    """Where a backbone's first weights came from, by the config's `model.weights`."""
+    if weights == "none":
+        return "random (from scratch)"
+    return "those of the preset" if weights == "preset" else f"from {PurePath(weights).name}"

@@ -37,6 +37,7 @@ from kderm.evaluation.report.subgroup_sections import lesion_section, subgroup_s
 from kderm.evaluation.report.summary import answer
 from kderm.evaluation.report.tables import write_tables
 from kderm.evaluation.report.uncertainty_section import uncertainty_section
+from kderm.evaluation.report.wording import backbone_name, initialisation
 from kderm.evaluation.uncertainty.conformal import ConformalSets
 
 # Every picture that a report may draw; those that it does not draw are removed.
@@ -93,6 +94,7 @@ def write_report(
         UserError: a history lacks a column.
     """
     directory, background = Path(directory), background or Background()
+    facts = _named(facts)
     training = training_section(histories or {}, monitor)
     findings = gather(
         predictions,
@@ -106,6 +108,7 @@ def write_report(
     found = findings.metrics
     mistakes = confident_mistakes(predictions)
     found["confident_mistakes"] = mistakes.to_dict("records")
+    found["scaling"] = calibration if found["calibration_report"]["scaling"] else None
     document = Document(
         title,
         warning_notes(found, facts),
@@ -118,7 +121,7 @@ def write_report(
                 monitor=monitor,
                 sources=findings.sources,
             ),
-            *_numbers(predictions, findings),
+            *_numbers(predictions, findings, calibration),
             subgroup_section(found),
             lesion_section(found),
             mistakes_section(
@@ -144,12 +147,21 @@ def write_report(
     return found
 
 
-def _numbers(predictions: Predictions, findings: Findings) -> list:
+def _named(facts: dict[str, object]) -> dict[str, object]:
+    """The facts with names in the place of paths, which say nothing on another machine."""
+    told = {"backbone": backbone_name, "weights": initialisation}
+    return {
+        key: told[key](str(value)) if key in told and value is not None else value
+        for key, value in facts.items()
+    }
+
+
+def _numbers(predictions: Predictions, findings: Findings, calibration: Kind) -> list:
     """The sections between the data and the errors."""
     found = findings.metrics
     return [
         discrimination_section(predictions, found),
-        calibration_section(predictions, found),
+        calibration_section(predictions, found, calibration),
         operating_section(findings.calibrated, found),
         benefit_section(found),
     ]

@@ -42,7 +42,13 @@ def run(tmp_path_factory):
             directory,
             title="A run",
             histories=None,
-            facts={"data set": "ham10000", "backbone": "keras_cv/x", "balancing": "none"},
+            facts={
+                "data set": "HAM 10000 + own",
+                "backbone": "file/../private_folder/lite0.keras",
+                "weights": "none",
+                "balancing": "none",
+                "input": "128 px",
+            },
             checkpoint="last",
             monitor="macro_auc",
             background=Background(
@@ -73,6 +79,33 @@ def test_the_card_has_front_matter_that_hugging_face_reads(run):
     assert {"type", "name"} <= set(result["task"])
     assert {"type", "name"} <= set(result["dataset"])
     assert all({"type", "name", "value"} <= set(metric) for metric in result["metrics"])
+
+
+def test_hugging_face_reads_the_cards_results(run):
+    hub = pytest.importorskip("huggingface_hub")
+    data = hub.ModelCard.load(run / "MODEL_CARD.md").data
+    assert data.model_name == "a_run"
+    assert {result.metric_type for result in data.eval_results} >= {"roc_auc", "accuracy"}
+    assert all(0 <= result.metric_value <= 1 for result in data.eval_results)
+    (kind,) = {result.dataset_type for result in data.eval_results}
+    assert kind == "ham-10000-own"
+    assert {result.task_type for result in data.eval_results} == {"image-classification"}
+
+
+def test_no_page_of_a_run_names_a_folder_of_this_machine(run):
+    for name in ("MODEL_CARD.md", "CHECKLIST.md", "report.md"):
+        text = (run / name).read_text(encoding="utf-8")
+        assert "private_folder" not in text
+        assert "lite0.keras (a file of the author's)" in text
+
+
+def test_the_checklist_tells_how_weights_began_and_what_was_selected(run):
+    text = (run / "CHECKLIST.md").read_text(encoding="utf-8")
+    assert "| 24 | Initialisation of parameters | Weights of the backbone: random (from" in text
+    assert "the member sees its centre (128 px)" in text
+    assert "| 33 | Testing on external data | None in this report. |" in text
+    assert "| 36 | Demographic and clinical characteristics by partition | Recorded: sex;" in text
+    assert "temperature scaling with T =" in text
 
 
 def test_the_cards_numbers_are_those_of_the_table(run):

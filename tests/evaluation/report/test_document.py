@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from kderm.evaluation.report.document import (
+    Beside,
     Bullets,
     Code,
     Document,
@@ -24,10 +25,10 @@ from kderm.evaluation.report.document import (
     Tiles,
 )
 from kderm.evaluation.report.markdown import to_markdown
-from kderm.evaluation.report.page import inline_svg, to_html
-from kderm.evaluation.report.style import drawn
+from kderm.evaluation.report.page import inline_svg, panels, to_html
+from kderm.evaluation.report.style import drawn, drawn_panels
 from kderm.evaluation.report.tables import to_frame, write_tables
-from kderm.evaluation.report.wording import percent, said
+from kderm.evaluation.report.wording import percent, rule_name, said
 
 
 def draw(path, colour="#222222"):
@@ -71,7 +72,7 @@ def written(tmp_path_factory):
 
 def test_both_pages_say_the_same_numbers(written):
     for text in written:
-        for words in ("1,234", "0.500 (0.400 to 0.600)", "25.0%", "0.500 ± 0.100", "A line"):
+        for words in ("1,234", "0.500 (0.400 to 0.600)", "25.0 %", "0.500 ± 0.100", "A line"):
             assert words in text.replace("\u00a0", " ")
 
 
@@ -107,6 +108,51 @@ def test_a_drawing_follows_the_inks_of_the_page(tmp_path):
     assert "var(--ink)" in svg
     assert "#222222" not in svg
     assert "<metadata" not in svg
+
+
+def test_a_drawing_of_panels_is_cut_into_parts_of_equal_width(tmp_path):
+    with drawn_panels(tmp_path / "two.png", 2, (2, 1)) as parts:
+        for part in parts:
+            part.subplots().plot([0, 1])
+    first, second = panels(inline_svg(tmp_path / "two.svg", "two"), "two", 2)
+    assert 'viewBox="0 0 144 72"' in first
+    assert 'viewBox="144 0 144 72"' in second
+    assert '<use href="#two-figure_1"/>' in second
+    assert 'id="two-figure_1"' in first
+    assert " width=" not in first.split(">")[0]
+
+
+def test_figures_beside_one_another_are_written_in_every_form(tmp_path):
+    figures = [Figure(name, f"Caption {name}", draw) for name in ("one", "two")]
+    document = Document("A", [], [Section("Both", [Beside(figures)])])
+    assert document.blocks() == figures
+    for figure in figures:
+        figure.draw(tmp_path / "figures" / f"{figure.name}.png")
+    text, page = to_markdown(document, tmp_path), to_html(document, tmp_path)
+    for name in ("one", "two"):
+        assert f"![Caption {name}](figures/{name}.png)" in text
+        assert page.count(f"<figcaption>Caption {name}") == 1
+
+
+def test_a_tile_sets_its_interval_apart_and_the_markdown_keeps_both_in_a_row(tmp_path):
+    tiles = Document("A", [Tiles([(Estimate(0.5, 0.4, 0.6), "AUC")])])
+    assert "| AUC | 0.500 (0.400 to 0.600) |" in to_markdown(tiles, tmp_path)
+    expected = "<b>0.500</b><span>AUC</span><small>0.400\u00a0to\u00a00.600</small>"
+    assert expected in to_html(tiles, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("rule", "words"),
+    [
+        ("sensitivity_90", "sensitivity ≥ 90 %"),
+        ("specificity_95", "specificity ≥ 95 %"),
+        ("cost_10", "a miss = 10 false alarms"),
+        ("youden", "balance (Youden)"),
+        ("of_my_own", "of my own"),
+    ],
+)
+def test_a_rule_has_one_short_name(rule, words):
+    assert rule_name(rule) == words
 
 
 def test_two_drawings_on_a_page_share_no_id(tmp_path):

@@ -83,7 +83,7 @@ def report(predictions, directory, **changes):
     embedded = set(re.findall(r"\(figures/(\w+)\.png\)", text))
     whole = (directory / "report.html").read_text(encoding="utf-8")
     assert whole.endswith("</html>\n")
-    assert whole.count("<svg ") == len(embedded)
+    assert whole.count('<figure class="vector"') == len(embedded)
     assert {path.stem for path in (directory / "figures").iterdir()} == embedded
     return found, text
 
@@ -292,7 +292,7 @@ def test_many_classes_and_many_folds_still_draw(tmp_path):
         histories={fold: history(1) for fold in range(12)},
     )
     with Image.open(tmp_path / "figures" / "confusion.png") as image:
-        assert image.width > 500
+        assert image.width > 400
 
 
 def test_a_history_without_its_columns_is_refused(tmp_path):
@@ -318,7 +318,8 @@ def test_images_from_elsewhere_are_judged_by_the_frozen_threshold(tmp_path):
     malignant = np.isin(elsewhere.y, HAM10000.malignant_indices)
     score = elsewhere.probabilities[:, HAM10000.malignant_indices].sum(axis=1)
     caught = round(100 * np.mean(score[malignant] >= youden.value))
-    assert f"At the balanced threshold it flags {caught} of 100 malignant" in text
+    said = "At the balanced threshold, frozen on out-of-fold predictions, it flags"
+    assert f"{said} {caught} of 100 malignant" in text
     # Nothing of the page is a threshold fitted on these images.
     own = malignant_operating_point(elsewhere).threshold
     assert f"{own:.4f}" != f"{youden.value:.4f}"
@@ -328,7 +329,7 @@ def test_images_from_elsewhere_are_judged_by_the_frozen_threshold(tmp_path):
 def test_what_is_undefined_is_a_dash_and_never_nan(tmp_path):
     table = out_of_fold(n=70).table
     _, text = report(make_predictions(table[table["label"] != "df"], HAM10000), tmp_path)
-    assert "| df | 0.0% |" in text
+    assert "| df | 0.0 % |" in text
     assert not re.search(r"\bnan\b", text, re.IGNORECASE)
 
 

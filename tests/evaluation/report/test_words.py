@@ -1,0 +1,156 @@
+"""What the report says in words: lesions against groups, thresholds in counts, weak subgroups."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from kderm.evaluation.predictions import make_predictions
+from kderm.evaluation.report.mistakes import confident_mistakes, mistakes_section
+from kderm.evaluation.report.probabilities import scaling_words
+from kderm.evaluation.report.provenance import lesion_ids
+from kderm.evaluation.report.subgroup_sections import subgroup_name, weakest
+from kderm.evaluation.report.summary import plain_sentences
+from kderm.labels import HAM10000
+
+
+def table(lesions, groups, n=4):
+    frame = pd.DataFrame(np.full((n, 7), 1 / 7), columns=HAM10000.columns)
+    frame["image_id"] = [f"im{i}" for i in range(n)]
+    frame["label"] = ["mel", "nv", "bcc", "nv"][:n]
+    frame["group_id"], frame["lesion_id"] = groups, lesions
+    return frame
+
+
+def told(lesions, groups, **more):
+    return lesion_ids(make_predictions(table(lesions, groups).assign(**more), HAM10000))
+
+
+def test_lesions_and_groups_that_agree_need_no_words():
+    assert told(list("aabc"), list("aabc")) == ""
+
+
+def test_groups_that_join_lesion_ids_are_counted():
+    said = told(list("abcd"), list("aabb"))
+    assert "these are 4 lesions, in 2 groups: 2 group(s) join 4 of the ids" in said
+    assert "(duplicates listed" in said
+    assert "one patient's lesions" in told(list("abcd"), list("aabb"), patient_id=list("ppqq"))
+
+
+def test_images_without_a_lesion_id_are_counted():
+    said = told(["a", None, None, "b"], list("awxb"))
+    assert said.endswith("2 image(s) have no lesion id and are grouped without one.")
+
+
+def rate(value):
+    return {"value": value, "low": value - 0.02, "high": value + 0.02}
+
+
+def point(target, **more):
+    return {
+        "target": target,
+        "rule": "youden",
+        "sensitivity": rate(0.9),
+        "specificity": rate(0.8),
+        "number_needed_to_biopsy": {"value": 3.21},
+        "n_positive": 10,
+        "n_negative": 90,
+    } | more
+
+
+def found(points=(), notable=(), chosen_here=True):
+    entry = {"value": 0.7, "low": 0.6, "high": 0.8, "rest": 0.9}
+    nothing = {"value": None, "low": None, "high": None}
+    level = {"level": "ear", "images": 56, "recorded": True, "metrics": {}}
+    level["metrics"] = {"malignant_auc": entry, "malignant_sensitivity": entry}
+    return {
+        "n_images": 4,
+        "n_groups": 4,
+        "groups_in_several_folds": 0,
+        "pooled": {"accuracy": nothing, "balanced_accuracy": nothing},
+        "per_class": {},
+        "lesions": {"reason": "none", "n_lesions": 0},
+        "calibration": {"mean_confidence": 0.5, "share_right": 0.5},
+        "calibration_report": {"targets": {}},
+        "operating_points": {"points": list(points), "chosen_here": chosen_here},
+        "subgroups": {
+            "gaps": {"intervals": 3},
+            "notable": list(notable),
+            "attributes": [{"title": "Body site", "levels": [level]}],
+        },
+    }
+
+
+def said(words, **changes):
+    predictions = make_predictions(table(list("abcd"), list("abcd")), HAM10000)
+    sentences = plain_sentences(predictions, found(**changes))
+    return next((one for one in sentences if one.startswith(f"**{words}")), "")
+
+
+def test_melanoma_is_told_in_counts_of_a_hundred_by_the_other_folds_thresholds():
+    honest = {"sensitivity": rate(0.88), "specificity": rate(0.75)}
+    words = said("Melanoma", points=[point("mel", cross_fitted=honest)])
+    assert "set on the other folds, it flags 88 of 100 melanomas (95 % interval 86 to 90)" in words
+    assert "misses 12; of 100 pictures of something else it flags 25 for nothing" in words
+    assert "3.2 pictures are flagged for each melanoma" in words
+    assert "10 % of these pictures are melanomas" in words
+
+
+def test_a_threshold_from_elsewhere_is_called_frozen():
+    words = said("Melanoma", points=[point("mel")], chosen_here=False)
+    assert "frozen on out-of-fold predictions, it flags 90 of 100" in words
+
+
+def test_without_a_threshold_nothing_is_said_of_it():
+    assert said("Melanoma") == said("Malignant") == ""
+
+
+def gap(metric, value):
+    return {"attribute": "Body site", "level": "ear", "metric": metric, "gap": value}
+
+
+def test_the_weakest_subgroup_is_named_with_its_number_and_that_of_the_rest():
+    notable = [gap("malignant_auc", -0.2), gap("malignant_sensitivity", -0.2)]
+    words = said("Weakest", notable=notable, points=[point("malignant")])
+    assert "worst in Body site: ear (56 images): AUC 0.700 (0.600 to 0.800), against 0.900" in words
+    assert "(balance (Youden)) it misses 30 of 100 malignant pictures in Body site: ear and 10" in (
+        words
+    )
+
+
+def test_subgroups_that_are_only_better_are_no_weak_ones():
+    assert "none of those" in said("Subgroups", notable=[gap("malignant_auc", 0.1)])
+    assert weakest(found(notable=[gap("malignant_auc", 0.1)])["subgroups"], "malignant_auc") is None
+
+
+@pytest.mark.parametrize(
+    ("title", "level", "name"),
+    [
+        ("Body site", "ear", "Body site: ear"),
+        ("Image quality: hair", "yes", "Image quality: hair"),
+        ("Image quality: hair", "no", "Image quality: hair (no)"),
+    ],
+)
+def test_a_subgroup_is_named_as_people_would(title, level, name):
+    assert subgroup_name(title, level) == name
+
+
+def test_the_scaling_of_new_images_is_told_with_its_values():
+    fitted = {"kind": "temperature", "temperature": 1.2345}
+    assert "temperature scaling with T = 1.234" in scaling_words(fitted, ["mel", "nv"])
+    fitted = {"kind": "vector", "sharpness": [0.8, 1.1], "shift": [-0.3, 0.25]}
+    words = scaling_words(fitted, ["mel", "nv"])
+    assert "vector scaling" in words
+    assert "(mel 0.80 and -0.30, nv 1.10 and +0.25)" in words
+
+
+def test_a_picture_of_a_mistake_is_captioned_in_words():
+    frame = table(list("abcd"), list("abcd"))
+    frame[HAM10000.columns] = 0.001
+    frame["p_nv"] = 0.994
+    predictions = make_predictions(frame, HAM10000)
+    pixels = {"im0": np.zeros((4, 4, 3), np.uint8)}
+    mistakes = confident_mistakes(predictions)
+    section = mistakes_section(predictions, mistakes, pictures=lambda ids: pixels, overlays=None)
+    captions = [shown.caption for block in section.blocks for shown in getattr(block, "items", ())]
+    said = "Taken for melanocytic nevus with 99 %; the truth, mel, got less than 1 %. im0"
+    assert said in captions

@@ -106,7 +106,8 @@ class Summary:
                 for name in names
                 if name in pooled and pooled[name]["value"] is not None
             ]
-            lines.append(f"on {self.labelled} labelled image(s): {', '.join(known)}")
+            which = " (answers before the correction)" if self.prevalence else ""
+            lines.append(f"on {self.labelled} labelled image(s){which}: {', '.join(known)}")
         lines += self.notes
         lines += [f"WARNING: {warning}" for warning in self.warnings]
         lines.append(f"Predictions: {self.predictions}")

@@ -88,7 +88,8 @@ class ImageStore:
         except FileNotFoundError as error:
             raise UserError(
                 f"Expected a whole image store in {directory}. Received: a folder without "
-                f"{Path(error.filename).name}. Build it with: python run.py prepare"
+                f"{Path(error.filename).name}. Build it with the command prepare and the "
+                "config of the run."
             ) from None
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(

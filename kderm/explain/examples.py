@@ -11,7 +11,7 @@ import pandas as pd
 
 from kderm.data.images import ImageSpec, UnreadableImage, read_image
 from kderm.data.manifest import Manifest
-from kderm.data.run_store import open_run_store
+from kderm.data.run_store import decode_again, open_run_store
 from kderm.errors import UserError
 from kderm.evaluation.predictions import Predictions
 from kderm.run_dir import RunDir
@@ -106,7 +106,7 @@ def read_frames(
     if store is not None and set(image_ids) <= set(store.image_ids):
         return np.stack([store.images[row] for row in store.rows(image_ids)])
     paths = image_paths(manifest, image_ids)
-    return np.stack([_decode(path, spec) for path in paths])
+    return np.stack([_decode(path, spec, run) for path in paths])
 
 
 def read_pictures(
@@ -164,14 +164,14 @@ def image_paths(manifest: Manifest, image_ids: list[str]) -> list[str]:
     return paths.loc[image_ids].tolist()
 
 
-def _decode(path: str, spec: ImageSpec) -> np.ndarray:
+def _decode(path: str, spec: ImageSpec, run: RunDir) -> np.ndarray:
     try:
         return read_image(path, spec)
     except UnreadableImage as error:
         raise UserError(
             f"The image {path} cannot be read ({error.reason}; looked from {Path.cwd()}), and the "
             "run's image store is gone. Work in the folder that the run was started from, with "
-            "the images in their place, or build the store again with: python run.py prepare"
+            f"the images in their place, or build the store again with: {decode_again(run)}"
         ) from None
 
 

@@ -114,7 +114,10 @@ def test_a_store_of_other_frames_is_not_used(run, manifest, store):
 
 def test_without_store_and_file_the_file_is_named(run, manifest):
     remove_images(manifest)
-    with pytest.raises(UserError, match=r"img_03\.png cannot be read.*does not exist.*prepare"):
+    with pytest.raises(
+        UserError,
+        match=r"img_03\.png cannot be read.*does not exist.*prepare --config .*config.yaml",
+    ):
         read_frames(run, manifest, ["img_03"], SPEC)
 
 

@@ -1,5 +1,6 @@
 """The numbers of metrics.json: all there, all documented, and clear at the edges."""
 
+import inspect
 import json
 import re
 from pathlib import Path
@@ -8,11 +9,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kderm.evaluation.intervals import group_intervals
+from kderm.evaluation.calibration.report import calibration_report
+from kderm.evaluation.comparison.compare import compare_runs
+from kderm.evaluation.decisions.decision_curve import decision_report
+from kderm.evaluation.decisions.points import operating_report
+from kderm.evaluation.intervals import RESAMPLES, group_intervals
 from kderm.evaluation.measure import measure
 from kderm.evaluation.metrics import Scorecard
 from kderm.evaluation.predictions import make_predictions
 from kderm.evaluation.report.findings import gather
+from kderm.evaluation.subgroups import subgroup_report
+from kderm.evaluation.uncertainty.abstain import abstain_report
+from kderm.evaluation.uncertainty.conformal_report import conformal_report
 from kderm.labels import BINARY, HAM10000, LabelSpace
 
 PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
@@ -146,3 +154,35 @@ def test_an_accuracy_of_one_or_none_is_not_called_certain():
         accuracy = found["pooled"]["accuracy"]
         assert accuracy["value"] == share
         assert accuracy["high"] - accuracy["low"] == pytest.approx(1 - 0.025 ** (1 / 20))
+
+
+def test_the_same_number_has_the_same_interval_in_every_part_of_the_report():
+    """Headline, image-level row of the lesions, and the abstain curve's last point."""
+    random = np.random.default_rng(5)
+    y = np.arange(210) // 3 % 7
+    odds = np.exp(random.normal(size=(210, 7)) + np.eye(7)[y])
+    rows = pd.DataFrame(odds / odds.sum(axis=1, keepdims=True), columns=HAM10000.columns).assign(
+        image_id=[f"i{i}" for i in random.permutation(210)],
+        group_id=[f"g{i // 3}" for i in range(210)],
+        fold=np.arange(210) // 21 % 5,
+        label=np.array(HAM10000.codes)[y],
+    )
+    found = gather(make_predictions(rows, HAM10000), checkpoint="last", resamples=40).metrics
+    images = found["lesions"]["images"]
+    assert {"macro_auc", "balanced_accuracy", "accuracy", "malignant_auc"} <= set(images)
+    for name, one in images.items():
+        assert one == pytest.approx(found["pooled"][name], abs=1e-12), name
+    whole = found["abstain"]["by"]["max_probability"]["at"]["1"]
+    for name in ("accuracy", "balanced_accuracy"):
+        assert whole[name] == pytest.approx(found["pooled"][name], abs=1e-12)
+
+
+FIRST = (measure, calibration_report, decision_report, operating_report, subgroup_report)
+
+
+@pytest.mark.parametrize(
+    "part",
+    [*FIRST, conformal_report, abstain_report, compare_runs],
+)
+def test_every_part_resamples_as_often_unless_told_otherwise(part):
+    assert inspect.signature(part).parameters["resamples"].default == RESAMPLES == 2000

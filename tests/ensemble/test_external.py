@@ -108,11 +108,16 @@ def test_the_report_says_from_the_start_what_was_left_out(known_run, elsewhere, 
 
 
 def test_overlapping_images_can_be_kept_but_it_is_said(known_run, elsewhere):
+    clean = known_run.external / "clinic" / "predictions.csv"
+    evaluate_external(known_run, [str(elsewhere)])
+    before = clean.read_bytes()
     text = evaluate_external(known_run, [str(elsewhere)], overlap="keep")
-    assert len(predicted(known_run)) == 8
+    place = known_run.external / "clinic_with_overlap"
+    assert len(pd.read_csv(place / "predictions.csv")) == 8
+    assert clean.read_bytes() == before
     assert "WARNING: overlap with the 4 images of the run" in text
     assert "KEPT, so this is no test of unseen images" in text
-    assert len(pd.read_csv(known_run.external / "clinic" / "overlap.csv")) == 3
+    assert len(pd.read_csv(place / "overlap.csv")) == 3
 
 
 def test_without_the_store_ids_alone_are_compared_and_it_is_said(known_run, elsewhere):

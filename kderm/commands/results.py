@@ -36,7 +36,7 @@ def keep_about(run: RunDir, path: Path) -> None:
         table = pd.read_csv(path, dtype=str, keep_default_na=False)
     except (OSError, ValueError) as error:
         raise UserError(f"Expected a CSV in --about. Received: {path} ({error}).") from None
-    check_further(table)
+    check_further(table, str(path))
     if not attributes_of(table)[0]:
         raise UserError(
             f"Expected in {path}, beside image_id, at least one of "
@@ -64,15 +64,19 @@ def conclude(run: RunDir) -> None:
     from kderm.commands.background import run_background
     from kderm.ensemble.bundle import join_oof, write_bundle
     from kderm.evaluation.report.write import write_report
-    from kderm.evaluation.subgroups import with_columns
+    from kderm.evaluation.subgroups import with_columns, with_found_columns
 
     predictions = join_oof(run)
-    for path in (run.about_images, run.image_quality):
-        if path.exists():
-            predictions = with_columns(
-                predictions, pd.read_csv(path, dtype=str, keep_default_na=False)
-            )
+    if run.about_images.exists():
+        about = pd.read_csv(run.about_images, dtype=str, keep_default_na=False)
+        predictions = with_columns(predictions, about)
+    predictions, unjoined = with_found_columns(predictions, run.image_quality)
+    for warning in unjoined:
+        console.warn(warning)
     config = load_config(run.config)
+    facts = run_facts(run, config)
+    if unjoined:
+        facts["warnings"] = [*facts.get("warnings", []), *unjoined]
     stills = {}
     if config.predict.grad_cam:
         from kderm.explain.figure import grad_cam_figure
@@ -88,7 +92,7 @@ def conclude(run: RunDir) -> None:
             run.path,
             title=f"Out-of-fold report of {run.name}",
             histories=read_histories(run, config),
-            facts=run_facts(run, config),
+            facts=facts,
             checkpoint=checkpoint_choice(config),
             monitor=config.train.monitor,
             calibration=config.predict.calibration,

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from kderm.errors import unknown_name
-from kderm.evaluation.intervals import Interval, group_intervals
+from kderm.evaluation.intervals import RESAMPLES, Interval, group_intervals
 from kderm.evaluation.measure import without_nan
 from kderm.evaluation.metrics import Scorecard
 from kderm.evaluation.predictions import Predictions
@@ -80,7 +80,7 @@ def contradictory_lesions(predictions: Predictions) -> list[str]:
     return sorted(labels.index[labels > 1].astype(str))
 
 
-def lesion_report(predictions: Predictions, *, resamples: int = 1000, seed: int = 0) -> dict:
+def lesion_report(predictions: Predictions, *, resamples: int = RESAMPLES, seed: int = 0) -> dict:
     """Both levels side by side, over the same lesions.
 
     Args:

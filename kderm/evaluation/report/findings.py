@@ -22,9 +22,6 @@ from kderm.evaluation.uncertainty.abstain import abstain_report
 from kderm.evaluation.uncertainty.conformal import ConformalSets
 from kderm.evaluation.uncertainty.conformal_report import conformal_report
 
-# Parts with many numbers beside one another are told by intervals of this many resamples at most.
-FEWER = 1000
-
 
 @dataclass(frozen=True, eq=False)
 class Findings:
@@ -72,7 +69,6 @@ def gather(
     metrics = measure(predictions, checkpoint=checkpoint, resamples=resamples, progress=progress)
     sources = score_by_source(predictions, resamples)
     calibrated = calibrated_by_others(predictions, calibration)
-    fewer = min(resamples, FEWER)
     points = operating_report(calibrated, frozen, resamples=resamples)
     metrics |= {
         "confused_pairs": confused_pairs(metrics),
@@ -80,12 +76,12 @@ def gather(
         "prior": prior_shift(predictions).to_dict("records"),
         "operating_points": points,
         "net_benefit": decision_report(calibrated, resamples=resamples),
-        "lesions": lesion_report(predictions, resamples=fewer),
+        "lesions": lesion_report(predictions, resamples=resamples),
         "subgroups": subgroup_report(
-            calibrated, thresholds=subgroup_thresholds(points), resamples=fewer
+            calibrated, thresholds=subgroup_thresholds(points), resamples=resamples
         ),
-        "conformal": conformal_report(calibrated, frozen=frozen_sets, resamples=fewer),
-        "abstain": abstain_report(calibrated, resamples=fewer),
+        "conformal": conformal_report(calibrated, frozen=frozen_sets, resamples=resamples),
+        "abstain": abstain_report(calibrated, resamples=resamples),
         "sources": [
             {
                 "source": score.source,

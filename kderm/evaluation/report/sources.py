@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from kderm.evaluation.intervals import Interval, group_intervals
+from kderm.evaluation.intervals import RESAMPLES, Interval, group_intervals
 from kderm.evaluation.metrics import Scorecard
 from kderm.evaluation.predictions import Predictions
 
@@ -36,7 +36,7 @@ class SourceScore:
     interval: Interval
 
 
-def score_by_source(predictions: Predictions, resamples: int = 1000) -> list[SourceScore]:
+def score_by_source(predictions: Predictions, resamples: int = RESAMPLES) -> list[SourceScore]:
     """One score a source, largest source first; empty with fewer than two sources."""
     if "source" not in predictions.table:
         return []

@@ -71,8 +71,8 @@ def answers(
                        "(report, Facts). Internal validation by cross-validation."),
         "initialisation": _told(said, "weights", "Weights of the backbone: {}; the classifying "
                                 "layer starts at random values, seeded by the config."),
-        "subsets": _told(said, "input", "Of each image the member sees its centre ({}), chosen by "
-                         "no one and by no segmentation") + _told(said, "views", "; test-time "
+        "subsets": _told(said, "input", "Of each image the member sees its centre ({}); no part is "
+                         "picked by hand or by segmentation") + _told(said, "views", "; test-time "
                          "views: {}") + ". Which images the data set holds is the author's to "
                          "tell.",
         "training": "Augmentation, optimizer and schedule are in the config (report, Facts). "
@@ -199,10 +199,10 @@ def _accuracy(found: dict) -> str:
 
 
 def _fairness(report: dict) -> str:
-    shown = [row["title"] for row in report["attributes"] if row["levels"]]
+    shown = [row["title"].lower() for row in report["attributes"] if len(row["levels"]) > 1]
     absent = report["not_recorded"]
     measured = f"Measured by {', '.join(shown)} (report, Subgroups)." if shown else ""
-    missing = f" Not recorded: {', '.join(absent)}." if absent else ""
+    missing = f" Not recorded: {', '.join(absent).lower()}." if absent else ""
     return f"{measured}{missing} Nothing was done in training to narrow gaps.".strip()
 
 

@@ -48,8 +48,8 @@ def subgroup_thresholds(operating_points: dict) -> dict[str, float]:
 def subgroup_section(found: dict) -> Section:
     """Metrics by subgroup, the notable gaps, and what is not shown and why."""
     report = found["subgroups"]
-    rows = _rows(report)
-    if not rows:
+    tables = _tables(report)
+    if not tables:
         return Section("Subgroups", [Text(_absent(report))])
     return Section(
         "Subgroups",
@@ -57,7 +57,7 @@ def subgroup_section(found: dict) -> Section:
             Text(_words(report)),
             *_notable(report),
             *_forest(report),
-            Table(_header(report), rows, "subgroups", "All numbers of all subgroups"),
+            *tables,
             Bullets([line for line in [*_left_out(report), _absent(report)] if line]),
         ],
     )
@@ -164,11 +164,6 @@ def _shown(report: dict, metric: str) -> bool:
     )
 
 
-def _header(report: dict) -> list[str]:
-    names = [METRICS.get(name, name) for name in report["metrics"]]
-    return ["by", "subgroup", "images", *["malignant"] * _has_malignant(report), *names]
-
-
 def _has_malignant(report: dict) -> bool:
     return any(
         level["malignant"] is not None
@@ -177,14 +172,31 @@ def _has_malignant(report: dict) -> bool:
     )
 
 
-def _rows(report: dict) -> list[list]:
+def _tables(report: dict) -> list[Table]:
+    """All numbers, those of melanoma apart: together they are too wide for paper."""
+    melanoma = [name for name in report["metrics"] if name.startswith("mel_")]
+    others = [name for name in report["metrics"] if name not in melanoma]
+    parts = [("subgroups", "All numbers of all subgroups", others)]
+    parts += [("subgroups_melanoma", "The same of melanoma", melanoma)] if melanoma else []
+    return [
+        Table(_header(report, names), rows, file, words)
+        for file, words, names in parts
+        if (rows := _rows(report, names))
+    ]
+
+
+def _header(report: dict, names: list[str]) -> list[str]:
+    told = [METRICS.get(name, name) for name in names]
+    return ["subgroup", "images", *["malignant"] * _has_malignant(report), *told]
+
+
+def _rows(report: dict, names: list[str]) -> list[list]:
     return [
         [
-            attribute["title"],
-            level["level"],
+            subgroup_name(attribute["title"], level["level"]),
             level["images"],
             *([level["malignant"]] if _has_malignant(report) else []),
-            *(_estimate(level["metrics"].get(name)) for name in report["metrics"]),
+            *(_estimate(level["metrics"].get(name)) for name in names),
         ]
         for attribute in report["attributes"]
         if len(attribute["levels"]) > 1  # one level alone is everybody, nearly

@@ -75,7 +75,7 @@ def backbone_name(preset: str) -> str:
     """A preset by name; of a file of one's own its name, for the folder says nothing elsewhere."""
     if not preset.startswith("file/"):
         return preset
-    return f"{PurePath(preset).name} (a file of the author's)"
+    return f"{PurePath(preset).name}, a file of the author's"
 
 
 def initialisation(weights: str) -> str:

@@ -96,7 +96,7 @@ def test_no_page_of_a_run_names_a_folder_of_this_machine(run):
     for name in ("MODEL_CARD.md", "CHECKLIST.md", "report.md"):
         text = (run / name).read_text(encoding="utf-8")
         assert "private_folder" not in text
-        assert "lite0.keras (a file of the author's)" in text
+        assert "lite0.keras, a file of the author's" in text
 
 
 def test_the_checklist_tells_how_weights_began_and_what_was_selected(run):

@@ -225,12 +225,18 @@ def compare(runs: tuple[str, ...], out: str | None, resamples: int) -> None:
 
 
 @main.command("ensemble-predict")
-@click.argument("images", nargs=-1, required=True)
+@click.argument("images", nargs=-1, required=True, metavar="IMAGES... [predict.KEY=VALUE]...")
 @FINISHED_RUN
 @OUT
 @click.option("--views", help="none, flips, d4, multi_scale or multi_crop; default: the run's.")
 @click.option("--combine", help="probability, logit or oof; default: the run's.")
-@click.option("--batch-size", type=int, default=32, show_default=True)
+@click.option(
+    "--engine",
+    type=click.Choice(["keras", "onnx", "openvino"]),
+    default="keras",
+    show_default=True,
+    help="What computes; the others are exported at first use.",
+)
 @click.option("--explain", is_flag=True, help="Draw what speaks for each answer too.")
 @click.option(
     "--challenge",
@@ -249,7 +255,7 @@ def ensemble_predict(
     out: str | None,
     views: str | None,
     combine: str | None,
-    batch_size: int,
+    engine: str,
     explain: bool,
     challenge: str | None,
     prevalence: str | None,
@@ -257,12 +263,13 @@ def ensemble_predict(
     """Predict IMAGES (folders, files, CSVs, globs) with all folds of a run.
 
     Writes predictions.csv, lesions.csv where a CSV has lesion ids, and a report where labels are
-    known.
+    known. Beside the images: predict.precision=bfloat16 or int8, predict.early_exit=0.03 (fewer
+    views for images that are settled), predict.batch_size=32.
     """
     from kderm.commands import prediction
 
     prediction.ensemble_predict(
-        *(images, run_name, out, views, combine, batch_size),
+        *(images, run_name, out, views, combine, engine),
         explain=explain,
         challenge=challenge,
         prevalence=prevalence,
@@ -334,6 +341,33 @@ def select(
     from kderm.commands import selection
 
     selection.select(run_names, external, views, images, soup, batch_size)
+
+
+@main.command()
+@click.argument("run_name", required=False, metavar="[RUN]")
+@click.option(
+    "--engine",
+    type=click.Choice(["onnx", "openvino"]),
+    default="onnx",
+    show_default=True,
+    help="ONNX Runtime or OpenVINO.",
+)
+@click.option(
+    "--precision",
+    type=click.Choice(["float32", "bfloat16", "int8"]),
+    default="float32",
+    show_default=True,
+    help="int8 takes its ranges from held-out images of the run.",
+)
+@plainly
+def export(run_name: str | None, engine: str, precision: str) -> None:
+    """Write a run's members for another engine; say how far its answers lie from the members' own.
+
+    The files are in RUN/engines/. ensemble-predict --engine does this by itself when it has to.
+    """
+    from kderm.commands import export
+
+    export.export(run_name, engine, precision)
 
 
 @main.group()

@@ -37,9 +37,8 @@ def explain(
             )
         from kderm.commands.prediction import ensemble_predict
 
-        ensemble_predict(
-            *(sources, run_name, out, views, None, batch_size or 32), explain=True, layer=layer
-        )
+        words = [*sources, *([f"predict.batch_size={batch_size}"] if batch_size else [])]
+        ensemble_predict(words, run_name, out, views, None, explain=True, layer=layer)
         return
     if batch_size is not None:
         raise UserError(

@@ -2,10 +2,16 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from kderm import console
 from kderm.commands.pieces import known_run
+from kderm.config.reading import load_config
+from kderm.errors import UserError
 from kderm.runtime import check_backend
+
+# What may be said of the config's section `predict` when a finished ensemble predicts.
+SETTINGS = ("precision", "early_exit", "batch_size")
 
 
 def ensemble_predict(
@@ -14,7 +20,7 @@ def ensemble_predict(
     out: str | None,
     views: str | None,
     combine: str | None,
-    batch_size: int,
+    engine: str = "keras",
     *,
     explain: bool = False,
     challenge: str | None = None,
@@ -23,10 +29,12 @@ def ensemble_predict(
 ) -> None:
     """`ensemble-predict`: predictions.csv, a report where labels are known, more if asked for.
 
-    A `prevalence` such as "mel=0.02" states the shares of the classes that answers are corrected
-    to.
+    Among `sources` there may be `predict.KEY=VALUE`, see `split_settings`. A `prevalence` such as
+    "mel=0.02" states the shares of the classes that answers are corrected to.
     """
-    check_backend()
+    sources, settings = split_settings(sources)
+    if engine == "keras" or explain:  # an exported engine needs no backend
+        check_backend()
     import pandas as pd
 
     from kderm.ensemble.bundle import read_bundle
@@ -53,9 +61,10 @@ def ensemble_predict(
             directory,
             views=views,
             combine=combine,
-            batch_size=batch_size,
+            engine=engine,
             progress=report,
             prevalence=shares,
+            **settings,
         )
     console.say(str(summary))
     if challenge:
@@ -66,8 +75,34 @@ def ensemble_predict(
         console.say(f"Submission for ISIC {challenge}: {submission}")
     if explain:
         explain_predictions(
-            *(bundle, inputs, directory), views=views, layer=layer, batch_size=batch_size
+            *(bundle, inputs, directory),
+            views=views,
+            layer=layer,
+            batch_size=settings.get("batch_size", 32),
         )
+
+
+def split_settings(words: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
+    """The images among `words`, and the values of `predict.KEY=VALUE` for a KEY of `SETTINGS`.
+
+    Raises:
+        UserError: another key, a value out of range, or no image at all.
+    """
+    given = [word for word in words if word.startswith("predict.") and "=" in word]
+    images = [word for word in words if word not in given]
+    keys = [word.partition("=")[0].removeprefix("predict.") for word in given]
+    values = load_config(None, given).predict.model_dump()
+    options = {"views": "--views", "combine": "--combine"}
+    for key in keys:
+        if key not in SETTINGS:
+            do = f"It is an option here: {options[key]}." if key in options else ""
+            raise UserError(
+                f"Expected predict.{', predict.'.join(SETTINGS)} beside the images. Received: "
+                f"predict.{key}. {do or 'It belongs to cv and evaluate.'}"
+            )
+    if not images:
+        raise UserError("Expected images: folders, files, CSVs or patterns. Received: none.")
+    return images, {key: values[key] for key in keys}
 
 
 def bundle_path(run_name: str | None) -> Path:

@@ -264,6 +264,18 @@ class PredictConfig(_Section):
         "probability", description="Mean of probabilities, of logits, or weighted by OOF score."
     )
     batch_size: int = Field(32, ge=1, le=4096, description="Images a forward pass.")
+    precision: Literal["float32", "bfloat16", "int8"] = Field(
+        "float32",
+        description="Of ensemble-predict, as far as its engine has it; the out-of-fold table is "
+        "always made in float32.",
+    )
+    early_exit: float = Field(
+        0.0,
+        ge=0,
+        lt=0.5,
+        description="Of ensemble-predict: an image gets no further views once the standard error "
+        "of its probabilities is below this (0.03 saves about half); 0: every image gets all.",
+    )
     calibration: Literal["temperature", "vector"] = Field(
         "temperature",
         description="Fitted on the out-of-fold table and applied to predictions: temperature keeps "

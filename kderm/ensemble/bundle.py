@@ -216,6 +216,8 @@ def write_bundle(run: RunDir, calibration: Kind = "temperature") -> Bundle:
             "metadata": _shared_metadata(run, finished),
             "views": config.predict.views,
             "combine": config.predict.combine,
+            "precision": config.predict.precision,
+            "early_exit": config.predict.early_exit,
             "members": members,
             **_fitted(oof, calibration),
             "unlike": unlike_facts(run.path, [member["sha256"] for member in members]),

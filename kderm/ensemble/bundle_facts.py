@@ -190,6 +190,12 @@ class BundleFacts(_Closed):
     )
     views: str = Field(description="Test-time views of the out-of-fold table, and the default.")
     combine: How
+    precision: Literal["float32", "bfloat16", "int8"] = Field(
+        "float32", description="Of predictions; the out-of-fold table is in float32."
+    )
+    early_exit: float = Field(
+        0.0, ge=0, lt=0.5, description="Of predictions; see `kderm.ensemble.early_exit`."
+    )
     members: Annotated[tuple[MemberFacts, ...], Field(min_length=1)]
     malignant_threshold: ThresholdFacts | None = Field(
         description="None where the labels have no malignant class or the data only one side."

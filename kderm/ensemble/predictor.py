@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable
-from dataclasses import astuple, dataclass
+from dataclasses import astuple
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +31,7 @@ from kderm.ensemble.prevalence import Prevalence
 from kderm.ensemble.read_ahead import Decoded, decoded_chunks
 from kderm.ensemble.result import Summary, write_result
 from kderm.ensemble.rounding import significant
+from kderm.ensemble.settings import Settings
 from kderm.ensemble.unlike import unlike_of
 from kderm.errors import UserError
 from kderm.evaluation.uncertainty.disagreement import (
@@ -46,26 +47,6 @@ Progress = Callable[[int, int], None]
 MAX_CHUNK_BYTES = 256 * 1024**2
 
 
-@dataclass(frozen=True)
-class Asked:
-    """How the answers are to be made; everything in it changes them, if only a little.
-
-    Attributes:
-        views: test-time views.
-        combine: "probability", "logit" or "oof".
-        engine: "keras", "onnx" or "openvino".
-        precision: "float32", "bfloat16" or "int8".
-        early_exit: standard error of a probability at which an image gets no further views; 0:
-            every image gets all.
-    """
-
-    views: str
-    combine: str
-    engine: str = "keras"
-    precision: str = "float32"
-    early_exit: float = 0.0
-
-
 def ensemble_predict(
     bundle: Bundle,
     inputs: Inputs,
@@ -75,8 +56,8 @@ def ensemble_predict(
     combine: str | None = None,
     batch_size: int = 32,
     engine: str = "keras",
-    precision: str = "float32",
-    early_exit: float = 0.0,
+    precision: str | None = None,
+    early_exit: float | None = None,
     progress: Progress | None = None,
     chunk: int = 512,
     prevalence: Prevalence | None = None,
@@ -95,8 +76,10 @@ def ensemble_predict(
         combine: "probability", "logit" or "oof"; None for the bundle's.
         batch_size: images a forward pass; changes speed, memory and the rounding.
         engine: "keras", "onnx" or "openvino"; the latter two are exported if they were not yet.
-        precision: "float32", "bfloat16" or "int8", as far as the engine knows it.
-        early_exit: tolerance of `kderm.ensemble.early_exit`; 0: every image gets every view.
+        precision: "float32", "bfloat16" or "int8", as far as the engine knows it; None for the
+            bundle's.
+        early_exit: tolerance of `kderm.ensemble.early_exit`, 0 for every view of every image; None
+            for the bundle's.
         progress: called with (images done, images).
         chunk: images that are decoded, predicted and kept together, fewer if frames are large.
         prevalence: shares of the classes that the answers are corrected to; None for none.
@@ -107,11 +90,16 @@ def ensemble_predict(
             does not fit the bundle.
     """
     directory = Path(directory)
-    asked = Asked(
-        views or bundle.facts.views, combine or bundle.facts.combine, engine, precision, early_exit
+    facts = bundle.facts
+    asked = Settings(
+        views=views or facts.views,
+        combine=combine or facts.combine,
+        engine=engine,
+        precision=precision or facts.precision,
+        early_exit=facts.early_exit if early_exit is None else early_exit,
     )
     check_how(asked.combine)
-    check_engine(engine, precision)
+    check_engine(asked.engine, asked.precision)
     view_transforms(asked.views, bundle.frame)
     check_directory(directory, inputs)
     chunk = max(1, min(chunk, MAX_CHUNK_BYTES // (3 * bundle.spec.height * bundle.spec.width)))
@@ -129,8 +117,7 @@ def ensemble_predict(
             inputs,
             answers,
             directory,
-            views=asked.views,
-            combine=asked.combine,
+            settings=asked,
             resumed=resumed,
             prevalence=prevalence,
         )
@@ -141,7 +128,7 @@ def ensemble_predict(
 class Ensemble:
     """All members of a bundle, loaded at first use, and how their answers become one."""
 
-    def __init__(self, bundle: Bundle, asked: Asked, batch_size: int, images: int):
+    def __init__(self, bundle: Bundle, asked: Settings, batch_size: int, images: int):
         self.bundle, self.asked, self.batch_size, self.images = bundle, asked, batch_size, images
         self._weights = bundle.member_weights if asked.combine == "oof" else None
         self._passes: Passes | None = None
@@ -266,7 +253,7 @@ def _collect(parts: Parts, count: int) -> dict[str, np.ndarray]:
     return {name: np.concatenate([part[name] for part in loaded]) for name in loaded[0]}
 
 
-def _digest(bundle: Bundle, asked: Asked, chunk: int, inputs: Inputs) -> str:
+def _digest(bundle: Bundle, asked: Settings, chunk: int, inputs: Inputs) -> str:
     """SHA-256 of everything that the parts depend on."""
     files = [
         (os.path.abspath(path), problem, *_size_and_time(path))

@@ -30,6 +30,7 @@ from kderm.ensemble.lesion_table import LesionTable, lesion_table
 from kderm.ensemble.place import PREDICTIONS, record_sources, told_clearly
 from kderm.ensemble.prevalence import Prevalence
 from kderm.ensemble.result_table import as_text, calibrated_answer, result_table
+from kderm.ensemble.settings import Settings
 from kderm.evaluation.predictions import make_predictions
 from kderm.evaluation.report.reproduction import Background
 from kderm.evaluation.report.write import remove_report, write_report
@@ -55,6 +56,7 @@ class Summary:
         flagged: images at or above the malignant threshold; None without a threshold.
         lesions: what became of the images' lesions; None where no lesion is named.
         prevalence: what the answers were corrected to, or None.
+        early_exit: what an early exit saved, in words; "" where every image got every pass.
         labelled: images in the report.
         seen: images whose ids are in the run's out-of-fold table; None if that table is gone.
         metrics: content of metrics.json, or None.
@@ -73,6 +75,7 @@ class Summary:
     flagged: int | None
     lesions: LesionTable | None
     prevalence: Prevalence | None
+    early_exit: str
     labelled: int
     seen: int | None
     metrics: dict | None
@@ -96,6 +99,7 @@ class Summary:
         lines += ["; ".join(notes)] if notes else []
         if self.flagged is not None:
             lines.append(f"flagged as malignant: {self.flagged}")
+        lines += [self.early_exit] if self.early_exit else []
         lines += [str(self.lesions)] if self.lesions else []
         lines += [correction_note(self.prevalence)] if self.prevalence else []
         if self.metrics is not None:
@@ -116,6 +120,24 @@ class Summary:
         return "\n".join(lines)
 
 
+def passes_words(passes: np.ndarray, settings: Settings) -> str:
+    """How many forward passes an image had, for people.
+
+    Args:
+        passes: float (n,), NaN without an answer.
+        settings: how the answers were made.
+    """
+    known = passes[np.isfinite(passes)]
+    if not len(known):
+        return "none"
+    if not settings.early_exit:
+        return f"{known.max():.0f}"
+    return (
+        f"{known.mean():.1f} on average, {known.max():.0f} at most (early exit at a standard error "
+        f"of {settings.early_exit:g})"
+    )
+
+
 def correction_note(prevalence: Prevalence) -> str:
     """What a reader of corrected answers must know."""
     return (
@@ -131,8 +153,7 @@ def write_result(
     answers: dict[str, np.ndarray],
     directory: Path,
     *,
-    views: str,
-    combine: str,
+    settings: Settings,
     resumed: int,
     prevalence: Prevalence | None = None,
 ) -> Summary:
@@ -142,11 +163,10 @@ def write_result(
         bundle: the ensemble that answered.
         inputs: the images, in the order of the answers.
         answers: "probabilities" (n, k) as the members gave them, "fold_sd", "malignant_sd",
-            "mutual_information", "disagreement", "vote_agreement", "unlike" (n,), NaN where
-            unreadable, and "error" str (n,).
+            "mutual_information", "disagreement", "vote_agreement", "unlike", "passes" (n,), NaN
+            where unreadable, and "error" str (n,).
         directory: where to write.
-        views: test-time views used.
-        combine: way of combining used.
+        settings: how the answers were made.
         resumed: images that an interrupted call had predicted.
         prevalence: what the calibrated answers are corrected to; None for no correction. The report
             is of the answers before: its thresholds and sets were frozen on their scale.
@@ -162,14 +182,14 @@ def write_result(
         *metadata_warnings(bundle, inputs),
         *unlike_warnings(table),
         *seen_warnings(seen, int(readable.sum()), bundle),
-        *settings_warnings(bundle, views, combine),
+        *settings_warnings(bundle, settings.views, settings.combine),
     )
     scored = readable & (inputs.table["label"] != "").to_numpy()
     metrics = None
     with told_clearly(directory):
         _write_tables(directory, inputs, table, lesions, prevalence)
         if scored.any():
-            facts = _facts(bundle, inputs, table, scored, views, combine, seen)
+            facts = _facts(bundle, inputs, table, scored, settings, seen)
             facts["warnings"] = [*warnings, *_not_corrected(prevalence)]
             uncorrected = dict(zip(bundle.labels.columns, before.T, strict=True))
             rows = table.assign(**uncorrected)
@@ -187,11 +207,19 @@ def write_result(
         flagged=None if bundle.threshold is None else int((table["malignant"] == 1).sum()),
         lesions=lesions,
         prevalence=prevalence,
+        early_exit=_early_exit_note(table, settings),
         labelled=int(scored.sum()),
         seen=seen,
         metrics=metrics,
         notes=inputs.notes,
         warnings=warnings,
+    )
+
+
+def _early_exit_note(table: pd.DataFrame, settings: Settings) -> str:
+    passes = table["passes"].to_numpy()
+    return (
+        f"forward passes an image: {passes_words(passes, settings)}" if settings.early_exit else ""
     )
 
 
@@ -284,16 +312,17 @@ def _facts(
     inputs: Inputs,
     table: pd.DataFrame,
     scored: np.ndarray,
-    views: str,
-    combine: str,
+    settings: Settings,
     seen: int | None,
 ) -> dict[str, object]:
     """The facts table of the report."""
     facts: dict[str, object] = {
         "ensemble": f"{bundle.facts.run}, {len(bundle.facts.members)} members",
         "bundle digest": bundle.digest[:12],
-        "views": views,
-        "combine": combine,
+        "views": settings.views,
+        "combine": settings.combine,
+        "engine": f"{settings.engine}, {settings.precision}",
+        "forward passes an image": passes_words(table["passes"].to_numpy(), settings),
         "images": len(table),
         "unreadable images": int((table["error"] != "").sum()),
         "images without a label, left out": int((inputs.table["label"] == "").sum()),

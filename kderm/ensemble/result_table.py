@@ -40,6 +40,7 @@ def result_table(
       vote_agreement (see `uncertainty.disagreement`) they are of the members' answers before
       calibration
     - unlike: how unlike the training data it looks; unlike_training: 1 above the bundle's threshold
+    - passes: forward passes, members times views, fewer for images that an early exit let go
     - error, and label where any is known
     """
     labels = bundle.labels
@@ -69,6 +70,7 @@ def result_table(
         "vote_agreement": answers["vote_agreement"],
         "unlike": answers["unlike"],
         "unlike_training": flags(answers["unlike"], bundle.unlike_threshold),
+        "passes": answers["passes"],
         "error": answers["error"],
     }
     if inputs.labelled:

@@ -9,6 +9,7 @@ from kderm.ensemble.bundle import Bundle
 from kderm.ensemble.engines.engine import Engine
 from kderm.ensemble.engines.record import Export, find_export
 from kderm.errors import UserError, unknown_name
+from kderm.runtime import check_backend
 
 # Engine -> the precisions that it computes in, its own one first.
 ENGINES: dict[str, tuple[str, ...]] = {
@@ -60,12 +61,14 @@ def open_engine(
     check_engine(engine, precision)
     features = bundle.facts.unlike is not None
     if engine == "keras":
+        check_backend()
         from kderm.ensemble.engines.keras_engines import keras_engine
 
         return keras_engine(bundle, batch_size, precision, features=features, images=images)
     import_engine(engine)
     found = find_export(bundle, engine, precision)
     if found is None:
+        check_backend()
         from kderm.ensemble.engines.exports import export
 
         say(f"exporting the members for {engine} in {precision}; once, then they are kept")

@@ -13,6 +13,7 @@ from scipy import sparse
 from kderm.evaluation.decisions.operating_points import target_named, targets_of
 from kderm.evaluation.metrics import decided_class
 from kderm.evaluation.predictions import Predictions
+from kderm.evaluation.scores.weights import running_sum
 
 
 class BlockedPairs:
@@ -56,7 +57,7 @@ class BlockedPairs:
         for b, (own, below, tied, not_above) in enumerate(self._sides):
             if len(own) == 0 or len(read) == 0:
                 continue
-            sums = np.concatenate([np.zeros_like(read[:1]), np.cumsum(columns[own], axis=0)])
+            sums = np.concatenate([np.zeros_like(read[:1]), running_sum(columns[own])])
             lower = sums[below]
             lower[tied] = (lower[tied] + sums[not_above]) / 2
             credit = lower if self._read_positives else sums[-1] - lower

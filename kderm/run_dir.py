@@ -30,11 +30,15 @@ runs/
 """
 
 import os
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
+from kderm import console
 from kderm.errors import UserError, unknown_name
 
+# Verbs about a data set, not about a run.
+WITHOUT_RUN = ("audit", "inspect")
 # Below a run, and below a folder of predictions.
 EXPLANATIONS = "explanations"
 
@@ -231,6 +235,17 @@ class RunDir:
     def fold(self, fold: int) -> FoldDir:
         """Paths of fold `fold` (0-based)."""
         return FoldDir(self.path / f"fold_{fold}")
+
+    def command(self, verb: str, *, with_config: bool = True) -> str:
+        """The command line that does `verb` with the config that this run was started with."""
+        name = self.path.resolve().name
+        words = verb.split()
+        words += ["--config", str(self.config)] if with_config else [name]
+        words += ["--run", name] if with_config and verb not in WITHOUT_RUN else []
+        parent = self.path.resolve().parent
+        elsewhere = parent != runs_root().resolve()
+        where = f"KDERM_RUNS={shlex.quote(str(parent))} " if elsewhere else ""
+        return f"{where}{console.program()} {shlex.join(words)}"
 
     @property
     def is_started(self) -> bool:

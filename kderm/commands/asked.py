@@ -12,10 +12,7 @@ from kderm import console
 from kderm.config.reading import load_config
 from kderm.config.schema import Config, DataConfig
 from kderm.errors import UserError
-from kderm.run_dir import RunDir, runs_root
-
-# Verbs about a data set, not about a run.
-WITHOUT_RUN = ("audit", "inspect")
+from kderm.run_dir import WITHOUT_RUN, RunDir, runs_root
 
 
 def read_config(
@@ -68,7 +65,7 @@ def what_was_meant(verb: str, word: str, run_name: str | None) -> str | None:
     path = Path(word).expanduser()
     for place in (path, runs_root() / word):
         if RunDir(place).config.is_file():
-            return f"a run. Its data: {run_command(verb, RunDir(place))}"
+            return f"a run. Its data: {RunDir(place).command(verb)}"
     if path.is_dir():
         what, options = "a folder", folder_options(path)
     elif path.is_file() and path.suffix.lower() in (".yaml", ".yml"):
@@ -117,13 +114,6 @@ def command_line(
     return f"{console.program()} {shlex.join([*words, *overrides])}"
 
 
-def run_command(verb: str, run: RunDir) -> str:
-    """The command that does `verb` with the config that a run was started with."""
-    words = [*verb.split(), "--config", str(run.config)]
-    words += [] if verb in WITHOUT_RUN else ["--run", run.path.resolve().name]
-    return f"{_where(run)}{console.program()} {shlex.join(words)}"
-
-
 def refuse_unfinished(run: RunDir, needed: Path) -> None:
     """Refuse a run without the file `needed`, which it has when all folds are finished.
 
@@ -143,12 +133,11 @@ def refuse_unfinished(run: RunDir, needed: Path) -> None:
         raise UserError(
             f"Expected a finished run. Received: {run.name!r}, of which fold(s) "
             f"{', '.join(left)} of 0 to {folds[-1]} are not finished. Finish it with: "
-            f"{run_command('cv', run)}"
+            f"{run.command('cv')}"
         )
     raise UserError(
         f"Expected {needed.name} in the folder of the run {run.name!r}. Received: a run without "
-        f"it. Write it with: {_where(run)}{console.program()} "
-        f"{shlex.join(['evaluate', run.path.resolve().name])}"
+        f"it. Write it with: {run.command('evaluate', with_config=False)}"
     )
 
 
@@ -174,13 +163,5 @@ def refuse_lost_images(run: RunDir) -> None:
             f"The images of the run {run.name!r} are gone: neither its decoded images nor a file "
             f"such as {paths.iloc[0]} (looked from {Path.cwd()}). Work in the folder that the run "
             "was started from, or bring the files back; to decode them again: "
-            f"{run_command('prepare', run)}"
+            f"{run.command('prepare')}"
         )
-
-
-def _where(run: RunDir) -> str:
-    """What comes before a command about a run that does not lie where runs are looked for."""
-    parent = run.path.resolve().parent
-    if parent == runs_root().resolve():
-        return ""
-    return f"KDERM_RUNS={shlex.quote(str(parent))} "

@@ -118,7 +118,7 @@ def read_run(run: RunDir) -> tuple["Predictions", list[str]]:
     if not finished:
         raise UserError(
             f"Expected at least one finished fold of {run.name}, or its {run.oof.name}. Received: "
-            f"{run.path} with neither. Train it first, with the command cv or train."
+            f"{run.path} with neither. Train it first: {run.command('cv')}"
         )
     if len(finished) < len(folds):
         notes.append(f"{len(finished)} of {len(folds)} folds are finished; only these count.")

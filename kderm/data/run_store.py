@@ -4,9 +4,7 @@ For whatever looks at a run's pictures after training: activation maps, the sear
 """
 
 import json
-import shlex
 
-from kderm import console
 from kderm.data.images import ImageSpec
 from kderm.data.store import ImageStore
 from kderm.errors import UserError
@@ -33,9 +31,3 @@ def open_run_store(run: RunDir, spec: ImageSpec) -> ImageStore | None:
         if (store.digest, store.spec) == (digest, spec):
             return store
     return None
-
-
-def decode_again(run: RunDir) -> str:
-    """The command that builds the run's store again from its image files."""
-    words = ["prepare", "--config", str(run.config), "--run", run.path.resolve().name]
-    return f"{console.program()} {shlex.join(words)}"

@@ -264,7 +264,7 @@ def read_bundle(path: str | Path) -> Bundle:
     except OSError as error:
         raise UserError(
             f"Expected a bundle, the folder of a finished run or its ensemble.json. Received: "
-            f"{file} ({error.strerror}). Finish the run first, by the cv command that began it."
+            f"{file} ({error.strerror}). {_finish(RunDir(file.parent))}"
         ) from None
     except ValueError as error:
         raise UserError(f"The bundle {file} is not valid JSON: {error}") from None
@@ -337,7 +337,7 @@ def _finished_folds(run: RunDir, config: Config) -> dict[int, dict]:
     if missing:
         raise UserError(
             f"An ensemble of {run.path} needs all {len(folds)} folds. Not finished: "
-            f"{', '.join(map(str, missing))}. Finish them with: {_continue_command(run)}"
+            f"{', '.join(map(str, missing))}. Finish them with: {run.command('cv')}"
         )
     return {fold: json.loads(run.fold(fold).done.read_text(encoding="utf-8")) for fold in folds}
 
@@ -356,13 +356,15 @@ def _shared_metadata(run: RunDir, finished: dict[int, dict]) -> dict | None:
     return first
 
 
-def _continue_command(run: RunDir) -> str:
-    return f"python run.py cv --config {run.config} --run {run.path.absolute().name}"
+def _finish(run: RunDir) -> str:
+    if run.config.is_file():
+        return f"Finish the run first: {run.command('cv')}"
+    return "Train a run first: python run.py cv --folds 5"
 
 
 def _train_again(run: RunDir, fold: int) -> str:
     place = run.fold(fold).path
-    return f"Delete {place} and train that fold again: {_continue_command(run)}"
+    return f"Delete {place} and train that fold again: {run.command('cv')}"
 
 
 def _sha256(path: Path) -> str:

@@ -210,6 +210,6 @@ def _no_store(run: RunDir, ids_known: bool) -> str:
             f"{run.oof.name}), so nobody can tell whether these are among them"
         )
     return (
-        "the run's decoded images are gone, so copies under other names cannot be found. The "
-        "command prepare with the run's config brings them back"
+        "the run's decoded images are gone, so copies under other names cannot be found. Bring "
+        f"them back with: {run.command('prepare')}"
     )

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from kderm.data.manifest import read_manifest
-from kderm.data.run_store import decode_again, open_run_store
+from kderm.data.run_store import open_run_store
 from kderm.ensemble.bundle import Bundle
 from kderm.ensemble.read_ahead import decoded_chunks
 from kderm.errors import UserError
@@ -112,7 +112,7 @@ class RunFrames:
                     f"The image {path} cannot be read ({decoded.errors[row]}; looked from "
                     f"{Path.cwd()}), and the image store of the run {self._run.name!r} is gone. "
                     "Work in the folder that the run was started from, with the images in their "
-                    f"place, or build the store again with: {decode_again(self._run)}"
+                    f"place, or build the store again with: {self._run.command('prepare')}"
                 )
             yield decoded.frames
 

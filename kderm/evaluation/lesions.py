@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from kderm.errors import unknown_name
-from kderm.evaluation.intervals import RESAMPLES, Interval, group_intervals
+from kderm.evaluation.intervals import RESAMPLES, Interval, exact_shares, group_intervals
 from kderm.evaluation.measure import without_nan
 from kderm.evaluation.metrics import Scorecard
 from kderm.evaluation.predictions import Predictions
@@ -129,6 +129,9 @@ def lesion_report(predictions: Predictions, *, resamples: int = RESAMPLES, seed:
     statistic = _BothLevels(kept, lesion)
     values = statistic(np.ones(len(kept)))
     intervals = group_intervals(statistic, kept.groups, resamples=resamples, seed=seed, level=LEVEL)
+    groups = len(np.unique(kept.groups.astype(str)))
+    shares = {f"{level}/accuracy": groups for level in ("images", "one_photo", *POOLINGS)}
+    intervals = exact_shares(values, intervals, shares, LEVEL)
     result["metrics"] = list(statistic.metrics)
     for level in ("images", "one_photo"):
         result[level] = _block(level, statistic.metrics, values, intervals)

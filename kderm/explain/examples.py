@@ -11,7 +11,7 @@ import pandas as pd
 
 from kderm.data.images import ImageSpec, UnreadableImage, read_image
 from kderm.data.manifest import Manifest
-from kderm.data.run_store import decode_again, open_run_store
+from kderm.data.run_store import open_run_store
 from kderm.errors import UserError
 from kderm.evaluation.predictions import Predictions
 from kderm.run_dir import RunDir
@@ -171,7 +171,7 @@ def _decode(path: str, spec: ImageSpec, run: RunDir) -> np.ndarray:
         raise UserError(
             f"The image {path} cannot be read ({error.reason}; looked from {Path.cwd()}), and the "
             "run's image store is gone. Work in the folder that the run was started from, with "
-            f"the images in their place, or build the store again with: {decode_again(run)}"
+            f"the images in their place, or build the store again with: {run.command('prepare')}"
         ) from None
 
 

@@ -161,3 +161,11 @@ def test_one_photo_a_lesion_leaves_nothing_to_compare():
     report = lesion_report(photos([1] * 8))
     assert "one image" in report["reason"]
     assert report["lesions"] == {}
+
+
+def test_an_accuracy_without_a_miss_has_exact_ends_at_every_level():
+    sure = photos([2] * 14, noise=0.0)
+    report = lesion_report(sure, resamples=50)
+    for level in (report["images"], report["one_photo"], *report["lesions"].values()):
+        assert level["accuracy"]["value"] == 1.0
+        assert level["accuracy"]["low"] == pytest.approx(0.025 ** (1 / 14))

@@ -98,8 +98,9 @@ def _by_fold(predictions: Predictions) -> list[Block]:
         shares = [
             Share(float(values[own.index].astype(float).mean())) for values in columns.values()
         ]
-        middle = [float(age[own.index].median())] if has_age else []
-        rows.append([int(fold), len(own), *shares, *(f"{years:.0f}" for years in middle)])
+        years = age[own.index].median() if has_age else None
+        middle = [None if pd.isna(years) else f"{years:.0f}"] if has_age else []
+        rows.append([int(fold), len(own), *shares, *middle])
     header = ["fold", "images", *columns, *["median age"] * bool(has_age)]
     return [Table(header, rows, "fold_characteristics", "Sex, age and malignancy by fold")]
 

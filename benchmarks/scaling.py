@@ -104,8 +104,8 @@ def _watch(pid, peak):
         time.sleep(0.02)
 
 
-def commands(root, backbone):
-    """The three verbs, by stage."""
+def commands(root, backbone, run):
+    """The three verbs, by stage; `run` is the one that predicts."""
     options = [
         *("data.dataset=table", f"data.root={root}", "data.table=images.csv"),
         *(f"image.size={SIDE}", f"image.stored_height={SIDE}", f"model.preset=file/{backbone}"),
@@ -115,7 +115,7 @@ def commands(root, backbone):
     return {
         "prepare": ["prepare", "--run", "scaling", *options],
         "cv": ["cv", "--run", "scaling", *options],
-        "predict": ["ensemble-predict", f"{root}/images", "--run", "scaling"],
+        "predict": ["ensemble-predict", f"{root}/images", "--run", f"{run}", "--out", "predicted"],
     }
 
 
@@ -128,7 +128,7 @@ def main():
     options = parser.parse_args()
     print(f"{'':10}{'rows':>9}{'wall s':>9}{'cpu s':>9}{'cpu s':>10}{'peak MB':>9}{'more':>12}")
     print(f"{'':10}{'':>9}{'':>9}{'':>9}{'/10,000':>10}{'owned':>9}{'bytes/image':>12}")
-    first = {}
+    first, run = {}, None
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         place = Path(folder)
         make_pictures(place / "pictures")
@@ -136,8 +136,10 @@ def main():
         for rows in options.rows:
             root = place / f"rows_{rows}"
             make_data_set(root, place / "pictures", rows)
-            for stage, arguments in commands(root, place / "backbone.keras").items():
-                if stage not in options.stages:
+            run = run or root / "runs" / "scaling"  # a member's size is not the data set's
+            for stage, arguments in commands(root, place / "backbone.keras", run).items():
+                trains_predictor = stage == "cv" and rows == options.rows[0]
+                if stage not in options.stages and not trains_predictor:
                     continue
                 wall, cpu, peak = measure(arguments, root)
                 smallest, at = first.setdefault(stage, (peak, rows))

@@ -228,9 +228,9 @@ def open_store(raw: RawRows, spec: ImageSpec) -> tuple[ImageStore, dict[str, str
         return build_store(directory, ids, paths, spec, progress=report)
 
 
-def _with_file(raw: RawRows) -> tuple[list[str], list[Path]]:
+def _with_file(raw: RawRows) -> tuple[list[str], list[str]]:
     """Ids and files of the rows that have both, each id once."""
     known = raw.table[["image_id", "path"]].replace("", None).dropna()
     known = known.drop_duplicates("image_id")
     ids = known["image_id"].astype(str).str.strip().tolist()
-    return ids, [Path(path) for path in known["path"]]
+    return ids, known["path"].tolist()

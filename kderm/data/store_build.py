@@ -34,7 +34,7 @@ class StoreBuild:
     """One store in the making; its caller holds the lock."""
 
     def __init__(
-        self, directory: Path, image_ids: list[str], paths: list[Path], spec: ImageSpec, digest: str
+        self, directory: Path, image_ids: list[str], paths: list[str], spec: ImageSpec, digest: str
     ) -> None:
         self.directory, self.image_ids, self.paths = directory, image_ids, paths
         self.spec, self.digest = spec, digest

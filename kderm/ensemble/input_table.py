@@ -22,7 +22,7 @@ from kderm.labels import LabelSpace
 SHOWN_PROBLEMS = 10
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class InputRow:
     """One image to predict.
 
@@ -36,7 +36,7 @@ class InputRow:
         folder: the folder that was looked at for a label and gave none, or "".
     """
 
-    path: Path
+    path: str  # a Path takes four times the memory, and there may be 400,000 rows
     names: tuple[str, ...]
     problem: str
     label: str | None
@@ -110,7 +110,9 @@ def _rows(
         names = (stem(name), stem(file), file or name, f"{found.source.path.name}:{record['row']}")
         code, spelling = codes[record["label"]]
         rows.append(
-            InputRow(where, tuple(filter(None, names)), problem, code, facts, spelling=spelling)
+            InputRow(
+                str(where), tuple(filter(None, names)), problem, code, facts, spelling=spelling
+            )
         )
     return rows
 

@@ -143,11 +143,11 @@ def _rows_of_files(
         folders = [source.absolute().parent.name]
         return [_row(source, (source.stem, str(source)), folders, labels, translation)], 0
     paths, others = image_files(source)
-    rows = []
+    rows, top = [], source.absolute().name
     for path in paths:
         inside = path.relative_to(source)
         # The nearest folder that is named after a class, the source itself included.
-        folders = [*reversed(inside.parts[:-1]), source.absolute().name]
+        folders = [*reversed(inside.parts[:-1]), top]
         names = (path.stem, inside.as_posix(), str(path))
         rows.append(_row(path, names, folders, labels, translation))
     return rows, others
@@ -165,9 +165,9 @@ def _row(
     for folder in folders:
         code = reading.resolve(folder)
         if code is not None or (translation and plain(folder) in translation.outside):
-            return InputRow(path, names, "", code, {}, spelling=folder)
+            return InputRow(str(path), names, "", code, {}, spelling=folder)
     below = "/".join(reversed(folders[:-1]))
-    return InputRow(path, names, "", None, {}, folder=below or folders[-1])
+    return InputRow(str(path), names, "", None, {}, folder=below or folders[-1])
 
 
 def _trust_class_folders(rows: list[InputRow], from_tables: list[bool]) -> list[InputRow]:
@@ -179,7 +179,8 @@ def _trust_class_folders(rows: list[InputRow], from_tables: list[bool]) -> list[
     if all(row.label is not None for row, from_table in pairs if not from_table):
         return rows
     return [
-        row if from_table else replace(row, label=None, spelling="") for row, from_table in pairs
+        row if from_table or not row.spelling else replace(row, label=None, spelling="")
+        for row, from_table in pairs
     ]
 
 
@@ -214,6 +215,8 @@ def _each_file_once(rows: list[InputRow]) -> list[InputRow]:
     for row in rows:
         key = os.path.realpath(row.path) if not row.problem else f"{row.path}\n{row.names[0]}"
         known = first.setdefault(key, row)
+        if known is row:
+            continue
         if row.label and known.label and row.label != known.label:
             raise UserError(
                 f"The image {row.path} is given twice with different labels: {known.label} and "
@@ -232,17 +235,14 @@ def _each_file_once(rows: list[InputRow]) -> list[InputRow]:
 
 
 def _table(rows: list[InputRow]) -> pd.DataFrame:
-    records = [
-        {
-            "image_id": name,
-            "path": str(row.path),
-            "problem": row.problem,
-            "label": row.label or "",
-            **{fact: row.facts.get(fact, "") for fact in FACTS},
-        }
-        for row, name in zip(rows, _unique_names(rows), strict=True)
-    ]
-    return pd.DataFrame(records, columns=list(COLUMNS), dtype=str)
+    columns = {
+        "image_id": _unique_names(rows),
+        "path": [row.path for row in rows],
+        "problem": [row.problem for row in rows],
+        "label": [row.label or "" for row in rows],
+        **{fact: [row.facts.get(fact, "") for row in rows] for fact in FACTS},
+    }
+    return pd.DataFrame(columns, columns=list(COLUMNS), dtype=str)
 
 
 def _unique_names(rows: list[InputRow]) -> list[str]:

@@ -4,6 +4,7 @@ Writes `unlike.npz` beside the bundle; `write_bundle` puts it into `ensemble.jso
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,8 @@ Progress = Callable[[int, int], None]
 
 # Images that all members look at, to see how alike their scores are.
 SHARED_IMAGES = 200
+# Held-out images a member that the score is fitted on: more would cost time and memory alone.
+MOST_IMAGES = 10_000
 
 
 def ensure_unlike(
@@ -50,7 +53,7 @@ def ensure_unlike(
     path = run.path / FILE
     if is_of_members(path, bundle):
         return path
-    parts = held_out(bundle, read_oof(bundle))
+    parts = [_at_most(part, MOST_IMAGES) for part in held_out(bundle, read_oof(bundle))]
     few = [part for part in parts if len(part) < FEWEST_IMAGES or _one_group(part)]
     if few:
         raise UserError(
@@ -138,6 +141,12 @@ def _shared(parts: Sequence[HeldOut]) -> pd.DataFrame:
     each = -(-SHARED_IMAGES // len(parts))
     chosen = [part.table[some_groups(part.table["group_id"].to_numpy(), each)] for part in parts]
     return pd.concat(chosen, ignore_index=True)
+
+
+def _at_most(part: HeldOut, images: int) -> HeldOut:
+    """About `images` of a member's images in whole groups, or all where there are no more."""
+    chosen = some_groups(part.table["group_id"].to_numpy(), images)
+    return replace(part, table=part.table[chosen].reset_index(drop=True))
 
 
 def _one_group(part: HeldOut) -> bool:

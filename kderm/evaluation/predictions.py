@@ -6,6 +6,7 @@ matched by `image_id`. Must stay free of Keras.
 """
 
 import os
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,8 +106,7 @@ def read_predictions(path: str | os.PathLike, labels: LabelSpace) -> Predictions
     """
     path = Path(path)
     try:
-        # Everything is text at first: ids such as "007" and "NA" must survive as they are.
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+        table = _read_table(path, labels.columns)
     except (OSError, pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise UserError(
@@ -115,7 +115,7 @@ def read_predictions(path: str | os.PathLike, labels: LabelSpace) -> Predictions
         ) from None
     exact = {"image_id", "label"}
     for column in table.columns:
-        if column not in exact:
+        if column not in exact and not pd.api.types.is_numeric_dtype(table[column]):
             table[column] = table[column].astype(object).where(table[column] != "", np.nan)
     if "age" in table:
         table["age"] = pd.to_numeric(table["age"], errors="coerce")
@@ -123,6 +123,24 @@ def read_predictions(path: str | os.PathLike, labels: LabelSpace) -> Predictions
         return make_predictions(table, labels)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
+
+
+def _read_table(path: Path, numbers: Sequence[str]) -> pd.DataFrame:
+    """The CSV as text, so that ids such as "007" and "NA" survive, but for `numbers`.
+
+    As text, those would take a kilobyte a row. Where they are no numbers everything stays text, for
+    `make_predictions` to say which.
+    """
+    kinds = dict.fromkeys(numbers, np.float64)
+    try:
+        return pd.read_csv(
+            path,
+            dtype=defaultdict(lambda: str, kinds),
+            keep_default_na=False,
+            float_precision="round_trip",
+        )
+    except ValueError:
+        return pd.read_csv(path, dtype=str, keep_default_na=False)
 
 
 def write_predictions(path: str | os.PathLike, predictions: Predictions) -> None:

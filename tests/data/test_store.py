@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections import namedtuple
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -47,7 +48,7 @@ def decoded(monkeypatch):
     names = []
 
     def counting(path, spec):
-        names.append(path.name)
+        names.append(Path(path).name)
         return read_image(path, spec)
 
     monkeypatch.setattr(store_build, "read_image", counting)
@@ -136,7 +137,7 @@ def test_an_image_that_can_be_read_again_joins_the_whole_store(tmp_path, files, 
     with monkeypatch.context() as network_drive_is_away:
 
         def failing(path, spec):
-            if path.name == "im4.png":
+            if Path(path).name == "im4.png":
                 raise UnreadableImage("Input/output error")
             return read_image(path, spec)
 

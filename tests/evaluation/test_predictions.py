@@ -74,6 +74,24 @@ def test_writing_what_was_read_gives_the_same_bytes(tmp_path):
     assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
 
 
+def test_numbers_are_read_to_the_last_digit_while_ids_stay_text(tmp_path):
+    lines = ["image_id,group_id,fold,label,p_a,p_b,p_c", "007,1,0,a,0.1234567,0.8765433,1e-09"]
+    (tmp_path / "oof.csv").write_text("\n".join([*lines, "008,2,1,b,0.3,0.3,0.4"]) + "\n")
+    read = read_predictions(tmp_path / "oof.csv", ABC)
+    assert read.table["image_id"].tolist() == ["007", "008"]
+    assert read.table["group_id"].tolist() == ["1", "2"]
+    assert read.probabilities[0].tolist() == [0.1234567, 0.8765433, 1e-09]
+
+
+@pytest.mark.parametrize("cell", ["", "high", "0,5"])
+def test_a_cell_that_is_no_number_is_told_with_its_image(tmp_path, cell):
+    frame = table().astype({"p_b": object})
+    frame.loc[3, "p_b"] = cell
+    frame.to_csv(tmp_path / "oof.csv", index=False)
+    with pytest.raises(UserError, match=r"must be finite numbers; not for: im003"):
+        read_predictions(tmp_path / "oof.csv", ABC)
+
+
 def test_an_id_or_a_class_called_na_is_not_taken_for_missing(tmp_path):
     space = LabelSpace("custom", ("NA", "nan"), ("NA", "nan"))
     frame = table(4, labels=space)

@@ -1,5 +1,6 @@
 """`cv --jobs`: folds in processes of their own."""
 
+import functools
 import signal
 import subprocess
 import sys
@@ -34,7 +35,7 @@ def assert_same_folds(first, second, folds):
         for path in ("history.csv", "oof.csv"):
             one, other = (pd.read_csv(run.fold(fold).path / path) for run in (first, second))
             one, other = (table.drop(columns="seconds", errors="ignore") for table in (one, other))
-            pd.testing.assert_frame_equal(one, other, rtol=1e-3, atol=1e-4)
+            pd.testing.assert_frame_equal(one, other, rtol=1e-4, atol=1e-5)
 
 
 def alive(pid):
@@ -57,14 +58,34 @@ def workers_of(pid):
 def start_cv(overrides, until):
     """`cv --jobs 2` in a process, read up to a line that contains `until`."""
     command = [sys.executable, str(REPOSITORY / "run.py"), "cv", "--jobs", "2", *overrides]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        # A runner in the background may have its children ignore Ctrl-C.
+        preexec_fn=functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
+    )
     for line in process.stdout:
         if until in line:
             return process
     raise AssertionError("cv ended too early")
 
 
-def test_folds_side_by_side_equal_folds_one_after_another(workplace, tiny_overrides, capfd):
+@pytest.fixture
+def one_thread(monkeypatch):
+    """One thread here and in each fold's process: sums are rounded alike."""
+    torch = pytest.importorskip("torch")
+    before = torch.get_num_threads()
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_folds_side_by_side_equal_folds_one_after_another(
+    workplace, tiny_overrides, capfd, one_thread
+):
     apart = train(workplace, tiny_overrides, "apart", jobs=2)
     told = capfd.readouterr().out
     serial = train(workplace, tiny_overrides, "serial")

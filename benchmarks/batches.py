@@ -1,10 +1,12 @@
-"""Two ratios: store batches against decoding with Pillow, and `Warp` against Keras' own layers.
+"""Two ratios: store batches against a DataLoader that decodes, and `Warp` against Keras' layers.
 
-    python benchmarks/store_and_warp.py [FOLDER OF JPEGS]
+    python benchmarks/batches.py [FOLDER OF JPEGS] [--workers 2]
 
-Without a folder it makes JPEGs of 600 x 450 pixels, HAM10000's size. The rivals take turns within
-one run, so that a busy machine slows both; the table shows the median of the rounds. The backend
-is KERAS_BACKEND's, the device the one Keras picks.
+Without a folder it makes JPEGs of 600 x 450 pixels, HAM10000's size. The peer is a torch DataLoader
+over Pillow's decode and resize, with workers that live through all rounds. Beside the batches
+stands what the memory gives: the bytes a second of copying a batch that lies in one piece. The
+rivals take turns within one run, so that a busy machine slows both; the table shows the median of
+the rounds. The backend is KERAS_BACKEND's, the device the one Keras picks.
 """
 
 import argparse
@@ -22,6 +24,7 @@ from PIL import Image
 from kderm.data.augment import draw_colours, draw_transforms
 from kderm.data.images import IMAGE_SUFFIXES, ImageSpec
 from kderm.data.store import build_store
+from kderm.runtime import keep_freed_memory
 
 
 def make_jpegs(folder, count):
@@ -36,13 +39,34 @@ def make_jpegs(folder, count):
         )
 
 
-def decode_with_pillow(paths, spec):
-    """What a data set without a store does at every epoch."""
-    frames = []
-    for path in paths:
-        with Image.open(path) as image:
-            frames.append(np.asarray(image.convert("RGB").resize((spec.width, spec.height))))
-    return np.stack(frames)
+class Decoded:
+    """What a data set without a store does at every epoch: for a torch DataLoader."""
+
+    def __init__(self, paths, spec):
+        self.paths, self.spec = paths, spec
+
+    def __len__(self):
+        return len(self.paths)
+
+    def __getitem__(self, row):
+        with Image.open(self.paths[row]) as image:
+            return np.array(image.convert("RGB").resize((self.spec.width, self.spec.height)))
+
+
+def decoding_loader(paths, spec, batch_size, workers):
+    """An endless run of shuffled batches, uint8 (n, H, W, 3)."""
+    import torch
+
+    loader = torch.utils.data.DataLoader(
+        Decoded(paths, spec),
+        batch_size=batch_size,
+        shuffle=True,
+        drop_last=True,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+    )
+    while True:
+        yield from loader
 
 
 def image_rates(rivals, images, rounds):
@@ -57,10 +81,13 @@ def image_rates(rivals, images, rounds):
     return {name: images / statistics.median(times) for name, times in seconds.items()}
 
 
-def compare_store(paths, spec, batch_size, rounds):
-    """Random batches from a store, and the same batches decoded."""
+def compare_store(paths, spec, batch_size, rounds, workers):
+    """A round of batches decoded, read from a store, and made as training has them."""
+    from kderm.data.device_frames import training_frames
+
+    per_round = max(4, len(paths) // batch_size // 4)
+    count = per_round * batch_size
     rng = np.random.default_rng(0)
-    batches = [rng.permutation(len(paths))[:batch_size] for _ in range(rounds + 1)]
     with tempfile.TemporaryDirectory() as folder:
         ids = [str(number) for number in range(len(paths))]
         start = time.perf_counter()
@@ -68,14 +95,47 @@ def compare_store(paths, spec, batch_size, rounds):
         built = len(paths) / (time.perf_counter() - start)
         if unreadable:
             raise SystemExit(f"These files cannot be read: {unreadable}")
+        decoded = decoding_loader(paths, spec, batch_size, workers)
+        rows = [rng.permutation(len(paths))[:batch_size] for _ in range(per_round)]
+        batches = train_batches(training_frames(store.images), len(paths), batch_size)
+        piece, target = np.array(store.images[:batch_size]), np.array(store.images[:batch_size])
         rivals = {
-            "Pillow, decode and resize": lambda k: decode_with_pillow(
-                [paths[row] for row in batches[k]], spec
-            ),
-            "store, one batch of rows": lambda k: np.array(store.images[batches[k]]),
+            f"DataLoader, {workers} workers": lambda _: [next(decoded) for _ in rows],
+            "store, rows of a batch": lambda _: [store.images[chosen] for chosen in rows],
+            "training batches, draws included": lambda _: [
+                batches[k % len(batches)] for k in range(per_round)
+            ],
+            "memory: copying a batch": lambda _: [np.copyto(target, piece) for _ in rows],
         }
-        rates = image_rates(rivals, batch_size, rounds)
+        rates = image_rates(rivals, count, rounds)
+    frame = int(np.prod(spec.shape))
+    print(
+        f"a frame has {frame} bytes: the store's rows come at "
+        f"{rates['store, rows of a batch'] * frame / 1e9:.1f} GB/s, a batch in one piece is copied "
+        f"at {rates['memory: copying a batch'] * frame / 1e9:.1f} GB/s"
+    )
     return {**rates, "store, building it (once)": built}
+
+
+def train_batches(frames, count, batch_size):
+    """Training's own batches over the first `count` frames, at the default augmentation."""
+    from kderm.config.schema import AugmentConfig, BalanceConfig
+    from kderm.data.balance import plan_balance
+    from kderm.data.batches import TrainBatches
+
+    labels = np.arange(count) % 7
+    plan = plan_balance(labels, tuple("abcdefg"), **BalanceConfig().model_dump())
+    return TrainBatches(
+        frames,
+        np.arange(count),
+        labels,
+        classes=7,
+        plan=plan,
+        batch_size=batch_size,
+        augment=AugmentConfig().model_dump(),
+        seed=0,
+        fold=0,
+    )
 
 
 def compare_warp(spec, size, batch_size, rounds):
@@ -142,8 +202,10 @@ def main():
     parser.add_argument("--size", type=int, default=224, help="network input, pixels a side")
     parser.add_argument("--batch", type=int, default=32, help="images a batch")
     parser.add_argument("--rounds", type=int, default=7, help="timed rounds")
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="of the DataLoader")
     options = parser.parse_args()
 
+    keep_freed_memory()  # as training does
     side = round(options.size * 8 / 7)
     spec = ImageSpec(side, side)
     with tempfile.TemporaryDirectory() as made:
@@ -159,10 +221,11 @@ def main():
         batch_size = min(options.batch, len(paths))
         with Image.open(paths[0]) as first:
             title = f"{len(paths)} files of {first.width} x {first.height} -> {side} x {side}"
-        stored = compare_store(paths, spec, batch_size, options.rounds)
+        stored = compare_store(paths, spec, batch_size, options.rounds, options.workers)
     warped, device = compare_warp(spec, options.size, batch_size, options.rounds)
     print_table(f"Batches of {batch_size}, {title}", stored)
     print_table(f"{side} x {side} -> {options.size} x {options.size}, {device}", warped)
+    print(f"\nload averages {', '.join(f'{value:.1f}' for value in os.getloadavg())}")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,159 @@
+"""ONNX Runtime and OpenVINO, where they are installed."""
+
+import json
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+
+import kderm.ensemble.engines.onnx_file as onnx_file
+from kderm.cli import main
+from kderm.ensemble.bundle import read_bundle
+from kderm.ensemble.engines.choose import open_engine
+from kderm.ensemble.engines.exports import compare_engines, export
+from kderm.ensemble.engines.record import RECORD, export_directory, find_export
+from kderm.errors import UserError
+from kderm.labels import HAM10000
+
+pytest.importorskip("onnxscript")
+pytest.importorskip("onnxruntime")
+
+openvino = pytest.mark.skipif(find_spec("openvino") is None, reason="needs the extra openvino")
+# Engine, precision, and the largest difference of a probability from Keras in float32.
+EXPORTS = [
+    ("onnx", "float32", 1e-5),
+    ("onnx", "int8", 0.1),
+    pytest.param("openvino", "float32", 1e-5, marks=openvino),
+    pytest.param("openvino", "bfloat16", 0.1, marks=openvino),
+    pytest.param("openvino", "int8", 0.1, marks=openvino),
+]
+
+
+@pytest.mark.parametrize(("engine", "precision", "most"), EXPORTS)
+def test_an_exported_engine_answers_as_the_members_do(of_exported, engine, precision, most):
+    bundle = read_bundle(of_exported.path)
+    made = open_engine(bundle, engine, precision, batch_size=5)
+    parity = find_export(bundle, engine, precision).record.parity
+    assert parity.real
+    assert parity.largest <= most
+    usual = open_engine(bundle, batch_size=16)
+    again = compare_engines(bundle, made, usual)
+    assert again.largest <= most
+    if precision != "float32":
+        assert again.largest > 1e-6  # it is another arithmetic indeed
+
+
+@pytest.mark.parametrize(("engine", "precision", "most"), EXPORTS)
+def test_an_exported_engine_gives_the_features_too(of_exported, engine, precision, most):
+    bundle = read_bundle(of_exported.path)
+    frames = np.random.default_rng(0).integers(0, 256, (3, *bundle.frame, 3), dtype=np.uint8)
+    plain = np.eye(2, 3, dtype=np.float32)
+    words = []
+    for name, kind in ((engine, precision), ("keras", "float32")):
+        made = open_engine(bundle, name, kind, batch_size=2)
+        words.append(made.round(made.look(frames, plain), None))
+    for (_, own), (_, expected) in zip(*words, strict=True):
+        assert own.shape == (3, 8)
+        scale = np.abs(expected).max()
+        np.testing.assert_allclose(own, expected, atol=most * scale)
+
+
+def test_a_prediction_is_the_same_by_every_engine(of_exported, predict, images, tmp_path):
+    _, usual = predict(of_exported, [images], tmp_path / "keras", views="d4")
+    _, other = predict(of_exported, [images], tmp_path / "onnx", views="d4", engine="onnx")
+    columns = [*HAM10000.columns, "fold_sd", "unlike", "passes"]
+    np.testing.assert_allclose(
+        other[columns].astype(float), usual[columns].astype(float), atol=1e-4
+    )
+    assert usual["passes"].astype(int).tolist() == [3 * 8] * 9
+
+
+def test_an_engine_that_was_not_exported_is_exported_once(telling, predict, images, tmp_path):
+    _, first = predict(telling, [images], tmp_path / "first", engine="onnx")
+    record = export_directory(read_bundle(telling.path), "onnx", "float32") / RECORD
+    written = record.stat().st_mtime_ns
+    _, second = predict(telling, [images], tmp_path / "second", engine="onnx")
+    assert record.stat().st_mtime_ns == written
+    pd.testing.assert_frame_equal(first, second)
+
+
+@pytest.mark.parametrize("spoil", ["member", "file", "record", "features"])
+def test_an_export_of_other_members_or_damaged_is_none(of_exported, spoil):
+    bundle = read_bundle(of_exported.path)
+    directory = export_directory(bundle, "onnx", "float32")
+    assert find_export(bundle, "onnx", "float32") is not None
+    record = json.loads((directory / RECORD).read_text())
+    if spoil == "member":
+        record["members"][0]["member_sha256"] = "0" * 64
+    elif spoil == "file":
+        (directory / "fold_1.onnx").write_bytes(b"other")
+    elif spoil == "record":
+        record["precision"] = 3
+    else:
+        record["features"] = False  # the bundle's score of unlike images needs them
+    (directory / RECORD).write_text(json.dumps(record))
+    assert find_export(bundle, "onnx", "float32") is None
+
+
+def test_files_that_answer_otherwise_are_never_used(telling, monkeypatch):
+    clean = onnx_file._clean
+
+    def spoilt(raw, path):
+        import onnx
+
+        model = onnx.load(raw)
+        for weight in model.graph.initializer:
+            if len(weight.dims) == 2:
+                values = onnx.numpy_helper.to_array(weight) * 1.5
+                weight.CopyFrom(onnx.numpy_helper.from_array(values, weight.name))
+        onnx.save(model, raw)
+        clean(raw, path)
+
+    monkeypatch.setattr(onnx_file, "_clean", spoilt)
+    bundle = read_bundle(telling.path)
+    with pytest.raises(UserError, match="answers otherwise than the members do"):
+        export(bundle, "onnx")
+    assert find_export(bundle, "onnx", "float32") is None
+
+
+def test_without_the_images_float32_is_compared_on_drawn_ones_and_int8_is_refused(
+    trained, tmp_path
+):
+    import shutil
+
+    run = Path(shutil.copytree(trained.path, tmp_path / "alone"))
+    bundle = read_bundle(run)
+    made = export(bundle, "onnx")
+    assert not made.record.parity.real
+    assert "drawn patterns" in str(made.record.parity)
+    with pytest.raises(UserError, match="manifest"):
+        export(bundle, "onnx", "int8")
+
+
+def test_an_exported_ensemble_predicts_without_keras_and_torch(of_exported, images, tmp_path):
+    code = (
+        "import sys\nfrom kderm.cli import main\n"
+        f"main(['ensemble-predict', {str(images / 'lesion_1.png')!r}, '--run', "
+        f"{str(of_exported.path)!r}, '--engine', 'onnx', '--out', {str(tmp_path / 'out')!r}], "
+        "standalone_mode=False)\n"
+        "print(sorted({'keras', 'torch', 'tensorflow', 'jax'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=dict(os.environ)
+    )
+    assert done.stdout.strip().endswith("[]"), done.stdout + done.stderr
+    assert (tmp_path / "out" / "predictions.csv").exists()
+
+
+def test_the_command_says_the_difference_and_the_next_command(telling):
+    result = CliRunner().invoke(main, ["export", str(telling.path)])
+    assert result.exit_code == 0, result.output
+    assert "held-out images" in result.output
+    assert "ensemble-predict IMAGES --run" in result.output
+    assert "--engine onnx" in result.output

@@ -15,6 +15,8 @@ _PACKAGES = {
     "tensorflow": "needed by keras-cv; also a backend",
     "keras_cv": "default backbones",
     "keras_hub": "extra 'hub'",
+    "onnxruntime": "extra 'onnx': ensemble-predict --engine onnx",
+    "openvino": "extra 'openvino': ensemble-predict --engine openvino",
     "cv2": "extra 'opencv': hair removal, CLAHE",
     "tensorboard": "extra 'tensorboard'",
 }

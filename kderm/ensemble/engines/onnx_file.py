@@ -28,6 +28,9 @@ from kderm.errors import UserError, missing_extra
 from kderm.models.fused import use_fused_layers
 
 OPSET = 20
+# Convolutions at the input that stay in floating point where there are many: the stem and the first
+# block see the whole picture, and rounding there is a third of all that int8 costs.
+FLOAT_CONVOLUTIONS = 3
 # Images that one batch of the calibration holds.
 _CALIBRATED_TOGETHER = 32
 
@@ -124,7 +127,8 @@ def quantise(
 ) -> None:
     """Write an int8 copy of an exported member, its ranges taken from images.
 
-    Weights have a scale a channel, activations one a tensor; the head stays in float32.
+    Weights have a scale a channel, activations one a tensor; the first convolutions and the head
+    stay in float32.
 
     Args:
         source: what `write_onnx` wrote.
@@ -132,8 +136,11 @@ def quantise(
         pixels: float32 (n, s, s, 3), images like those that it will see.
         metadata: float32 (n, d) for a member that takes them.
     """
+    import onnx
     from onnxruntime import quantization
 
+    nodes = onnx.load(str(source)).graph.node
+    convolutions = [node.name for node in nodes if node.op_type == "Conv"]
     with atomic_path(path) as temporary, _quietly():
         quantization.quantize_static(
             str(source),
@@ -141,6 +148,7 @@ def quantise(
             _Batches(pixels, metadata),
             quant_format=quantization.QuantFormat.QDQ,
             op_types_to_quantize=["Conv", "Add", "Mul", "Clip", "Relu"],
+            nodes_to_exclude=convolutions[: min(FLOAT_CONVOLUTIONS, len(convolutions) // 8)],
             per_channel=True,
             activation_type=quantization.QuantType.QUInt8,
             weight_type=quantization.QuantType.QInt8,

@@ -81,7 +81,9 @@ class DeviceFrames:
         piece = max(1, _PIECE_BYTES // int(np.prod(self.shape[1:])))
         for start in range(0, self.shape[0], piece):
             rows = np.arange(start, min(start + piece, self.shape[0]))
-            self.frames[start : start + piece] = torch.from_numpy(np.array(images[rows]))
+            self.frames[start : start + piece] = torch.from_numpy(
+                np.ascontiguousarray(images[rows])
+            )
 
     def __getitem__(self, rows: np.ndarray) -> "torch.Tensor":
         """uint8 (len(rows), H, W, 3) on the device."""

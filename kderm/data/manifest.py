@@ -243,8 +243,11 @@ def _known(column: pd.Series) -> pd.Series:
 
 
 def _words(column: pd.Series) -> pd.Series:
-    text = _text(column).str.lower()
-    return text.where(~text.isin(MISSING_WORDS), "unknown")
+    text = _text(column)
+    # Word by word: rows of one spelling share one string, whatever their number.
+    words = {spelling: spelling.lower() for spelling in text.unique()}
+    known = {key: "unknown" if word in MISSING_WORDS else word for key, word in words.items()}
+    return text.map(known).astype(str)
 
 
 def _ages(column: pd.Series) -> pd.Series:

@@ -9,6 +9,7 @@ import numpy as np
 
 from kderm.errors import UserError
 from kderm.models.forward import Forward, warped
+from kderm.models.native.swap import use_native_graph
 
 # See `kderm.models.classifier`: the features of the image before metadata join them.
 POOL, LOGITS = "pool", "logits"
@@ -53,6 +54,8 @@ class FeatureForward(Forward):
         """As `Forward`."""
         super().__init__(classifier, frame, batch_size, fused=fused)
         both = keras.Model(classifier.inputs, [classifier.output, pooled_features(classifier)])
+        if fused:
+            use_native_graph(both)
         model = warped(both, frame)
         logits, features = model.outputs
         probabilities = keras.layers.Softmax(dtype="float32", name="probabilities")(logits)

@@ -54,7 +54,7 @@ def refresh_statistics(
     Source: Izmailov et al. 2018, arXiv:1803.05407, section 3.2. Labels play no part.
 
     Args:
-        classifier: changed in place; must have stock layers (`kderm.models.fused` comes later).
+        classifier: changed in place; must run on Keras' layers (`kderm.models.native` comes later).
         batches: frames uint8 (b, H, W, 3) with encoded metadata float32 (b, d) or None.
         frame: (H, W).
         transform: float32 (2, 3), the view that is shown.

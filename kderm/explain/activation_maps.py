@@ -17,6 +17,7 @@ from kderm.explain.gradients import features_and_gradients
 from kderm.explain.head import contributions, linear_head
 from kderm.explain.taps import feature_layers, find_layer, tapped
 from kderm.models.classifier import input_size, metadata_width
+from kderm.models.native.swap import runs_natively, use_native_graph
 
 __all__ = ["Evidence", "class_activation_maps", "feature_layers", "scaled"]
 
@@ -105,6 +106,8 @@ class Evidence:
             self._head = head
             # Compiled once, where a backend compiles; the tap in the middle is for gradients.
             self._features = keras.Model(classifier.inputs[0], head.pool.input)
+            if runs_natively(classifier):
+                use_native_graph(self._features)
 
     def __call__(
         self, pixels: np.ndarray, weights: np.ndarray, metadata: np.ndarray | None = None

@@ -23,7 +23,7 @@ from kderm.explain.sheet import Card, draw_card, draw_sheet, save_picture
 from kderm.explain.targets import watched_class
 from kderm.labels import LabelSpace
 from kderm.models.classifier import load_classifier
-from kderm.models.fused import use_fused_layers
+from kderm.models.native.swap import use_native_graph
 
 TABLE, OVERLAYS = "maps.csv", "overlays"
 # Cards of one contact sheet: rows of eight.
@@ -56,7 +56,7 @@ class Ensemble:
         loaded = []
         for path in self.members:
             classifier = load_classifier(path)
-            use_fused_layers(classifier)
+            use_native_graph(classifier)
             loaded.append(Evidence(classifier, self.layer, self.batch_size))
         return loaded
 

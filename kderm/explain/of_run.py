@@ -35,7 +35,7 @@ from kderm.explain.sheet import TILE_WIDTH, Card, draw_sheet
 from kderm.explain.view_maps import view_pixels
 from kderm.labels import label_space
 from kderm.models.classifier import load_classifier
-from kderm.models.fused import use_fused_layers
+from kderm.models.native.swap import use_native_graph
 from kderm.run_dir import RunDir
 
 Progress = Callable[[int, int], None]
@@ -75,7 +75,7 @@ class RunToExplain:
                     f"{model}, which is not there. Copy the run's fold folders whole."
                 )
             classifier = load_classifier(model)
-            use_fused_layers(classifier)
+            use_native_graph(classifier)
             size = self.config.predict.batch_size
             yield positions[folds == fold], Evidence(classifier, self.layer, size)
 

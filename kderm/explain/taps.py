@@ -63,8 +63,9 @@ def gives_feature_map(layer: keras.layers.Layer) -> bool:
 def tapped(layer: keras.layers.Layer, tap: Callable, taps_input: bool) -> Iterator[None]:
     """Within the block, what passes through `layer` goes through `tap` first (or last).
 
-    The bound `call` of the one object is exchanged, as `kderm.models.fused` does: a model with a
-    second output would leave nodes in the classifier's graph, and JAX could not get at its middle.
+    The bound `call` of the one object is exchanged, which `kderm.models.native` sees. A model with
+    a second output would leave nodes in the classifier's graph, and JAX could not get at its
+    middle.
     """
     call, own = layer.call, layer.__dict__.get("call")
 

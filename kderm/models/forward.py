@@ -15,7 +15,7 @@ from kderm.data.augment import EFFECTS, plain_colours
 from kderm.data.warp import Warp
 from kderm.errors import UserError
 from kderm.models.classifier import input_size, metadata_width
-from kderm.models.fused import use_fused_layers
+from kderm.models.native.swap import use_native_graph
 from kderm.runtime import is_out_of_memory, release_memory
 
 
@@ -64,10 +64,10 @@ class Forward:
             that input -> logits (k,).
         frame: height and width of the stored frames.
         batch_size: images a forward pass; smaller last batches are padded to it.
-        fused: fast layers on the torch backend (equal outputs).
+        fused: the native graph on the torch backend (equal outputs).
         """
         if fused:
-            use_fused_layers(classifier)
+            use_native_graph(classifier)
         logits = warped(classifier, frame)
         outputs = keras.layers.Softmax(dtype="float32", name="probabilities")(logits.output)
         self.model = keras.Model(logits.input, outputs, name="forward")

@@ -12,6 +12,7 @@ import keras
 from keras import ops
 
 from kderm.errors import unknown_name
+from kderm.training.fused_update import use_fused_update
 
 SCHEDULES = ("cosine", "one_cycle", "step", "plateau", "constant")
 
@@ -134,6 +135,7 @@ def build_optimizer(
     optimizer.finalize_variable_values = lambda variables: None
     if factors is not None and any(factor != 1.0 for factor in factors.values()):
         _scale_rates(optimizer, factors)
+    use_fused_update(optimizer, factors)
     return keras.optimizers.LossScaleOptimizer(optimizer) if scale_loss else optimizer
 
 

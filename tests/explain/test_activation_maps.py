@@ -6,7 +6,7 @@ import pytest
 
 from kderm.errors import UserError
 from kderm.explain.activation_maps import class_activation_maps, feature_layers
-from kderm.models.fused import use_fused_layers, use_stock_layers
+from kderm.models.native.swap import use_native_graph, use_keras_layers
 
 CLASSES = np.array([0, 3, 6, 2, 5])
 
@@ -112,11 +112,11 @@ def test_no_images_give_no_maps(new_member, pixels):
 def test_fast_layers_give_the_same_maps_and_stay_fast(new_member, pixels, layer):
     member = new_member()
     stock = class_activation_maps(member, pixels, CLASSES, layer=layer)
-    fast = use_fused_layers(member)
+    fast = use_native_graph(member)
     assert class_activation_maps(member, pixels, CLASSES, layer=layer) == pytest.approx(
         stock, abs=1e-5
     )
-    assert use_stock_layers(member) == fast
+    assert use_keras_layers(member) == fast
 
 
 def test_a_member_is_left_as_it_was(new_member, pixels):

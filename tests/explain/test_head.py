@@ -7,7 +7,7 @@ import pytest
 from kderm.explain.activation_maps import Evidence, class_activation_maps, scaled
 from kderm.explain.head import linear_head
 from kderm.models.classifier import GeM, MultiSampleDropout
-from kderm.models.fused import use_fused_layers
+from kderm.models.native.swap import use_native_graph
 
 POOLINGS = {
     "avg": keras.layers.GlobalAveragePooling2D,
@@ -107,7 +107,7 @@ def test_fast_layers_give_the_same_exact_maps_and_the_member_is_left_as_it_was(n
     member = new_member()
     stock = Evidence(member)(pixels, all_classes(5, 7))
     nodes = [len(layer._inbound_nodes) for layer in member.layers]
-    use_fused_layers(member)
+    use_native_graph(member)
     assert Evidence(member)(pixels, all_classes(5, 7)) == pytest.approx(stock, abs=1e-4)
     assert [len(layer._inbound_nodes) for layer in member.layers] == nodes
 

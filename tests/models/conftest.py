@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import pytest
 
-from kderm.models.fused import use_fused_layers
+from kderm.models.native.swap import use_keras_layers, use_native_graph
 
 
 @pytest.fixture
@@ -66,23 +66,24 @@ def drawn(model, seed=0):
 
 @pytest.fixture(scope="session")
 def compare():
-    """The function `compared`: a step with stock against one with fast layers (torch backend)."""
+    """The function `compared`: a step with Keras' layers against a native one (torch)."""
     return compared
 
 
-def compared(model, inputs, *, training, tolerance=2e-5, swapped=None):
-    """Take one step with stock and one with fast layers: what comes out must agree.
+def compared(model, inputs, *, training, tolerance=2e-5):
+    """Take one step with Keras' layers and one natively: what comes out must agree.
 
     Returns the moving statistics after the step, by path.
     """
     import torch
 
+    use_keras_layers(model)
     shape = model(inputs).shape
     direction = torch.tensor(np.random.default_rng(1).normal(size=shape).astype("float32"))
     stock = one_step(model, inputs, direction, training=training)
-    count = use_fused_layers(model)
-    assert count > 0 if swapped is None else count == swapped
+    assert use_native_graph(model)
     fast = one_step(model, inputs, direction, training=training)
+    use_keras_layers(model)
     assert relative_error(stock[0], fast[0]) < tolerance
     assert stock[1].keys() == fast[1].keys()
     whole = [np.concatenate([g.ravel() for g in side[1].values()]) for side in (stock, fast)]

@@ -10,8 +10,8 @@ import keras
 import numpy as np
 
 from kderm.models.classifier import load_classifier
-from kderm.models.fused import use_fused_layers
 from kderm.models.losses import BinaryCrossEntropy, FocalLoss, LdamLoss
+from kderm.models.native.swap import use_native_graph
 
 # Sure and right, sure and wrong, all equal, and far beyond what exp() holds in float32; label 0.
 EDGES = np.array(
@@ -90,13 +90,13 @@ def losses_on_targets():
 
 
 def main(images, path):
-    """Print all of it as JSON; `fast`: how many layers of the member could be made fast."""
+    """Print all of it as JSON; `fast`: whether the member could run natively."""
     member = load_classifier(path)
     logits = member.predict(np.load(images), verbose=0)
     report = {
         "backend": keras.backend.backend(),
         "logits": logits.tolist(),
-        "fast": use_fused_layers(member),
+        "fast": use_native_graph(member),
         "keras_cv": "keras_cv" in sys.modules,
         "losses": losses(),
         "losses_on_targets": losses_on_targets(),

@@ -1,4 +1,4 @@
-"""Each backbone family, built once: the contract of a member, and fast layers in real networks."""
+"""Each backbone family, built once: the contract of a member, and its native graph."""
 
 import contextlib
 import zipfile
@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from kderm.models.classifier import build_classifier, load_classifier
-from kderm.models.fused import use_fused_layers, use_stock_layers
+from kderm.models.native.swap import use_keras_layers, use_native_graph
 from kderm.models.presets import PRESETS
 
 LAYERS = keras.layers
 SIZE = 64
 on_torch = pytest.mark.skipif(
-    keras.backend.backend() != "torch", reason="fast layers exist on the torch backend only"
+    keras.backend.backend() != "torch", reason="native graphs exist on the torch backend only"
 )
 
 
@@ -76,14 +76,14 @@ def test_each_family_gives_finite_logits_and_saves_as_ordinary_keras_layers(fami
     channels = classifier.get_layer("pool").input.shape[-1]
     assert classifier.count_params() == PRESETS[name].parameters + 3 * (channels + 1)
 
-    use_fused_layers(classifier)
+    use_native_graph(classifier)
     classifier.save(tmp_path / "member.keras")
     with zipfile.ZipFile(tmp_path / "member.keras") as archive:
         config = archive.read("config.json").decode()
     assert "keras_cv" not in config
     assert "keras_hub" not in config
     again = load_classifier(tmp_path / "member.keras")
-    assert use_stock_layers(again) == 0
+    assert not use_keras_layers(again)
     for ours, theirs in zip(classifier.get_weights(), again.get_weights(), strict=True):
         np.testing.assert_array_equal(ours, theirs)
     assert relative_error(logits, run(again, pixels(2))) < 1e-5
@@ -92,28 +92,29 @@ def test_each_family_gives_finite_logits_and_saves_as_ordinary_keras_layers(fami
 @on_torch
 def test_each_family_predicts_as_stock(family):
     _, classifier = family
-    use_stock_layers(classifier)
+    use_keras_layers(classifier)
     stock = run(classifier, pixels(4))
-    assert use_fused_layers(classifier) > 0
+    assert use_native_graph(classifier)
     assert relative_error(stock, run(classifier, pixels(4))) < 1e-4
 
 
 @on_torch
 def test_each_family_learns_as_stock(family, compare):
     _, classifier = family
-    use_stock_layers(classifier)
+    use_keras_layers(classifier)
     with smoothed(classifier):
         compare(classifier, pixels(8), training=True, tolerance=1e-4)
 
 
 @on_torch
-def test_no_convolution_or_normalisation_of_a_family_stays_stock(family):
+def test_nothing_of_a_family_is_left_to_keras(family):
+    from kderm.models.native.operations import KerasCall
+    from kderm.models.native.runner import Runner
+
     _, classifier = family
-    use_fused_layers(classifier)
-    kinds = (LAYERS.BatchNormalization, LAYERS.Conv2D, LAYERS.DepthwiseConv2D)
-    layers = [layer for layer in classifier._flatten_layers() if isinstance(layer, kinds)]
-    assert layers
-    assert [layer.name for layer in layers if "call" not in vars(layer)] == []
+    steps = Runner(classifier).plan().steps
+    left = [step.run.node.operation.name for step in steps if isinstance(step.run, KerasCall)]
+    assert left == []
 
 
 @contextlib.contextmanager
@@ -155,9 +156,9 @@ def outputs_of_a_step(model, inputs, training):
 def test_every_row_computes_the_same(preset):
     model, inputs = member(preset), pixels(8)
     for training in (False, True):
-        use_stock_layers(model)
+        use_keras_layers(model)
         stock = outputs_of_a_step(model, inputs, training)
-        assert use_fused_layers(model) > 0
+        assert use_native_graph(model)
         assert relative_error(stock, outputs_of_a_step(model, inputs, training)) < 1e-3
 
 
@@ -165,7 +166,7 @@ def test_every_row_computes_the_same(preset):
 @pytest.mark.slow
 def test_each_family_saved_fast_computes_the_same_under_another_backend(family, tmp_path, ask):
     _, classifier = family
-    use_fused_layers(classifier)
+    use_native_graph(classifier)
     classifier.save(tmp_path / "fast.keras")
     np.save(tmp_path / "images.npy", pixels(2))
     report = ask("tensorflow", tmp_path / "images.npy", tmp_path / "fast.keras")

@@ -1,0 +1,246 @@
+"""The C++ kernels beside torch's own: compiled for this machine on first use, called by pointer.
+
+They exist for float32 on the CPU, where torch's operators read memory several times over. Without a
+C++ compiler `available` is False and the callers use torch's operators.
+"""
+
+import ctypes
+import functools
+import hashlib
+import math
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import torch
+
+from kderm.atomic import atomic_path
+
+ACTIVATIONS = {None: 0, "silu": 1, "relu": 2, "relu6": 3}
+
+_SOURCE = Path(__file__).with_name("kernels.cpp")
+_FLAGS = (
+    *("-O3", "-march=native", "-mprefer-vector-width=512", "-fopenmp", "-shared", "-fPIC"),
+    # No fast-math: it would make NaN invisible and change the rounding of the whole process.
+    *("-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast"),
+)
+_LANES = 16
+
+
+def available() -> bool:
+    """Whether the kernels could be compiled here."""
+    return _library() is not None
+
+
+@functools.cache
+def _library() -> ctypes.CDLL | None:
+    compiler = os.environ.get("CXX") or shutil.which("c++") or shutil.which("g++")
+    if compiler is None or platform.system() != "Linux":
+        return None
+    try:
+        source = _SOURCE.read_bytes()
+        machine = f"{compiler} {_FLAGS} {platform.machine()} {_processor()}"
+        key = hashlib.sha256(source + machine.encode()).hexdigest()[:24]
+        path = _folder() / f"kernels_{key}.so"
+        if not path.exists():
+            with atomic_path(path) as temporary:
+                command = [compiler, *_FLAGS, "-o", str(temporary), str(_SOURCE)]
+                subprocess.run(command, check=True, capture_output=True, timeout=120)
+        return ctypes.CDLL(str(path))
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _processor() -> str:
+    """What the processor can do: a library for another one of a shared home must not be used."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line for line in lines if line.startswith(("flags", "Features"))), "")
+
+
+def _folder() -> Path:
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    folder = cache / "kderm" / "kernels"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        folder = Path(tempfile.mkdtemp(prefix="kderm_kernels_"))
+    return folder
+
+
+def fits(x: torch.Tensor) -> bool:
+    """Whether the kernels can work on a feature map (n, c, h, w)."""
+    plain = x.ndim == 4 and x.dtype == torch.float32 and x.device.type == "cpu"
+    return plain and x.numel() > 0 and available()
+
+
+def as_rows(x: torch.Tensor) -> torch.Tensor:
+    """`x` (n, c, h, w) in channels-last memory, copied only if it is not."""
+    return x.contiguous(memory_format=torch.channels_last)
+
+
+def statistics(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and biased variance (c,) of `x`, which is as `as_rows` gives it."""
+    n, c, h, w = x.shape
+    mean, variance = x.new_empty(c), x.new_empty(c)
+    _call("statistics", x, n * h * w, c, mean, variance, torch.get_num_threads())
+    return mean, variance
+
+
+def normalize(
+    x: torch.Tensor,
+    scale: torch.Tensor,
+    shift: torch.Tensor,
+    activation: str | None,
+    gate: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """activation(x · scale + shift) · gate; scale and shift (c,), gate (n, c)."""
+    shape = _Rows(x)
+    outputs = torch.empty_like(x)
+    _call(
+        "normalize",
+        *(x, *shape, shape.spread(scale), shape.spread(shift), shape.spread(gate)),
+        *(outputs, None, ACTIVATIONS[activation], torch.get_num_threads()),
+    )
+    return outputs
+
+
+def pooled(
+    x: torch.Tensor, scale: torch.Tensor, shift: torch.Tensor, activation: str | None
+) -> torch.Tensor:
+    """The mean (n, c) over places of activation(x · scale + shift), which is not kept."""
+    shape = _Rows(x)
+    sums = x.new_empty(shape.n, shape.c)
+    _call(
+        "normalize",
+        *(x, *shape, shape.spread(scale), shape.spread(shift), None, None, sums),
+        *(ACTIVATIONS[activation], torch.get_num_threads()),
+    )
+    return shape.gathered(sums) / (x.shape[2] * x.shape[3])
+
+
+def gate_gradient(
+    g: torch.Tensor,
+    x: torch.Tensor,
+    scale: torch.Tensor,
+    shift: torch.Tensor,
+    activation: str | None,
+) -> torch.Tensor:
+    """The gradient (n, c) by the gate of `normalize`, `g` by its result."""
+    shape = _Rows(x)
+    sums = x.new_empty(shape.n, shape.c)
+    _call(
+        "gate_gradient",
+        *(g, x, *shape, shape.spread(scale), shape.spread(shift), sums),
+        *(ACTIVATIONS[activation], torch.get_num_threads()),
+    )
+    return shape.gathered(sums)
+
+
+def norm_gradient(
+    g: torch.Tensor,
+    x: torch.Tensor,
+    scale: torch.Tensor,
+    shift: torch.Tensor,
+    mean: torch.Tensor,
+    inverse: torch.Tensor,
+    activation: str | None,
+    gate: torch.Tensor | None = None,
+    more: torch.Tensor | None = None,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Gradients of activation(norm(x)) · gate by x, by gamma and by beta.
+
+    Args:
+        g: gradient by the result, as `as_rows` gives it.
+        x: what was normalised.
+        scale: gamma / standard deviation (c,).
+        shift: beta - mean · scale (c,).
+        mean: of the batch (c,).
+        inverse: 1 / standard deviation (c,).
+        activation: name.
+        gate: (n, c) or None.
+        more: (n, c), further gradient by each place of the activation; with a gate.
+    """
+    shape, threads = _Rows(x), torch.get_num_threads()
+    scales, shifts = shape.spread(scale), shape.spread(shift)
+    gates, mores = shape.spread(gate), shape.spread(more)
+    sums = x.new_empty(2, shape.c)
+    _call(
+        "gradient_sums",
+        *(g, x, *shape, scales, shifts, shape.spread(mean), gates, mores, sums),
+        *(ACTIVATIONS[activation], threads),
+    )
+    total, product = shape.gathered(sums)
+    count = x.numel() // x.shape[1]
+    slope = scale * inverse * inverse * product / -count
+    offset = scale * total / -count - slope * mean
+    found = torch.empty_like(x)
+    _call(
+        "gradient",
+        *(g, x, *shape, scales, shifts, gates, mores),
+        *(shape.spread(slope), shape.spread(offset), found, ACTIVATIONS[activation], threads),
+    )
+    return found, product * inverse, total
+
+
+def depthwise_kernel_gradient(
+    g: torch.Tensor, x: torch.Tensor, stride: int, padding: tuple[int, int]
+) -> torch.Tensor:
+    """The gradient (c, 1, 5, 5) by a depthwise kernel, `g` by the convolution's result."""
+    n, c, height, width = x.shape
+    threads = torch.get_num_threads()
+    groups = min(n, -(-2 * threads // -(-c // _LANES)))
+    parts = x.new_empty(groups, 5, 5, c)
+    _call(
+        "depthwise_kernel_gradient",
+        *(x, g, n, height, width, c, g.shape[2], g.shape[3], stride, *padding, groups),
+        *(parts, threads),
+    )
+    return parts.sum(0).permute(2, 0, 1).unsqueeze(1)
+
+
+class _Rows:
+    """A feature map as rows of channels that fill the lanes: several places a row where c does not.
+
+    Unpacks to (n, rows, channels of a row).
+    """
+
+    def __init__(self, x: torch.Tensor) -> None:
+        self.n, self.own, height, width = x.shape
+        fold = _LANES // math.gcd(self.own, _LANES)
+        self.fold = fold if height * width % fold == 0 else 1
+        self.places, self.c = height * width // self.fold, self.own * self.fold
+
+    def __iter__(self):
+        return iter((self.n, self.places, self.c))
+
+    def spread(self, values: torch.Tensor | None) -> torch.Tensor | None:
+        """Values (..., c) repeated for each place of a row."""
+        if values is None:
+            return None
+        many = values if self.fold == 1 else values.repeat(*[1] * (values.ndim - 1), self.fold)
+        return many.contiguous()
+
+    def gathered(self, sums: torch.Tensor) -> torch.Tensor:
+        """Sums (m, channels of a row) as sums (m, c)."""
+        return sums if self.fold == 1 else sums.view(len(sums), self.fold, self.own).sum(1)
+
+
+def _call(name: str, *arguments: torch.Tensor | int | None) -> None:
+    """Call a kernel; the last argument, the number of threads, and the activation are ints."""
+    function = getattr(_library(), name)
+    converted = [
+        ctypes.c_void_p(one.data_ptr())
+        if isinstance(one, torch.Tensor)
+        else ctypes.c_void_p(None)
+        if one is None
+        else ctypes.c_long(one)
+        for one in arguments
+    ]
+    if function(*converted) and name in ("statistics", "gradient_sums"):
+        raise MemoryError(f"The kernel {name} could not have its sums.")

@@ -1,0 +1,36 @@
+"""Runs a model's plans: which one is right for a call, and what has to happen after it."""
+
+from typing import Any
+
+import keras
+import torch
+
+from kderm.models.native.graph import flatten
+from kderm.models.native.normalization import move_statistics
+from kderm.models.native.operations import Pass, from_keras, to_keras
+from kderm.models.native.plan import Plan, make_plan
+
+
+class Runner:
+    """The native graph of one model; plans are made when first needed."""
+
+    def __init__(self, model: keras.Model) -> None:
+        self.graph = flatten(model)
+        self.layers = [node.operation for node in self.graph.nodes]
+        self.plans: dict[frozenset, Plan] = {}
+
+    def __call__(self, inputs: list[Any], training: bool) -> list[torch.Tensor]:
+        """The model's outputs in Keras' layout."""
+        plan = self.plan()
+        run = Pass(training)
+        outputs = plan(run, [from_keras(x) for x in inputs])
+        if run.moved:
+            move_statistics(run)
+        return [to_keras(x) for x in outputs]
+
+    def plan(self) -> Plan:
+        """The plan of a plain call: layers whose own `call` was exchanged are called by it."""
+        apart = frozenset(id(layer) for layer in self.layers if "call" in vars(layer))
+        if apart not in self.plans:
+            self.plans[apart] = make_plan(self.graph, apart)
+        return self.plans[apart]

@@ -7,11 +7,13 @@ import contextlib
 import json
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from kderm.errors import UserError
+
+_ROWS_AT_ONCE = 10_000
 
 
 @contextlib.contextmanager
@@ -63,6 +65,23 @@ def write_json(path: str | os.PathLike, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
-def write_csv(path: str | os.PathLike, table: Any, header: str = "") -> None:
-    """Write a pandas table without its index, atomically; `header` goes above it as it stands."""
-    write_text(path, header + table.to_csv(index=False, lineterminator="\n"))
+def write_csv(
+    path: str | os.PathLike,
+    table: Any,
+    header: str = "",
+    render: Callable[[Any], Any] | None = None,
+) -> None:
+    """Write a pandas table without its index, atomically; `header` goes above it as it stands.
+
+    Rows go through `render`, where there is one, and into the file part by part: as text a table is
+    several times its size.
+    """
+    with (
+        atomic_path(path) as temporary,
+        open(temporary, "w", encoding="utf-8", newline="") as handle,
+    ):
+        handle.write(header)
+        for start in range(0, max(1, len(table)), _ROWS_AT_ONCE):
+            rows = table.iloc[start : start + _ROWS_AT_ONCE]
+            rows = rows if render is None else render(rows)
+            rows.to_csv(handle, index=False, lineterminator="\n", header=start == 0)

@@ -241,7 +241,7 @@ def _write_tables(
         write_json(directory / PREVALENCE, prevalence.to_dict())
     if lesions is not None:
         write_csv(directory / LESIONS, as_text(lesions.table))
-    write_csv(path, as_text(table))
+    write_csv(path, table, render=as_text)
 
 
 def _not_corrected(prevalence: Prevalence | None) -> tuple[str, ...]:

@@ -145,10 +145,13 @@ def _read_table(path: Path, numbers: Sequence[str]) -> pd.DataFrame:
 
 def write_predictions(path: str | os.PathLike, predictions: Predictions) -> None:
     """Write the table as CSV, atomically; probabilities with seven significant digits."""
-    table = predictions.table.copy()
-    for column in predictions.labels.columns:
-        table[column] = [f"{value:.7g}" for value in table[column]]
-    atomic.write_csv(path, table)
+
+    def as_text(rows: pd.DataFrame) -> pd.DataFrame:
+        columns = predictions.labels.columns
+        text = {column: [f"{value:.7g}" for value in rows[column]] for column in columns}
+        return rows.assign(**text)
+
+    atomic.write_csv(path, predictions.table, render=as_text)
 
 
 def join_predictions(parts: Sequence[Predictions]) -> Predictions:

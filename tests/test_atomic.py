@@ -1,0 +1,48 @@
+"""Tables on their way to the disk."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from kderm import atomic
+from kderm.atomic import write_csv
+
+
+def table(n):
+    random = np.random.default_rng(0)
+    names = [f"im,{row}" if row % 3 else 'a "b"' for row in range(n)]
+    return pd.DataFrame({"image_id": names, "p": random.random(n), "age": [None, 0.0] * (n // 2)})
+
+
+@pytest.mark.parametrize("rows_at_once", [1, 4, 7, 100])
+def test_a_table_written_part_by_part_is_the_table_written_whole(
+    tmp_path, monkeypatch, rows_at_once
+):
+    monkeypatch.setattr(atomic, "_ROWS_AT_ONCE", rows_at_once)
+    write_csv(tmp_path / "t.csv", table(14), header="# é\n")
+    whole = "# é\n" + table(14).to_csv(index=False, lineterminator="\n")
+    assert (tmp_path / "t.csv").read_bytes() == whole.encode()
+
+
+def test_each_part_is_rendered_and_a_table_without_rows_has_its_header(tmp_path, monkeypatch):
+    monkeypatch.setattr(atomic, "_ROWS_AT_ONCE", 3)
+    seen = []
+
+    def render(rows):
+        seen.append(len(rows))
+        return rows.assign(p=[f"{value:.2g}" for value in rows["p"]])
+
+    write_csv(tmp_path / "t.csv", table(8), render=render)
+    assert seen == [3, 3, 2]
+    assert pd.read_csv(tmp_path / "t.csv", dtype=str)["p"].str.len().max() <= 5
+    write_csv(tmp_path / "none.csv", table(0), render=render)
+    assert (tmp_path / "none.csv").read_text() == "image_id,p,age\n"
+
+
+def test_a_failing_render_leaves_the_old_table(tmp_path):
+    write_csv(tmp_path / "t.csv", table(2))
+    before = (tmp_path / "t.csv").read_bytes()
+    with pytest.raises(ZeroDivisionError):
+        write_csv(tmp_path / "t.csv", table(4), render=lambda rows: 1 // 0)
+    assert (tmp_path / "t.csv").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["t.csv"]

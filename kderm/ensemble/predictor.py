@@ -64,9 +64,8 @@ def ensemble_predict(
 ) -> Summary:
     """Predict all `inputs` with all members and write predictions.csv into `directory`.
 
-    The same call after an interruption continues after the last finished chunk. After a finished
-    one it predicts anew and replaces the result; in the run's own folder of predictions, where
-    names come from the sources, only a result of the same sources is replaced.
+    After an interruption the same call goes on behind the last finished chunk. After a finished one
+    it predicts anew and replaces the result, in the run's own folder only one of the same sources.
 
     Args:
         bundle: the ensemble.
@@ -75,11 +74,9 @@ def ensemble_predict(
         views: test-time views; None for the bundle's.
         combine: "probability", "logit" or "oof"; None for the bundle's.
         batch_size: images a forward pass; changes speed, memory and the rounding.
-        engine: "keras", "onnx" or "openvino"; the latter two are exported if they were not yet.
-        precision: "float32", "bfloat16" or "int8", as far as the engine knows it; None for the
-            bundle's.
-        early_exit: tolerance of `kderm.ensemble.early_exit`, 0 for every view of every image; None
-            for the bundle's.
+        engine, precision: see `Settings`; None for the bundle's precision. Members are exported to
+            an engine that has none yet.
+        early_exit: see `Settings`; None for the bundle's.
         progress: called with (images done, images).
         chunk: images that are decoded, predicted and kept together, fewer if frames are large.
         prevalence: shares of the classes that the answers are corrected to; None for none.
@@ -90,17 +87,7 @@ def ensemble_predict(
             does not fit the bundle.
     """
     directory = Path(directory)
-    facts = bundle.facts
-    asked = Settings(
-        views=views or facts.views,
-        combine=combine or facts.combine,
-        engine=engine,
-        precision=precision or facts.precision,
-        early_exit=facts.early_exit if early_exit is None else early_exit,
-    )
-    check_how(asked.combine)
-    check_engine(asked.engine, asked.precision)
-    view_transforms(asked.views, bundle.frame)
+    asked = _settings(bundle, views, combine, engine, precision, early_exit)
     check_directory(directory, inputs)
     chunk = max(1, min(chunk, MAX_CHUNK_BYTES // (3 * bundle.spec.height * bundle.spec.width)))
     if batch_size < 1:
@@ -112,17 +99,33 @@ def ensemble_predict(
             parts = Parts(directory, _digest(bundle, asked, chunk, inputs))
         resumed = _predict_missing(ensemble, inputs, parts, chunk, directory, progress or _silent)
         answers = _collect(parts, -(-len(inputs) // chunk))
-        summary = write_result(
-            bundle,
-            inputs,
-            answers,
-            directory,
-            settings=asked,
-            resumed=resumed,
-            prevalence=prevalence,
-        )
+        outcome = {"settings": asked, "resumed": resumed, "prevalence": prevalence}
+        summary = write_result(bundle, inputs, answers, directory, **outcome)
         parts.remove()
     return summary
+
+
+def _settings(
+    bundle: Bundle,
+    views: str | None,
+    combine: str | None,
+    engine: str,
+    precision: str | None,
+    early_exit: float | None,
+) -> Settings:
+    """What was asked for, else what the bundle does; refused where there is no such thing."""
+    facts = bundle.facts
+    asked = Settings(
+        views=views or facts.views,
+        combine=combine or facts.combine,
+        engine=engine,
+        precision=precision or facts.precision,
+        early_exit=facts.early_exit if early_exit is None else early_exit,
+    )
+    check_how(asked.combine)
+    check_engine(asked.engine, asked.precision)
+    view_transforms(asked.views, bundle.frame)
+    return asked
 
 
 class Ensemble:

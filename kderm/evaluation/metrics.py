@@ -2,7 +2,8 @@
 
 Every statistic takes image weights, so the bootstrap of `intervals` runs the same code as the
 point estimates. A class absent from the truth has no AUC, sensitivity or F1: it is NaN and left
-out of the macro means. A tied top class is an answer to no class: it counts as wrong everywhere.
+out of the macro means, which are over the same classes under all weights. A tied top class is an
+answer to no class: it counts as wrong everywhere.
 """
 
 from functools import cached_property
@@ -35,6 +36,7 @@ from kderm.evaluation.scores.ranking import (
 from kderm.evaluation.scores.weights import (
     like_weights,
     mean_of_defined,
+    mean_over,
     ratio,
     weight_columns,
 )
@@ -114,6 +116,10 @@ class Scorecard:
         self.y, self.probabilities, self.labels = y, probabilities, labels
         self._losses = np.stack([image_log_loss(y, probabilities), image_brier(y, probabilities)])
 
+        images = np.bincount(y, minlength=len(labels))
+        # The classes that the macro means are over, whatever the weights.
+        self._present, self._contrasted = images > 0, (images > 0) & (images < len(y))
+
     @cached_property
     def _counts(self) -> DecisionCounts:
         return DecisionCounts(self.y, decided_class(self.probabilities), len(self.labels))
@@ -135,6 +141,8 @@ class Scorecard:
 
     def __call__(self, weights: np.ndarray) -> dict[str, float] | dict[str, np.ndarray]:
         """Statistics under weights: overall by name, per class by `name/code`.
+
+        Where the weights leave a class out, that class's rates and the means over classes are NaN.
 
         Args:
             weights: float (n,) for floats, or (b, n) for arrays (b,).
@@ -167,16 +175,16 @@ class Scorecard:
         log_loss, brier = ratio(self._losses @ columns, total)
         share = counts.sum(axis=-1) / total[:, None]
         result = {
-            "macro_auc": mean_of_defined(rates["auc"]),
-            "balanced_accuracy": mean_of_defined(rates["sensitivity"]),
-            "macro_f1": mean_of_defined(rates["f1"]),
+            "macro_auc": mean_over(rates["auc"], self._contrasted),
+            "balanced_accuracy": mean_over(rates["sensitivity"], self._present),
+            "macro_f1": mean_over(rates["f1"], self._present),
             "weighted_f1": np.nansum(rates["f1"] * share, axis=-1),
             "accuracy": accuracy(counts),
             "kappa": cohen_kappa(counts),
             "mcc": matthews_correlation(counts),
-            "macro_average_precision": mean_of_defined(rates["average_precision"]),
-            "macro_auc_sens_80": mean_of_defined(rates["auc_sens_80"]),
-            "macro_pauc_80": mean_of_defined(rates["pauc_80"]),
+            "macro_average_precision": mean_over(rates["average_precision"], self._present),
+            "macro_auc_sens_80": mean_over(rates["auc_sens_80"], self._contrasted),
+            "macro_pauc_80": mean_over(rates["pauc_80"], self._contrasted),
             "log_loss": log_loss,
             "brier": brier,
         }

@@ -14,7 +14,7 @@ from kderm.evaluation.intervals import (
     group_intervals,
 )
 from kderm.evaluation.metrics import Scorecard
-from kderm.labels import BINARY
+from kderm.labels import BINARY, HAM10000
 
 
 def mean_of(values):
@@ -113,6 +113,48 @@ def test_a_class_in_a_single_group_has_no_interval_but_the_rest_has():
     )
     assert np.isnan(found["auc/malignant"].low)
     assert found["accuracy"].low < found["accuracy"].high
+
+
+MEANS = ("macro_auc", "balanced_accuracy", "macro_f1", "macro_average_precision")
+
+
+@pytest.mark.parametrize("rare_groups", [1, 2])
+def test_a_mean_over_classes_has_no_interval_where_one_of_them_has_none(rare_groups):
+    """Without the rare class, which is always wrong, the mean of the others is far above."""
+    y = np.append(np.repeat(np.arange(6), 60), [6, 6])
+    odds = np.exp(np.random.default_rng(0).normal(size=(362, 7)) + 1.8 * np.eye(7)[y])
+    odds[y == 6, 6] = 0
+    card = Scorecard(y, odds / odds.sum(axis=1, keepdims=True), HAM10000)
+    groups = np.append(np.arange(360), [900, 900 + rare_groups - 1])
+    value, found = card(np.ones(362)), group_intervals(card, groups, resamples=200)
+    assert value["sensitivity/vasc"] == 0
+    for name in (*MEANS, "macro_auc_sens_80", "macro_pauc_80", "sensitivity/vasc"):
+        assert np.isnan(found[name].low), name
+        assert np.isnan(found[name].high), name
+    for name in ("accuracy", "weighted_f1", "kappa", "malignant_auc", "log_loss", "auc/nv"):
+        assert found[name].low < value[name] < found[name].high, name
+
+
+def test_a_mean_over_classes_that_all_draws_hold_has_the_interval_of_its_definition():
+    """Oracle: the classes' own values in the same draws, added up."""
+    y = np.arange(120) % 7
+    odds = np.exp(np.random.default_rng(1).normal(size=(120, 7)) + np.eye(7)[y])
+    card = Scorecard(y, odds / odds.sum(axis=1, keepdims=True), HAM10000)
+
+    def means(weights):
+        own = card(weights)
+        parts = {"macro_auc": "auc", "balanced_accuracy": "sensitivity", "macro_f1": "f1"}
+        return {
+            name: np.mean([own[f"{part}/{code}"] for code in HAM10000.codes])
+            for name, part in parts.items()
+        }
+
+    expected = group_intervals(means, np.arange(120), resamples=60)
+    found = group_intervals(card, np.arange(120), resamples=60)
+    for name, interval in expected.items():
+        assert (found[name].low, found[name].high) == pytest.approx(
+            (interval.low, interval.high), abs=1e-12
+        )
 
 
 def test_progress_is_told_until_the_end():

@@ -8,6 +8,7 @@ from kderm.evaluation.scores.weights import (
     NARROW,
     SHORT,
     mean_of_defined,
+    mean_over,
     running_sum,
     summing,
     weight_columns,
@@ -45,3 +46,9 @@ def test_a_mean_leaves_out_what_is_undefined_and_is_undefined_without_anything()
     assert mean_of_defined(values[0]) == 2
     assert np.isnan(mean_of_defined(values[1]))
     np.testing.assert_array_equal(mean_of_defined(values), [2, np.nan])
+
+
+def test_a_mean_over_chosen_classes_is_undefined_where_one_of_them_is():
+    values = np.array([[1.0, np.nan, 3.0], [2.0, 5.0, np.nan]])
+    np.testing.assert_array_equal(mean_over(values, np.array([True, False, True])), [2, np.nan])
+    assert np.isnan(mean_over(values, np.zeros(3, bool))).all()

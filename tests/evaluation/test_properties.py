@@ -73,7 +73,14 @@ def test_a_whole_weight_is_as_many_copies_of_the_image(given_predictions, data):
     weights = np.array(data.draw(st.lists(st.integers(0, 3), min_size=len(y), max_size=len(y))))
     assume(weights.any())
     copies = np.repeat(np.arange(len(y)), weights)
-    assert_same(scores_of(y, probabilities, weights), scores_of(y[copies], probabilities[copies]))
+    weighted = scores_of(y, probabilities, weights)
+    copied = scores_of(y[copies], probabilities[copies])
+    if set(y) != set(y[copies]):  # then a mean over classes is over fewer, which weights tell not
+        means = [name for name in weighted if name == "balanced_accuracy" or "macro_" in name]
+        assert len(means) == 6
+        assert np.isnan([weighted.pop(name) for name in means]).all()
+        copied = {name: value for name, value in copied.items() if name not in means}
+    assert_same(weighted, copied)
 
 
 @ORDINARY

@@ -69,3 +69,13 @@ def mean_of_defined(values: np.ndarray) -> np.ndarray | float:
     defined = ~np.isnan(values)
     mean = ratio(np.where(defined, values, 0).sum(axis=-1), defined.sum(axis=-1))
     return float(mean) if np.ndim(values) == 1 else mean
+
+
+def mean_over(values: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """float (b,): mean of `values` (b, k) over the columns `chosen`, bool (k,); NaN if one is.
+
+    So a bootstrap draw that misses a class says nothing of the mean, instead of telling the mean of
+    the other classes, which is another quantity.
+    """
+    counted = np.where(chosen, values, 0).sum(axis=-1)
+    return ratio(counted, np.full(len(values), chosen.sum()))

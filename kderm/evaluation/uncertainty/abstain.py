@@ -5,6 +5,7 @@ answered. Reads a `Predictions` table, returns plain numbers; `report` draws the
 """
 
 from collections.abc import Mapping
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -85,12 +86,13 @@ class AbstainCurve:
         Returns:
             area: mean accuracy over all shares answered, from none to all;
             error_auc: chance that a right answer is surer than a wrong one (AUC);
-            accuracy@s, balanced_accuracy@s, interest@s for every s of `MARKED`, see `at`.
+            accuracy@s, balanced_accuracy@s, interest@s for every s of `MARKED`, see `at`. The mean
+            recall is over the same classes under all weights, NaN where these leave one out.
         """
         rows = np.atleast_2d(weights)[:, self._order]
         answered, right = self._steps(rows), self._steps(rows * self._right)
         result = {"area": _area_below(answered, right), "error_auc": _error_auc(answered, right)}
-        points = self._at(rows, answered, MARKED)
+        points = self._at(rows, answered, MARKED, self._marked_classes)
         for i, share in enumerate(MARKED):
             for name in ("accuracy", "balanced_accuracy", "interest"):
                 result[f"{name}@{share:g}"] = points[name][:, i]
@@ -111,7 +113,7 @@ class AbstainCurve:
             where there is nothing to divide by.
         """
         rows = np.ones((1, len(self._y)))
-        points = self._at(rows, self._steps(rows), shares)
+        points = self._at(rows, self._steps(rows), shares, self._classes(shares))
         return {name: values[0] for name, values in points.items()}
 
     def groups_of_shares(self, groups: np.ndarray) -> dict[str, float]:
@@ -135,10 +137,32 @@ class AbstainCurve:
             result |= {f"interest@{share:g}": of_interest for share in MARKED if share < 1}
         return result
 
+    @cached_property
+    def _marked_classes(self) -> np.ndarray:
+        return self._classes(MARKED)
+
+    def _classes(self, shares: tuple[float, ...]) -> np.ndarray:
+        """bool (k, s): the classes with an answered image, every image counting alike."""
+        rows = np.ones((1, len(self._y)))
+        answered = self._steps(rows)
+        cut = _Cut(rows, answered, np.asarray(shares) * answered[:, -1:], self._ends)
+        return np.concatenate([cut.sums(self._y == j)[0] for j in range(self._k)]) > 0
+
     def _at(
-        self, rows: np.ndarray, answered: np.ndarray, shares: tuple[float, ...]
+        self,
+        rows: np.ndarray,
+        answered: np.ndarray,
+        shares: tuple[float, ...],
+        classes: np.ndarray,
     ) -> dict[str, np.ndarray]:
-        """`at` under weights (b, n) in the order of `certainty`; arrays (b, s)."""
+        """`at` under weights (b, n) in the order of `certainty`, arrays (b, s).
+
+        Args:
+            rows: the weights.
+            answered: from `_steps`.
+            shares: in (0, 1].
+            classes: bool (k, s), those that the mean recall is over.
+        """
         wanted = np.asarray(shares) * answered[:, -1:]
         cut = _Cut(rows, answered, wanted, self._ends)
         correct, errors = cut.sums(self._right)[0], cut.sums(~self._right)
@@ -147,11 +171,12 @@ class AbstainCurve:
         for j in range(self._k):
             own = self._y == j
             recall[j] = _share(cut.sums(own & self._right)[0], cut.sums(own)[0])
-        present = (~np.isnan(recall)).sum(axis=0)
+        counted = np.broadcast_to(classes.sum(axis=0), wanted.shape)
+        recalled = np.where(classes[:, None], recall, 0).sum(axis=0)
         return {
             "accuracy": _share(correct, wanted),
-            "balanced_accuracy": _share(np.nansum(recall, axis=0), present),
-            "classes": present,
+            "balanced_accuracy": _share(recalled, counted),
+            "classes": counted,
             "interest": _share(*interest),
             "errors": _share(*errors),
         }

@@ -140,6 +140,22 @@ def test_a_class_that_no_image_shows_is_undefined_and_the_rest_stands(answered, 
     json.dumps(found, allow_nan=False)
 
 
+def test_no_run_is_better_in_a_mean_where_one_class_decides_and_is_in_a_single_group(table):
+    """All of the gain is one group's; a draw without it says nothing of the mean over classes."""
+    rows = table(6.0)
+    rows = rows[(rows["label"] != "vasc") | (rows["group_id"] == "L0")].reset_index(drop=True)
+    rows.loc[rows["group_id"] == "L0", "label"] = "vasc"
+    rare = rows["label"] == "vasc"
+    worse, better = rows.copy(), rows.copy()
+    worse.loc[rare, HAM10000.columns] = np.eye(7)[0]
+    better.loc[rare, HAM10000.columns] = np.eye(7)[HAM10000.index("vasc")]
+    runs = [make_predictions(one, HAM10000) for one in (worse, better)]
+    (row,) = compared(a=runs[0], b=runs[1])["comparisons"]
+    gain = row["differences"]["balanced_accuracy"]
+    assert gain["value"] == pytest.approx(1 / 7)
+    assert (gain["low"], gain["high"], gain["better"]) == (None, None, None)
+
+
 @pytest.mark.parametrize("images", [1, 2])
 def test_an_image_or_two_give_values_without_certainty(answered, images):
     found = compared(a=answered(1.0, n=images), b=answered(2.0, n=images))

@@ -15,8 +15,8 @@ from kderm.ensemble.bundle import Bundle
 from kderm.ensemble.engines.engine import Engine, Word, padded
 from kderm.ensemble.engines.looks import Turn
 from kderm.ensemble.engines.member_models import answering, as_list, load_members
-from kderm.models.fused import use_fused_layers
 from kderm.models.keras_file import rebuild
+from kderm.models.native.swap import use_native_graph
 from kderm.runtime import device_name, precision_policy
 
 
@@ -86,7 +86,7 @@ class TorchEngine(Engine):
         """
         super().__init__(len(models), size, batch_size)
         for model in models:
-            use_fused_layers(model)
+            use_native_graph(model)
         self._models = models
         self._warp = Warp(size)
         self._pads = not device_name().startswith("cpu")

@@ -24,8 +24,8 @@ from kderm.ensemble.engines.exported_engines import (
     import_onnxruntime,
 )
 from kderm.ensemble.engines.member_models import as_list
+from kderm.ensemble.engines.plain_layers import use_plain_layers
 from kderm.errors import UserError, missing_extra
-from kderm.models.fused import use_fused_layers
 
 OPSET = 20
 # Convolutions at the input that stay in floating point where there are many: the stem and the first
@@ -77,7 +77,7 @@ def check_can_export() -> None:
 def _export(model: keras.Model, path: Path) -> None:
     import torch
 
-    use_fused_layers(model)
+    use_plain_layers(model)
     names = [PIXELS, METADATA][: len(model.inputs)]
     # Two rows: one would be taken for a number that never changes.
     given = tuple(torch.zeros((2, *tensor.shape[1:])) for tensor in model.inputs)

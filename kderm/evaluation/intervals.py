@@ -15,6 +15,8 @@ import numpy as np
 # An interval stands only if the statistic is defined in nearly all resamples.
 LEAST_DEFINED = 0.9
 RESAMPLES = 2000
+# A share this close to 0 or 1 is that: weights need not be whole numbers.
+ROUNDING = 1e-12
 # Weights handed over at once (8 bytes each): they and what is made of them stay in the caches.
 CHUNK = 500_000
 # Chunks at once; beyond that they wait for memory.
@@ -90,15 +92,25 @@ def exact_ends(
     and Pearson 1934, doi:10.1093/biomet/26.4.404, over groups instead of images.
 
     Args:
-        value: a share.
+        value: a share; 0 or 1 up to rounding, as fractional weights leave it.
         interval: of the share, from `group_intervals`; NaN stays NaN.
         groups_counted: groups that have an image in the share's whole.
         level: coverage.
     """
-    if value not in (0.0, 1.0) or np.isnan(interval.low):
+    if not edge(value) or np.isnan(interval.low):
         return interval
     reach = ((1 - level) / 2) ** (1 / groups_counted)
-    return Interval(reach, 1.0) if value else Interval(0.0, 1 - reach)
+    return Interval(reach, 1.0) if round(value) else Interval(0.0, 1 - reach)
+
+
+def edge(value: float) -> bool:
+    """Whether a share is 0 or 1, up to rounding."""
+    return abs(value) <= ROUNDING or abs(value - 1) <= ROUNDING
+
+
+def snapped(value: float) -> float:
+    """A share without the rounding that fractional weights leave at 0 and 1."""
+    return float(round(value)) if edge(value) else float(value)
 
 
 def exact_shares(

@@ -10,9 +10,17 @@ import numpy as np
 import pandas as pd
 
 from kderm.errors import unknown_name
-from kderm.evaluation.intervals import RESAMPLES, Interval, exact_shares, group_intervals
+from kderm.evaluation.differences import paired_share_ends, told_spread
+from kderm.evaluation.intervals import (
+    RESAMPLES,
+    Interval,
+    exact_shares,
+    group_intervals,
+    groups_among,
+    snapped,
+)
 from kderm.evaluation.measure import without_nan
-from kderm.evaluation.metrics import Scorecard
+from kderm.evaluation.metrics import Scorecard, decided_class
 from kderm.evaluation.predictions import Predictions
 
 Pooling = Literal["mean", "max", "noisy_or"]
@@ -98,7 +106,8 @@ def lesion_report(predictions: Predictions, *, resamples: int = RESAMPLES, seed:
             (lesions that are photographed more often are harder), so it is what pooling is
             compared with;
         lesions: {how: {metric: {value, low, high}}};
-        difference: {how: {metric: {value, low, high}}}, lesions minus one photo, paired;
+        difference: {how: {metric: {value, low, high}}}, lesions minus one photo, paired; see
+            `differences` for where draws alone would call it certain;
         metrics: names in order (those of `METRICS` that the label space has);
         reason: why there is nothing to compare, or None. Then the five above are empty.
     """
@@ -126,19 +135,34 @@ def lesion_report(predictions: Predictions, *, resamples: int = RESAMPLES, seed:
     }
     if result["reason"]:
         return result
+    return without_nan(result | _measured(kept, lesion, resamples, seed))
+
+
+def _measured(kept: Predictions, lesion: np.ndarray, resamples: int, seed: int) -> dict:
+    """The levels and their differences, as `lesion_report` tells them."""
     statistic = _BothLevels(kept, lesion)
     values = statistic(np.ones(len(kept)))
     intervals = group_intervals(statistic, kept.groups, resamples=resamples, seed=seed, level=LEVEL)
     groups = len(np.unique(kept.groups.astype(str)))
     shares = {f"{level}/accuracy": groups for level in ("images", "one_photo", *POOLINGS)}
+    values |= {name: snapped(values[name]) for name in shares}
     intervals = exact_shares(values, intervals, shares, LEVEL)
-    result["metrics"] = list(statistic.metrics)
-    for level in ("images", "one_photo"):
-        result[level] = _block(level, statistic.metrics, values, intervals)
-    for how in POOLINGS:
-        result["lesions"][how] = _block(how, statistic.metrics, values, intervals)
-        result["difference"][how] = _block(f"{how}-", statistic.metrics, values, intervals)
-    return without_nan(result)
+
+    def block(level: str) -> dict:
+        keys = {name: f"{level}/{name}" for name in statistic.metrics}
+        return {name: _with_interval(values[key], intervals[key]) for name, key in keys.items()}
+
+    gains = {how: statistic.gains(how, values, intervals, groups) for how in POOLINGS}
+    return {
+        "metrics": list(statistic.metrics),
+        "images": block("images"),
+        "one_photo": block("one_photo"),
+        "lesions": {how: block(how) for how in POOLINGS},
+        "difference": {
+            how: {name: _with_interval(*gain) for name, gain in found.items()}
+            for how, found in gains.items()
+        },
+    }
 
 
 class _BothLevels:
@@ -156,6 +180,7 @@ class _BothLevels:
             how: Scorecard(y, pool(images.probabilities, lesion, how), images.labels)
             for how in POOLINGS
         }
+        self._lesion, self._groups = lesion, images.groups
         self.batched = bool(getattr(self._images, "batched", False))
         known = _named(self._images(np.ones(len(images))))
         self.metrics = tuple(name for name in METRICS if name in known)
@@ -172,24 +197,47 @@ class _BothLevels:
             for name in self.metrics
         }
 
+    def gains(
+        self, how: Pooling, values: dict, intervals: dict[str, Interval], groups: int
+    ) -> dict[str, tuple[float, Interval]]:
+        """What pooling adds to one photo, by metric, with intervals; see `differences`.
+
+        Args:
+            how: the way of pooling.
+            values, intervals: of a call, those of shares with exact ends.
+            groups: how many there are.
+        """
+        answers = self._lesions[how].probabilities[self._lesion]
+        same = np.allclose(answers, self._images.probabilities, rtol=0, atol=1e-12)
+        alone, pooled = (
+            decided_class(p) == self._images.y for p in (self._images.probabilities, answers)
+        )
+        result = {}
+        for name in self.metrics:
+            levels = [
+                (float(values[f"{level}/{name}"]), intervals[f"{level}/{name}"])
+                for level in ("one_photo", how)
+            ]
+            ends = intervals[f"{how}-/{name}"]
+            if name == "accuracy" and not same:
+                counted = {
+                    "groups_counted": groups,
+                    "groups_differing": groups_among(alone != pooled, self._groups),
+                }
+                ends = paired_share_ends(*levels, ends, **counted, level=LEVEL)
+            elif not same:
+                ends = told_spread(levels[0][0], levels[1][0], ends)
+            result[name] = (levels[1][0] - levels[0][0], ends)
+        return result
+
 
 def _named(values: dict[str, float]) -> dict[str, float]:
     """The scorecard's values, melanoma's AUC under the name that the report has for it."""
     return values | ({"mel_auc": values["auc/mel"]} if "auc/mel" in values else {})
 
 
-def _block(
-    level: str, metrics: tuple[str, ...], values: dict, intervals: dict[str, Interval]
-) -> dict:
-    keys = {name: f"{level}/{name}" for name in metrics}
-    return {
-        name: {
-            "value": float(values[key]),
-            "low": intervals[key].low,
-            "high": intervals[key].high,
-        }
-        for name, key in keys.items()
-    }
+def _with_interval(value: float, interval: Interval) -> dict[str, float]:
+    return {"value": float(value), "low": interval.low, "high": interval.high}
 
 
 def _nothing_to_compare(sizes: np.ndarray) -> str | None:

@@ -163,6 +163,36 @@ def test_one_photo_a_lesion_leaves_nothing_to_compare():
     assert report["lesions"] == {}
 
 
+@pytest.mark.parametrize("counts", [[3] * 14, [6] * 14, [7] * 21, [3, 6, 7] * 7])
+def test_fractions_of_photos_add_up_to_an_accuracy_of_one(counts):
+    """One photo of a lesion weighs a third, a sixth or a seventh, which binary cannot hold."""
+    report = lesion_report(photos(counts, noise=0.05), resamples=20)
+    reach = 0.025 ** (1 / len(counts))
+    for level in (report["images"], report["one_photo"], *report["lesions"].values()):
+        assert level["accuracy"] == {"value": 1, "low": pytest.approx(reach), "high": 1}
+    for gains in report["difference"].values():
+        assert gains["accuracy"]["value"] == 0
+        assert gains["accuracy"]["high"] == pytest.approx(1 - reach)
+        assert gains["accuracy"]["low"] == pytest.approx(reach - 1)
+
+
+def test_a_gain_that_every_draw_repeats_is_not_certain():
+    """Of three photos of every malignant lesion two are right alone, and the three together."""
+    rows = []
+    for i in range(12):
+        label, scores = ("malignant", (0.9, 0.8, 0.3)) if i % 2 else ("benign", (0.1, 0.2, 0.6))
+        rows += [(f"i{i}-{j}", f"l{i}", label, p) for j, p in enumerate(scores)]
+    report = lesion_report(binary(rows), resamples=100)
+    gain = report["difference"]["mean"]["accuracy"]
+    assert gain["value"] == pytest.approx(1 / 3)
+    # All draws say a third; but that 12 of 12 pooled lesions are right is not certain.
+    assert gain["low"] == pytest.approx(1 / 3 - (1 - 0.025 ** (1 / 12)))
+    assert gain["high"] == pytest.approx(1 / 3)
+    area = report["difference"]["mean"]["malignant_auc"]
+    assert area["value"] > 0
+    assert (area["low"], area["high"]) == (None, None)
+
+
 def test_an_accuracy_without_a_miss_has_exact_ends_at_every_level():
     sure = photos([2] * 14, noise=0.0)
     report = lesion_report(sure, resamples=50)

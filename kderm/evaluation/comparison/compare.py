@@ -13,7 +13,14 @@ from kderm.evaluation.comparison.delong import compare_areas
 from kderm.evaluation.comparison.join import Joined
 from kderm.evaluation.comparison.paired import compare_answers, holm
 from kderm.evaluation.decisions.operating_points import malignant_score, malignant_truth
-from kderm.evaluation.intervals import RESAMPLES, Interval, exact_shares, group_intervals
+from kderm.evaluation.differences import paired_share_ends, told_spread
+from kderm.evaluation.intervals import (
+    RESAMPLES,
+    Interval,
+    exact_shares,
+    group_intervals,
+    groups_among,
+)
 from kderm.evaluation.measure import groups_of_shares, without_nan
 from kderm.evaluation.metrics import Scorecard, decided_class
 from kderm.evaluation.predictions import Predictions
@@ -46,8 +53,8 @@ def compare_runs(
         comparisons, a dict for each run but the first:
             run;
             differences {metric: {value, low, high, better}}: this run minus the reference,
-            resampled in pairs; better is the name of the run whose interval is all on its side, or
-            None;
+            resampled in pairs, see `differences` for where draws alone would call it certain;
+            better is the name of the run whose interval is all on its side, or None;
             auc {malignant_auc or auc/<code>: {first, second, difference, standard_error, low,
             high, z, p, p_holm, clustered}}: as `delong.AucDifference`, first is the reference;
             accuracy {both_right, only_first, only_second, both_wrong, difference, p_exact,
@@ -57,20 +64,7 @@ def compare_runs(
     """
     first = joined.tables[joined.reference]
     values, differences = _measured(joined, resamples, seed, progress)
-    comparisons = [
-        {
-            "run": name,
-            "differences": {
-                metric: found | {"better": _better(metric, found, joined.reference, name)}
-                for metric, found in differences[name].items()
-            },
-            "auc": _auc_tests(first, joined.tables[name], joined.groups),
-            "accuracy": asdict(
-                compare_answers(_right(first), _right(joined.tables[name]), joined.groups)
-            ),
-        }
-        for name in joined.others
-    ]
+    comparisons = [_against_reference(joined, name, differences[name]) for name in joined.others]
     _adjust(comparisons)
     count = np.bincount(first.y, minlength=len(first.labels))
     return without_nan(
@@ -90,6 +84,20 @@ def compare_runs(
             "comparisons": comparisons,
         }
     )
+
+
+def _against_reference(joined: Joined, name: str, differences: dict[str, dict]) -> dict:
+    """One of the comparisons, before p-values are adjusted."""
+    first, second = joined.tables[joined.reference], joined.tables[name]
+    return {
+        "run": name,
+        "differences": {
+            metric: found | {"better": _better(metric, found, joined.reference, name)}
+            for metric, found in differences.items()
+        },
+        "auc": _auc_tests(first, second, joined.groups),
+        "accuracy": asdict(compare_answers(_right(first), _right(second), joined.groups)),
+    }
 
 
 def auc_outcomes(predictions: Predictions) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -120,18 +128,83 @@ def _measured(
     intervals = group_intervals(
         statistic, joined.groups, resamples=resamples, seed=seed, level=LEVEL, progress=progress
     )
-    for j, run in enumerate(joined.tables.values()):
-        of_shares = groups_of_shares(replace(run, table=run.table.assign(group_id=joined.groups)))
-        counted = {f"value:{j}:{name}": count for name, count in of_shares.items()}
-        intervals = exact_shares(found, intervals, counted, LEVEL)
-    values = {name: {} for name in joined.tables}
-    differences = {name: {} for name in joined.others}
-    for key, value in found.items():
-        kind, number, metric = key.split(":", 2)
-        name = list(joined.tables)[int(number)]
-        target = values if kind == "value" else differences
-        target[name][metric] = _with_interval(float(value), intervals[key])
-    return values, differences
+    values, differences = {}, {}
+    counted = {}
+    for j, (name, run) in enumerate(joined.tables.items()):
+        own = _numbered(found, f"value:{j}:")
+        counted[name] = groups_of_shares(
+            replace(run, table=run.table.assign(group_id=joined.groups))
+        )
+        ends = exact_shares(own, _numbered(intervals, f"value:{j}:"), counted[name], LEVEL)
+        values[name] = {metric: (float(own[metric]), ends[metric]) for metric in own}
+        if j:
+            resampled = _numbered(intervals, f"difference:{j}:")
+            differences[name] = _differences(joined, name, values, resampled, counted)
+    return {
+        name: {metric: _with_interval(*found) for metric, found in own.items()}
+        for name, own in values.items()
+    }, differences
+
+
+def _differences(
+    joined: Joined,
+    name: str,
+    values: dict[str, dict[str, tuple[float, Interval]]],
+    resampled: dict[str, Interval],
+    counted: dict[str, dict[str, int]],
+) -> dict[str, dict[str, float]]:
+    """The run `name` minus the reference, by metric, with intervals that no draw can see through.
+
+    Args:
+        joined: the runs.
+        name: of the run.
+        values: run to metric to value and interval.
+        resampled: by metric, the interval of the difference from resampling pairs.
+        counted: run to share to the groups it stands on.
+    """
+    first, second = joined.tables[joined.reference], joined.tables[name]
+    ours, theirs = values[joined.reference], values[name]
+    same = np.array_equal(first.probabilities, second.probabilities)
+    differing = _groups_differing(first, second, joined.groups)
+    result = {}
+    for metric, interval in resampled.items():
+        if same:  # an answer and its copy do not differ, on other images neither
+            ends = interval
+        elif metric in differing:
+            ends = paired_share_ends(
+                ours[metric],
+                theirs[metric],
+                interval,
+                groups_counted=min(counted[joined.reference][metric], counted[name][metric]),
+                groups_differing=differing[metric],
+                same_whole=not metric.startswith(("ppv", "npv")),
+                level=LEVEL,
+            )
+        else:
+            ends = told_spread(ours[metric][0], theirs[metric][0], interval)
+        result[metric] = _with_interval(theirs[metric][0] - ours[metric][0], ends)
+    return result
+
+
+def _groups_differing(
+    first: Predictions, second: Predictions, groups: np.ndarray
+) -> dict[str, int]:
+    """In how many groups an image counts in one run's share and not in the other's, by share."""
+    ours, theirs = (decided_class(run.probabilities) for run in (first, second))
+    result = {"accuracy": groups_among((ours == first.y) != (theirs == first.y), groups)}
+    for j, code in enumerate(first.labels.codes):
+        moved, own = (ours == j) != (theirs == j), first.y == j
+        images = {"sensitivity": moved & own, "specificity": moved & ~own}
+        images |= {"ppv": moved, "npv": moved}
+        result |= {f"{name}/{code}": groups_among(of, groups) for name, of in images.items()}
+    return result
+
+
+def _numbered(found: dict, prefix: str) -> dict:
+    """What stands under the names that begin with `prefix`, by the rest of the name."""
+    return {
+        name.removeprefix(prefix): value for name, value in found.items() if name.startswith(prefix)
+    }
 
 
 def _paired_statistic(joined: Joined) -> Callable[[np.ndarray], dict[str, float]]:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import norm
 
+from kderm.evaluation.intervals import edge
+
 NO_VARIANCE = 1e-18
 
 
@@ -20,7 +22,8 @@ class AucDifference:
         first, second: the areas; NaN unless both sides are present.
         difference: second minus first.
         standard_error: of the difference; NaN where fewer than two groups carry a side.
-        low, high: normal-theory interval of the difference; NaN where there is no z.
+        low, high: normal-theory interval of the difference; NaN where there is no z, and where two
+            scores that are not the same both have an area of 0 or 1, so that nothing varies.
         z: difference by its standard error; 0 where the two rank alike; NaN where they differ and
             nothing varies (one always right, the other constant), which says nothing of chance.
         p: two-sided p-value; NaN where there is no z.
@@ -96,13 +99,15 @@ def compare_areas(
         groups: (n,), the group of each image.
         level: coverage of the interval.
     """
+    first, second = np.asarray(first), np.asarray(second)
     areas, covariance = auc_covariance(positive, np.stack([first, second], axis=1), groups)
     difference = float(areas[1] - areas[0])
     variance = float(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1])
     # Rounding must not make a test of two readers that rank alike; NaN stays NaN.
     error = 0.0 if variance < NO_VARIANCE else float(np.sqrt(variance))
     z, p = _normal_test(difference, error)
-    half = float(norm.ppf((1 + level) / 2)) * error if not np.isnan(z) else np.nan
+    told = not np.isnan(z) and not (error == 0 and edge(areas[0]) and (first != second).any())
+    half = float(norm.ppf((1 + level) / 2)) * error if told else np.nan
     return AucDifference(
         first=float(areas[0]),
         second=float(areas[1]),

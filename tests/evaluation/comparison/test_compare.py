@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import binomtest
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 from kderm.evaluation.comparison.compare import auc_outcomes, compare_runs
@@ -70,6 +71,86 @@ def test_a_run_and_its_copy_do_not_differ_in_anything(answered):
         assert (entry["value"], entry["low"], entry["high"], entry["better"]) == (0, 0, 0, None)
     assert all(test["p"] == 1 for test in row["auc"].values())
     assert (row["accuracy"]["p_exact"], row["accuracy"]["p_groups"]) == (1, 1)
+
+
+def of_malignant(right, n=5, benign=60):
+    """Benign images all known, and the first `right` of `n` malignant ones."""
+    positive = np.arange(benign + n) >= benign
+    known = positive & (np.arange(benign + n) < benign + right)
+    score = np.where(known, 0.9, 0.1) + np.linspace(0, 0.01, benign + n)
+    rows = pd.DataFrame({"p_benign": 1 - score, "p_malignant": score}).assign(
+        image_id=[f"i{i}" for i in range(benign + n)],
+        group_id=[f"g{i}" for i in range(benign + n)],
+        label=np.where(positive, "malignant", "benign"),
+    )
+    return make_predictions(rows, BINARY)
+
+
+@pytest.mark.parametrize(("n", "better"), [(5, None), (6, "a")])
+def test_all_against_none_is_better_only_where_mcnemar_says_so(n, better):
+    found = compared(a=of_malignant(n, n), b=of_malignant(0, n))
+    (row,) = found["comparisons"]
+    entry = row["differences"]["sensitivity/malignant"]
+    # Of n images that differ, at most this share would be known to b alone (binomtest, exact).
+    reach = binomtest(0, n).proportion_ci(method="exact").high
+    expected = {"value": -1, "low": -1, "high": pytest.approx(2 * reach - 1), "better": better}
+    assert entry == expected
+    assert (row["accuracy"]["p_exact"] < 0.05) == (better == "a")
+
+
+@pytest.mark.parametrize(("right", "better"), [(25, None), (24, "a")])
+def test_a_share_of_one_against_a_lower_one_is_uncertain_itself(right, better):
+    (row,) = compared(300, a=of_malignant(30, 30), b=of_malignant(right, 30))["comparisons"]
+    entry = row["differences"]["sensitivity/malignant"]
+    own = compared(300, a=of_malignant(right, 30), b=of_malignant(0, 30))["values"]["a"]
+    own = own["sensitivity/malignant"]
+    lowest = 0.025 ** (1 / 30)
+    by_newcombe = right / 30 - 1 + np.hypot(own["high"] - right / 30, 1 - lowest)
+    differ = 30 - right
+    by_mcnemar = differ / 30 * (1 - 2 * 0.025 ** (1 / differ))
+    assert entry["high"] == pytest.approx(max(by_newcombe, by_mcnemar))
+    assert (entry["better"], row["accuracy"]["p_exact"] < 0.05) == (better, better == "a")
+
+
+def test_areas_that_no_draw_moves_have_no_interval_and_no_better_run():
+    """A perfect run against constant scores: every draw says half an area, which proves nothing."""
+    perfect, rows = of_malignant(5), of_malignant(0).table.assign(p_benign=0.6, p_malignant=0.4)
+    constant = make_predictions(rows, BINARY)
+    (row,) = compared(a=perfect, b=constant)["comparisons"]
+    for name in ("malignant_auc", "macro_auc", "balanced_accuracy", "kappa"):
+        entry = row["differences"][name]
+        assert entry["value"] < -0.4
+        assert (entry["low"], entry["high"], entry["better"]) == (None, None, None), name
+    assert row["auc"]["malignant_auc"]["low"] is None
+
+
+def test_two_perfect_runs_are_not_called_equal_for_certain(table):
+    runs = [table(skill) for skill in (0.0, 0.0)]
+    y = np.array([HAM10000.index(code) for code in runs[0]["label"]])
+    for rows, sure in zip(runs, (0.3, 0.6), strict=True):
+        rows[HAM10000.columns] = sure * np.eye(7)[y] + (1 - sure) / 7
+    (row,) = compared(a=make_predictions(runs[0], HAM10000), b=make_predictions(runs[1], HAM10000))[
+        "comparisons"
+    ]
+    accuracy = row["differences"]["accuracy"]
+    most = pytest.approx(1 - 0.025 ** (1 / 60))  # of 60 groups, none of which differs
+    assert (accuracy["value"], accuracy["high"], accuracy["better"]) == (0, most, None)
+    assert -accuracy["low"] == most
+    assert row["differences"]["macro_auc"]["low"] is None
+    assert row["auc"]["auc/nv"]["low"] is None
+
+
+def test_runs_that_rank_alike_do_not_differ_in_what_ranks_alone(answered):
+    """A scaled copy: sharper probabilities, the same order and first choices."""
+    run = answered(1.0, labels=BINARY)
+    odds = run.probabilities**2
+    scaled = run.table.assign(
+        **dict(zip(BINARY.columns, (odds / odds.sum(axis=1, keepdims=True)).T, strict=True))
+    )
+    (row,) = compared(a=run, b=make_predictions(scaled, BINARY))["comparisons"]
+    area = row["differences"]["malignant_auc"]
+    assert (area["value"], area["low"], area["high"]) == (0, 0, 0)
+    assert row["differences"]["accuracy"]["high"] == pytest.approx(1 - 0.025 ** (1 / 60))
 
 
 def test_the_better_run_is_named_for_scores_and_for_losses(answered):

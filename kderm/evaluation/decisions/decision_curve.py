@@ -7,8 +7,8 @@ It takes probabilities at their word, so it belongs to calibrated ones.
 
 import numpy as np
 
-from kderm.evaluation.calibration.prevalence import to_prevalence
-from kderm.evaluation.decisions.operating_points import targets_of
+from kderm.evaluation.calibration.prevalence import implied_prior, stated_prior, to_prevalence
+from kderm.evaluation.decisions.operating_points import Target, targets_of
 from kderm.evaluation.decisions.points import PREVALENCES
 from kderm.evaluation.decisions.tally import Estimate, estimates, indicator, ratio, tally
 from kderm.evaluation.intervals import RESAMPLES
@@ -46,12 +46,12 @@ def decision_curve(
 
     Args:
         truth: bool (n,), n >= 1.
-        score: float (n,), calibrated probability of the event.
+        score: float (n,), calibrated probability of the event, at the prevalence if one is stated.
         groups: (n,), the group of each image.
         thresholds: ascending probabilities in (0, 1).
-        prevalence: share of the event where the model would be used, in (0, 1): probabilities are
-            corrected to it (see `to_prevalence`) and either side is weighed by its share there.
-            None for the images as they are. A stated one needs both sides in `truth`.
+        prevalence: share of the event where the model would be used, in (0, 1), by which either
+            side is weighed. None for the images as they are. A stated one needs both sides in
+            `truth`.
         resamples: bootstrap resamples of whole groups.
 
     Returns:
@@ -64,8 +64,6 @@ def decision_curve(
     price = (at / (1 - at))[:, None]
     count = len(at) + 1
     truth = np.asarray(truth, dtype=bool)
-    if prevalence is not None:
-        score = _corrected(np.asarray(score, dtype=np.float64), truth.mean(), prevalence)
     # An image counts at all thresholds up to its score: `reached` of them.
     reached = np.searchsorted(at, np.asarray(score, dtype=np.float64), side="right")
     cells = indicator(reached + count * truth, 2 * count)
@@ -108,11 +106,14 @@ def decision_report(predictions: Predictions, *, resamples: int = RESAMPLES) -> 
                 `decision_curve`, one {value, low, high} a threshold,
                 "useful": [[from, to], ...] thresholds whose whole interval of "gain" is above 0,
                 "at_prevalence": [{"prevalence", "gain", "useful"}, ...] the same where other
-                    shares of lesions are positive, with probabilities corrected for it}},
+                    shares of lesions are positive, with probabilities corrected for it as
+                    `ensemble-predict --prevalence` does, from the shares that they stand for. Those
+                    can be found on out-of-fold answers alone: empty for a table without folds}},
             "skipped": [{"target", "reason"}],
         }
     """
     y, probabilities = predictions.y, predictions.probabilities
+    answered = implied_prior(probabilities, y) if predictions.has_folds else None
     curves, skipped = {}, []
     for target in targets_of(predictions.labels):
         truth = target.truth(y)
@@ -121,8 +122,9 @@ def decision_report(predictions: Predictions, *, resamples: int = RESAMPLES) -> 
             reason = f"all {len(truth)} image(s) are {side}"
             skipped.append({"target": target.name, "reason": reason})
             continue
-        images = truth, target.score(probabilities), predictions.groups
-        curve = decision_curve(*images, resamples=resamples)
+        curve = decision_curve(
+            truth, target.score(probabilities), predictions.groups, resamples=resamples
+        )
         curves[target.name] = {
             "n_positive": int(truth.sum()),
             "n_negative": int((~truth).sum()),
@@ -130,24 +132,41 @@ def decision_report(predictions: Predictions, *, resamples: int = RESAMPLES) -> 
             **curve,
             "useful": _useful(curve["gain"]),
             "at_prevalence": [
-                _elsewhere(images, prevalence, resamples) for prevalence in PREVALENCES[:2]
+                _elsewhere(predictions, target, answered, prevalence, resamples)
+                for prevalence in PREVALENCES[:2]
+                if answered is not None
             ],
         }
     return {"thresholds": list(THRESHOLDS), "targets": curves, "skipped": skipped}
 
 
 def _elsewhere(
-    images: tuple[np.ndarray, np.ndarray, np.ndarray], prevalence: float, resamples: int
+    predictions: Predictions,
+    target: Target,
+    answered: np.ndarray,
+    prevalence: float,
+    resamples: int,
 ) -> dict:
-    gain = decision_curve(*images, prevalence=prevalence, resamples=resamples)["gain"]
-    return {"prevalence": prevalence, "gain": gain, "useful": _useful(gain)}
+    """The gain where `prevalence` of the lesions are positive.
 
-
-def _corrected(score: np.ndarray, share: float, prevalence: float) -> np.ndarray:
-    """float (n,): the probability of the event where it has another share than in the images."""
-    both = np.stack([1 - score, score], axis=1)
-    here, there = np.array([1 - share, share]), np.array([1 - prevalence, prevalence])
-    return to_prevalence(both, here, there)[:, 1]
+    Args:
+        predictions: labelled predictions.
+        target: what is treated.
+        answered: float (k,), the shares of the classes that the probabilities stand for.
+        prevalence: in (0, 1).
+        resamples: bootstrap resamples of whole groups.
+    """
+    images = np.bincount(predictions.y, minlength=len(predictions.labels)) / len(predictions)
+    there = stated_prior(images, [(target.indices, prevalence)])
+    score = target.score(to_prevalence(predictions.probabilities, answered, there))
+    curve = decision_curve(
+        target.truth(predictions.y),
+        score,
+        predictions.groups,
+        prevalence=prevalence,
+        resamples=resamples,
+    )
+    return {"prevalence": prevalence, "gain": curve["gain"], "useful": _useful(curve["gain"])}
 
 
 def _shares_of_sides(negatives: np.ndarray, positives: np.ndarray, prevalence: float) -> np.ndarray:

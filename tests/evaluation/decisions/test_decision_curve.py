@@ -135,18 +135,27 @@ def test_noise_is_useful_nowhere():
     assert found["targets"]["malignant"]["useful"] == []
 
 
+def moved(score, before, after):
+    """Probabilities where the event has another share: Bayes' rule on the odds."""
+    odds = score / (1 - score) * (after / (1 - after)) / (before / (1 - before))
+    return odds / (1 + odds)
+
+
+def counted_at(truth, score, threshold, prevalence):
+    """Net benefit of a table thinned out to a prevalence."""
+    flagged, price = score >= threshold, threshold / (1 - threshold)
+    return prevalence * flagged[truth].mean() - (1 - prevalence) * price * flagged[~truth].mean()
+
+
 def test_a_stated_prevalence_is_that_of_a_table_thinned_out_to_it():
     truth, score = drawn(n=400)
-    found = decision_curve(truth, score, np.arange(400), (0.05, 0.2), prevalence=0.1, resamples=9)
-    share = truth.mean()
-    odds = score / (1 - score) * (0.1 / 0.9) / (share / (1 - share))
-    there = odds / (1 + odds)
+    there = moved(score, truth.mean(), 0.1)
+    found = decision_curve(truth, there, np.arange(400), (0.05, 0.2), prevalence=0.1, resamples=9)
     for number, threshold in enumerate((0.05, 0.2)):
-        flagged = there >= threshold
-        price = threshold / (1 - threshold)
-        expected = 0.1 * flagged[truth].mean() - 0.9 * price * flagged[~truth].mean()
+        expected = counted_at(truth, there, threshold, 0.1)
         assert found["net_benefit"][number]["value"] == pytest.approx(expected)
-        assert found["treat_all"][number]["value"] == pytest.approx(0.1 - 0.9 * price)
+        treat_all = 0.1 - 0.9 * threshold / (1 - threshold)
+        assert found["treat_all"][number]["value"] == pytest.approx(treat_all)
 
 
 def test_the_tables_own_prevalence_changes_nothing():
@@ -159,11 +168,40 @@ def test_the_tables_own_prevalence_changes_nothing():
         )
 
 
+def in_folds(predictions):
+    return make_predictions(
+        predictions.table.assign(fold=np.arange(len(predictions)) % 2), predictions.labels
+    )
+
+
 def test_where_the_event_is_rare_only_low_thresholds_are_useful():
-    found = decision_report(predictions_of(*drawn(n=2000)), resamples=FEW)["targets"]["malignant"]
+    found = decision_report(in_folds(predictions_of(*drawn(n=2000))), resamples=FEW)
+    found = found["targets"]["malignant"]
     rare, rarer_than_here = found["at_prevalence"]
     assert (rare["prevalence"], rarer_than_here["prevalence"]) == (0.01, 0.05)
     assert 0 < rare["useful"][-1][1] < found["useful"][-1][1]
+
+
+def test_answers_that_expect_the_event_too_often_are_taken_to_a_prevalence_from_there():
+    """Trained on half malignant, asked where a fifth are: the way to 5 % starts at the half."""
+    truth, score = drawn(n=20_000)
+    share = truth.mean()
+    biased = in_folds(predictions_of(truth, moved(score, share, 0.5)))
+    gain = decision_report(biased, resamples=2)["targets"]["malignant"]["at_prevalence"][1]["gain"]
+    honest = [
+        counted_at(truth, moved(score, share, 0.05), threshold, 0.05)
+        - max(0, 0.05 - 0.95 * threshold / (1 - threshold))
+        for threshold in THRESHOLDS
+    ]
+    assert [point["value"] for point in gain] == pytest.approx(honest, abs=6e-4)
+    # From the labels' share it would land at a probability that is several times too high.
+    wrong = counted_at(truth, moved(moved(score, share, 0.5), share, 0.05), 0.1, 0.05)
+    assert abs(gain[9]["value"] - wrong) > 0.002
+
+
+def test_what_answers_stand_for_is_not_fitted_on_the_images_that_test_them():
+    found = decision_report(predictions_of(*drawn(n=100)), resamples=FEW)
+    assert found["targets"]["malignant"]["at_prevalence"] == []
 
 
 def test_a_truth_of_one_side_is_skipped_with_the_reason():

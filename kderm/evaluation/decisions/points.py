@@ -148,8 +148,9 @@ def operating_report(
         {
             "chosen_here": bool, whether thresholds were chosen on these same images,
             "points": [as `apply_points`; if chosen here on a table with two folds or more, also
-                "cross_fitted": {"sensitivity", "specificity"} with each fold flagged by a threshold
-                of the other folds, {value, low, high}],
+                "cross_fitted": {"sensitivity", "specificity", "ppv", "npv", "flagged_share",
+                "number_needed_to_biopsy"} with each fold flagged by a threshold of the other folds,
+                {value, low, high}],
             "rules": {rule: what it asks for, in words},
             "not_chosen": [{"target", "rule" (None for all of them), "reason"}],
         }
@@ -223,7 +224,7 @@ def _with_rates(
 def _cross_fitted(
     predictions: Predictions, chosen: list[_Chosen], resamples: int
 ) -> list[dict | None]:
-    """Sensitivity and specificity with each fold flagged by a threshold of the other folds.
+    """All rates with each fold flagged by a threshold of the other folds.
 
     Where the other folds leave a rule nothing but flagging nobody, nobody is flagged; None where
     they hold one side only.
@@ -244,10 +245,7 @@ def _cross_fitted(
         flags.append(flagged)
         usable.append(possible)
     numbers = _rates(truth, flags, predictions.groups, resamples)
-    return [
-        {name: found[name] for name in ("sensitivity", "specificity")} if possible else None
-        for found, possible in zip(numbers, usable, strict=True)
-    ]
+    return [found if possible else None for found, possible in zip(numbers, usable, strict=True)]
 
 
 RATES = ("sensitivity", "specificity", "ppv", "npv", "flagged_share")

@@ -234,6 +234,13 @@ def test_thresholds_chosen_here_come_with_cross_fitted_numbers():
         honest = found["cross_fitted"]
         assert honest["sensitivity"]["value"] == pytest.approx(flagged[truth].mean())
         assert honest["specificity"]["value"] == pytest.approx((~flagged[~truth]).mean())
+        assert honest["ppv"]["value"] == pytest.approx(truth[flagged].mean())
+        assert honest["npv"]["value"] == pytest.approx((~truth[~flagged]).mean())
+        assert honest["flagged_share"]["value"] == pytest.approx(flagged.mean())
+        needed = honest["number_needed_to_biopsy"]
+        assert needed["value"] == pytest.approx(flagged.sum() / (flagged & truth).sum())
+        assert needed["low"] == pytest.approx(1 / honest["ppv"]["high"])
+        assert needed["high"] == pytest.approx(1 / honest["ppv"]["low"])
 
 
 def test_a_class_in_one_fold_only_has_no_cross_fitted_numbers():

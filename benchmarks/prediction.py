@@ -49,6 +49,7 @@ def random_bundle(directory: Path, preset: str, size: int, members: int):
     """A bundle of members with random weights; batch normalisation as after some training."""
     import keras
     import numpy as np
+    from keras.layers import BatchNormalization
 
     import kderm
     from kderm.data.images import DECODER_VERSION
@@ -61,13 +62,11 @@ def random_bundle(directory: Path, preset: str, size: int, members: int):
     for fold in range(members):
         keras.utils.set_random_seed(fold)
         model = build_classifier(preset, size, len(HAM10000), weights="none")
-        rng = np.random.default_rng(fold)
-        for layer in model._flatten_layers():
-            if isinstance(layer, keras.layers.BatchNormalization):
-                gamma, beta, mean, variance = layer.get_weights()
-                layer.set_weights(
-                    [gamma, beta + rng.normal(0, 0.1, beta.shape), mean, variance * 0.5]
-                )
+        norms = [one for one in model._flatten_layers() if isinstance(one, BatchNormalization)]
+        for layer in norms:  # statistics of noise, else the activations of random weights explode
+            layer.momentum = 0.0
+        noise = np.random.default_rng(fold).uniform(0, 255, (8, size, size, 3))
+        model(noise.astype("float32"), training=True)
         path = directory / f"fold_{fold}.keras"
         model.save(path)
         digest = hashlib.sha256(path.read_bytes()).hexdigest()

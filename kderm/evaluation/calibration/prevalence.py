@@ -8,7 +8,6 @@ number becomes. Plain arrays in and out.
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.optimize import minimize
 from scipy.special import log_softmax
 
 from kderm.errors import UserError
@@ -16,6 +15,8 @@ from kderm.evaluation.calibration.scaling import LARGEST_SHIFT
 from kderm.evaluation.metrics import SMALLEST
 
 SUM_TOLERANCE = 1e-3
+# Of the logarithm of a class's share: a factor of e either way is likely enough.
+SHIFT_SD = 1.0
 
 
 def to_prevalence(
@@ -61,10 +62,13 @@ def implied_prior(probabilities: np.ndarray, y: np.ndarray) -> np.ndarray:
     often than they do, and a temperature, which moves no probability between classes, leaves that.
     `to_prevalence` from the shares of `y` would then land beside its aim. So this looks for the
     shares from which the way to those of `y` gives the lowest log-loss: then the mean probability
-    of each class is its share. Where nothing is shifted, these are the shares of `y`.
+    of each class is its share, nearly. Where nothing is shifted, these are the shares of `y`.
 
     Source: the shift of bias-corrected temperature scaling, Alexandari et al. 2020,
-    arXiv:1901.06852, read as a prior by Saerens et al. 2002, eq. 2.4.
+    arXiv:1901.06852, read as a prior by Saerens et al. 2002, eq. 2.4. Differs: each class's shift
+    is taken as drawn from a normal distribution of `SHIFT_SD` around none. That weighs as much as
+    about one doubtful image, and decides only for classes that have none: those that are told apart
+    so well that any shift would do.
 
     Args:
         probabilities: float (n, k), rows sum to 1, calibrated; of images held out from training.
@@ -81,10 +85,14 @@ def implied_prior(probabilities: np.ndarray, y: np.ndarray) -> np.ndarray:
 
     def loss_and_slope(shift: np.ndarray) -> tuple[float, np.ndarray]:
         answers = log_softmax(logits + shift, axis=1)
-        return -float((answers * truth).sum() / n), (np.exp(answers) - truth).mean(axis=0)
+        held = shift / SHIFT_SD
+        loss = (held @ held) / 2 - float((answers * truth).sum())
+        return loss / n, (np.exp(answers) - truth).mean(axis=0) + held / SHIFT_SD / n
 
     bounds = [(-LARGEST_SHIFT, LARGEST_SHIFT)] * len(there)
     start = np.zeros(len(there))
+    from scipy.optimize import minimize  # slow to import, and seldom needed
+
     found = minimize(loss_and_slope, start, jac=True, method="L-BFGS-B", bounds=bounds)
     prior = np.zeros(k)
     prior[there] = shares[there] * np.exp(-found.x)

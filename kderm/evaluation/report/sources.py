@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from kderm.evaluation.intervals import RESAMPLES, Interval, group_intervals
+from kderm.evaluation.intervals import RESAMPLES, Interval, batched, group_intervals
 from kderm.evaluation.metrics import Scorecard
 from kderm.evaluation.predictions import Predictions
 
@@ -64,7 +64,8 @@ def _score(predictions: Predictions, source: pd.Series, name: str, resamples: in
     part = Predictions(predictions.table[mine].reset_index(drop=True), predictions.labels)
     card = Scorecard(part.y, part.probabilities, part.labels)
 
-    def macro_auc(weights: np.ndarray) -> dict[str, float]:
+    @batched
+    def macro_auc(weights: np.ndarray) -> dict[str, np.ndarray]:
         return {"macro_auc": card(weights)["macro_auc"]}
 
     return SourceScore(

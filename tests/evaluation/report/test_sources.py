@@ -3,7 +3,10 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from kderm.evaluation.intervals import group_intervals
+from kderm.evaluation.metrics import Scorecard
 from kderm.evaluation.predictions import make_predictions
+from kderm.evaluation.report import sources
 from kderm.evaluation.report.sources import score_by_source, sources_sentence
 from kderm.labels import BINARY
 
@@ -36,6 +39,32 @@ def test_each_source_is_scored_by_itself():
         assert score.macro_auc == pytest.approx(expected)
         assert score.interval.low < score.macro_auc < score.interval.high
         assert (score.images, score.groups) == (200, 100)
+
+
+def test_the_interval_of_a_source_is_that_of_one_resample_after_the_other():
+    found = predictions(sources=True)
+    mine = found.table[found.table["source"] == "b"].reset_index(drop=True)
+    part = make_predictions(mine, BINARY)
+    card = Scorecard(part.y, part.probabilities, BINARY)
+
+    def plain(weights):
+        return {"macro_auc": card(weights)["macro_auc"]}
+
+    expected = group_intervals(plain, part.groups, resamples=40)["macro_auc"]
+    (score,) = [score for score in score_by_source(found, resamples=40) if score.source == "b"]
+    assert score.interval == expected  # to the last bit
+
+
+def test_sources_are_scored_many_resamples_at_a_time(monkeypatch):
+    shapes = []
+
+    def watched(statistic, groups, **options):
+        shapes.append(getattr(statistic, "batched", False))
+        return group_intervals(statistic, groups, **options)
+
+    monkeypatch.setattr(sources, "group_intervals", watched)
+    score_by_source(predictions(sources=True), resamples=5)
+    assert shapes == [True, True]
 
 
 def test_a_score_that_is_for_telling_sources_apart_is_named():

@@ -21,6 +21,13 @@ if TYPE_CHECKING:
 PREDICTIONS = "predictions.csv"
 # A table of a run lies in its folder or two below (predictions/<name>/predictions.csv).
 LEVELS_UP = 3
+# What `ensemble-predict` adds up from the columns of classes, before a correction too.
+UNCORRECTED = "p_malignant_uncorrected"
+DERIVED = {"p_malignant", UNCORRECTED}
+CORRECTED = (
+    "Its answers are corrected to a stated prevalence (ensemble-predict --prevalence), which moves "
+    "first choices, log-loss and Brier score; they are compared as they are in the table."
+)
 LONGEST_NAME = 100
 
 
@@ -184,6 +191,7 @@ def read_csv(path: Path) -> tuple["Predictions", list[str]]:
         kept["group_id"] = group_ids(kept.reindex(columns=ids, fill_value=""))
     left_out = len(table) - len(kept)
     notes = [f"{left_out} image(s) without a label or an answer are left out."] * bool(left_out)
+    notes += [CORRECTED] * (UNCORRECTED in table)
     try:
         return make_predictions(kept, labels), notes
     except UserError as error:
@@ -202,7 +210,7 @@ def label_space_of(table: "pd.DataFrame", path: Path) -> LabelSpace:
             own = label_space(data.labels, data.classes, data.malignant)
             if set(own.columns) <= set(table.columns):
                 return own
-    columns = [name for name in table.columns if name.startswith("p_") and name != "p_malignant"]
+    columns = [name for name in table.columns if name.startswith("p_") and name not in DERIVED]
     for space in LABEL_SPACES.values():
         if set(space.columns) <= set(table.columns) and set(columns) <= set(space.columns):
             return space

@@ -139,6 +139,23 @@ def test_a_folder_of_predictions_is_found_and_takes_the_classes_of_its_run(run, 
     assert "each image counts for independent" in result.output
 
 
+def test_a_table_that_was_corrected_to_a_prevalence_is_compared_and_called_that(table, workplace):
+    for name, seed in (("plain", 0), ("corrected", 1)):
+        rows = table(2.0, seed=seed, folds=None).assign(p_malignant=0.5)
+        if name == "corrected":
+            rows["p_malignant_uncorrected"] = 0.7
+        rows.to_csv(workplace / f"{name}.csv", index=False)
+    result = invoke(workplace / "plain.csv", workplace / "corrected.csv")
+    assert result.exit_code == 0, result.output
+    words = " ".join(result.output.split())
+    assert "corrected: Its answers are corrected to a stated prevalence" in words
+    assert "plain: Its answers" not in words
+    folder = workplace / "runs/_comparisons/plain_vs_corrected"
+    assert list(json.loads((folder / "comparison.json").read_text())["classes"]) == list(
+        HAM10000.codes
+    )
+
+
 def test_two_runs_of_one_name_are_told_apart(run, workplace, table):
     run("base", 1.0)
     other = workplace / "elsewhere" / "base"

@@ -119,7 +119,11 @@ def event_report(
             "ece", "ece_mass": estimates of the calibration error in bins of equal width and mass;
                 see `ECE_NOTE` for their intervals,
             "ece_if_calibrated", "ece_mass_if_calibrated": {"mean", "high"}, what a model with these
-                very confidences would show by chance alone, high its 95th percentile,
+                very confidences would show by chance alone, high its 95th percentile, were each
+                image by itself,
+            "ece_by_chance", "ece_mass_by_chance": the largest error to be expected of a calibrated
+                model, by resampling the groups (97.5th percentile): up to it, an error's interval
+                begins at 0,
             "largest_error": the largest gap of a bin of equal mass,
             "intercept", "slope": estimates of the recalibration line on the log-odds (0 and 1 are
                 calibrated; slope below 1 too extreme); None where it does not exist,
@@ -222,6 +226,8 @@ def _described(counted: _EventTally, numbers: dict[str, Estimate], groups: np.nd
         "ece_mass": _error(numbers["ece/mass"], numbers["chance/mass"]),
         "ece_if_calibrated": dict(zip(("mean", "high"), chance["width"], strict=True)),
         "ece_mass_if_calibrated": dict(zip(("mean", "high"), chance["mass"], strict=True)),
+        "ece_by_chance": numbers["chance/width"]["high"],
+        "ece_mass_by_chance": numbers["chance/mass"]["high"],
         "largest_error": bins["mass"].largest_error,
         "intercept": None if line is None else estimate(*line.intercept),
         "slope": None if line is None else estimate(*line.slope),

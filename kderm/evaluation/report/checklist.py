@@ -12,7 +12,14 @@ from kderm.evaluation.report.decision_sections import TARGETS
 from kderm.evaluation.report.document import Estimate
 from kderm.evaluation.report.markdown import table
 from kderm.evaluation.report.probabilities import scaling_words
-from kderm.evaluation.report.provenance import checkpoint_words
+from kderm.evaluation.report.provenance import (
+    PICTURES,
+    checkpoint_words,
+    images_without_ids,
+    resampled,
+    sources_of,
+    unruled,
+)
 from kderm.evaluation.report.wording import fact, ranged
 
 _UNANSWERED = "**For the author**"
@@ -62,7 +69,7 @@ def answers(
         choice: how the checkpoints were chosen, in words.
     """
     said = {key: fact(value) for key, value in facts.items() if value is not None}
-    known = _of_the_study(predictions, found) | _of_the_numbers(found)
+    known = _of_the_study(predictions, found, facts) | _of_the_numbers(predictions, found)
     known |= {
         "data": _told(said, "data set", "{}; where it comes from is the author's to tell."),
         "preparation": _told(said, "input", "Input: {}. Every step is in the config (report, "
@@ -91,11 +98,15 @@ def answers(
     return known
 
 
-def _of_the_study(predictions: Predictions, found: dict) -> dict[str, str]:
+def _of_the_study(
+    predictions: Predictions, found: dict, facts: Mapping[str, object]
+) -> dict[str, str]:
     """What the table says of images, people, folds and classes."""
     labels, table_ = predictions.labels, predictions.table
     recorded = [name for name in _ABOUT if name in table_ and table_[name].notna().any()]
-    whole = found["groups_in_several_folds"] == 0
+    pictures = facts.get(PICTURES) or "how they were taken is the author's to tell"
+    sources = sources_of(predictions)
+    named = f" ({', '.join(sources)})" if sources else ""
     return {
         "objective": "Development with internal validation: no image from elsewhere is in these "
         "numbers.",
@@ -103,22 +114,20 @@ def _of_the_study(predictions: Predictions, found: dict) -> dict[str, str]:
         "labels them; malignant are "
         f"{', '.join(labels.malignant) or 'none of them'}. How the labels were made is the "
         "author's to tell.",
-        "predictors": "The pixels of one dermoscopic image; metadata only where the config says "
-        "so (report, Facts).",
-        "size": f"{found['n_images']:,} images of {found['n_groups']:,} groups (lesions, patients, "
-        "listed duplicates); all that the data set has, no calculation. Classes are counted in "
-        "the report (Data and leakage).",
+        "predictors": f"The pixels of one picture ({pictures}); metadata only where the config "
+        "says so (report, Facts).",
+        "size": f"{_counted(predictions, found)}; all that the data set has, no calculation. "
+        "Classes are counted in the report (Data and leakage).",
         "missing": "Images without a file or a label are left out and counted when the data are "
         "read. " + _missing(predictions),
-        "partitions": f"{len(found['folds'])} folds; disjoint by group"
-        + (", checked: no group is in two folds." if whole else ", but NOT clean: see the report.")
-        + " Counts by fold are in the report (Data and leakage).",
+        "partitions": f"{len(found['folds'])} folds. {_disjoint(predictions, found)} Counts by "
+        "fold are in the report (Data and leakage).",
         "characteristics": f"Recorded: {', '.join(recorded)} (report, Data and leakage)."
         if recorded
         else "",
-        "difference": "Internal validation only: evaluation data are of the same source.",
-        "disjoint": "Groups: images of one lesion id, of one patient where patients are recorded, "
-        "and listed duplicates are in one fold" + (", checked." if whole else ", but NOT all."),
+        "difference": "Internal validation only: the folds of one collection of images"
+        f"{named}, each evaluated by a member that trained on the others.",
+        "disjoint": _disjoint(predictions, found),
         "internal": f"Cross-validation with {len(found['folds'])} folds: each image scored once, "
         "by the member that held it out.",
         "external": "None in this report.",
@@ -129,6 +138,28 @@ def _of_the_study(predictions: Predictions, found: dict) -> dict[str, str]:
     }
 
 
+def _counted(predictions: Predictions, found: dict) -> str:
+    """How many images, and of how many groups where anything is known to tie them."""
+    images = f"{found['n_images']:,} images"
+    if images_without_ids(predictions) == len(predictions):
+        return images
+    return f"{images} of {found['n_groups']:,} groups (lesions, patients, listed duplicates)"
+
+
+def _disjoint(predictions: Predictions, found: dict) -> str:
+    """What keeps folds apart, and whether it was seen to."""
+    said = ""
+    if images_without_ids(predictions) < len(predictions):
+        said = (
+            "Images of one lesion id, of one patient where patients are recorded, and listed "
+            "duplicates are a group and belong in one fold"
+        )
+        clean = found["groups_in_several_folds"] == 0
+        said += ", checked: no group is in two." if clean else ", but NOT all do: see the report."
+    words = unruled(predictions)
+    return f"{said} {f'Leakage cannot be ruled out: {words}' if words else ''}".strip()
+
+
 def _missing(predictions: Predictions) -> str:
     table_ = predictions.table
     gone = {name: int(table_[name].isna().sum()) for name in _ABOUT if name in table_}
@@ -136,9 +167,11 @@ def _missing(predictions: Predictions) -> str:
     return f"Not recorded: {told} image(s)." if told else ""
 
 
-def _of_the_numbers(found: dict) -> dict[str, str]:
+def _of_the_numbers(predictions: Predictions, found: dict) -> dict[str, str]:
     """What was measured, and where the report shows it."""
-    pooled = found["pooled"]
+    pooled, sources = found["pooled"], sources_of(predictions)
+    by_source = " and by source (report, Discrimination and Data)"
+    by = "By fold" + (by_source if len(sources) > 1 else " (report, Discrimination)")
     shown = [
         f"{words} {ranged(Estimate.of(pooled[key]))}"
         for key, words in (("macro_auc", "macro AUC"), ("balanced_accuracy", "balanced accuracy"))
@@ -148,18 +181,19 @@ def _of_the_numbers(found: dict) -> dict[str, str]:
         "performance": f"{'; '.join(shown)}. By class, by fold and by subgroup in the report.",
         "measures": "Discrimination, calibration, operating points, net benefit; "
         f"{100 * found['level']:.0f} % intervals by {found['resamples']:,} bootstrap resamples of "
-        "whole groups, trained models held fixed.",
-        "uncertainty": f"{100 * found['level']:.0f} % percentile intervals by "
-        f"{found['resamples']:,} bootstrap resamples of whole groups; training is not repeated. "
-        "Significance of a difference between runs: `compare`.",
-        "robustness": "By fold, by subgroup with image quality where it is measured, and by source "
-        "(report, Discrimination, Subgroups and Data). Corrupted images were not tried.",
+        f"{resampled(found)}, trained models held fixed.",
+        "uncertainty": f"{100 * found['level']:.0f} % intervals by {found['resamples']:,} "
+        f"bootstrap resamples of {resampled(found)}: percentiles, but for shares of all or none "
+        "(exact), calibration errors and recalibration lines (kderm's docs/metrics.md). Training "
+        "is not repeated. Significance of a difference between runs: `compare`.",
+        "robustness": f"{by}, and by subgroup with image quality where it is measured (report, "
+        "Subgroups). Corrupted images were not tried.",
         "accuracy": _accuracy(found),
         "details": "The config, versions and digests are in the report (Facts).",
         "availability": "The members' digests are in the report (Facts); where software, members "
         "and data can be had is the author's to tell.",
-        "clusters": "By fold and by source (report, Discrimination and Data); how much another "
-        "training would differ is seen from the spread over folds only.",
+        "clusters": f"{by}; how much another training would differ is seen from the spread over "
+        "folds only.",
         "recalibration": _recalibration(found),
         "fairness": _fairness(found["subgroups"]),
         "output": "A probability for each class; thresholds chosen on out-of-fold predictions by "
@@ -168,11 +202,18 @@ def _of_the_numbers(found: dict) -> dict[str, str]:
         "Errors and Discrimination).",
         "explainability": "Class-activation maps by the members that held an image out: "
         "`explain RUN`.",
-        "limitations": "One source of images, internal validation, classes closed: see the "
+        "limitations": f"{_sources_told(sources)}, internal validation, classes closed: see the "
         "model card (Limits). Others are the author's to tell.",
         "poor_input": "Unreadable files are named and left out; conformal sets and disagreement "
         "flag unsure answers (report, Uncertainty). No image is refused for its quality.",
     }
+
+
+def _sources_told(sources: list[str]) -> str:
+    if not sources:
+        return "The sources of the images are not recorded"
+    named = ", ".join(sources)
+    return f"{len(sources)} sources of images ({named})" if sources[1:] else f"One source ({named})"
 
 
 def _recalibration(found: dict) -> str:

@@ -29,7 +29,11 @@ def operating_section(predictions: Predictions, found: dict) -> Section:
     points = found["operating_points"]
     blocks: list[Block] = [_score(predictions)] if predictions.labels.malignant else []
     if points["points"]:
-        blocks += [Text(_origin(points)), *_figure(predictions, points), _table(points)]
+        blocks += [
+            Text(_origin(points, found["scaling"])),
+            *_figure(predictions, points),
+            _table(points),
+        ]
         blocks += [Text(_rules(points), soft=True)]
         blocks += [Heading("At other prevalences"), Text(_PREVALENCE), _prevalence_table(points)]
     missing = [
@@ -68,7 +72,8 @@ def _score(predictions: Predictions) -> Text:
     return Text(f"The malignant score is the probability of {codes}.")
 
 
-def _origin(points: dict) -> str:
+def _origin(points: dict, scaling: str | None) -> str:
+    """Where the thresholds are from, and on which scale; `scaling` is that of new images."""
     needed = (
         " Needed is the number of flagged images for each true one among them (1 / PPV): how many "
         "lesions would be biopsied to find one."
@@ -87,7 +92,7 @@ def _origin(points: dict) -> str:
             if honest
             else ", so the numbers are a little optimistic."
         )
-        + " They are on the calibrated scale."
+        + (" They are on the calibrated scale." if scaling else "")
         + needed
     )
 
@@ -99,7 +104,8 @@ def _target(name: str) -> str:
 def _table(points: dict) -> Table:
     honest = any(point.get("cross_fitted") for point in points["points"])
     header = ["target", "threshold for", "threshold", "sensitivity", "specificity", "PPV", "needed"]
-    header += ["flagged"] + ["sensitivity, other folds", "specificity, other folds"] * honest
+    header += ["flagged"]
+    header += [f"{name}, other folds" for name in ("sensitivity", "specificity", "needed")] * honest
     rows = []
     for point in points["points"]:
         row = [
@@ -113,11 +119,10 @@ def _table(points: dict) -> Table:
             Share(point["flagged_share"]["value"]),
         ]
         if honest:
-            other = point.get("cross_fitted") or {}
-            row += [
-                other[name]["value"] if name in other else None
-                for name in ("sensitivity", "specificity")
-            ]
+            other = point.get("cross_fitted")
+            rates = ("sensitivity", "specificity", "number_needed_to_biopsy")
+            values = [other[name]["value"] if other else None for name in rates]
+            row += [*values[:2], Estimate(values[2], digits=1)]
         rows.append(row)
     return Table(header, rows, "operating_points")
 
@@ -159,8 +164,10 @@ def benefit_section(found: dict) -> Section:
         "Net benefit counts found cases and takes off false alarms at the price that the threshold "
         "implies: who would biopsy at 10 % holds nine needless biopsies for one found case to be "
         "fair. A model is worth using at a threshold where its curve lies above both treating "
-        "everybody and treating nobody. Probabilities are calibrated by the other folds."
+        "everybody and treating nobody."
     )
+    if found["scaling"]:
+        words += " Probabilities are calibrated by the other folds."
     useful = [_useful(name, curve) for name, curve in curves["targets"].items()]
     draw = partial(decision_figures.plot_decision_curves, curves=curves)
     caption = "Decision curves, with pointwise 95 % intervals"

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 
 from kderm.evaluation.calibration.report import calibration_report
 from kderm.evaluation.calibration.scaling import Kind, nested_calibration
@@ -14,6 +15,7 @@ from kderm.evaluation.lesions import lesion_report
 from kderm.evaluation.measure import measure, without_nan
 from kderm.evaluation.predictions import Predictions
 from kderm.evaluation.report.discrimination import confused_pairs
+from kderm.evaluation.report.mistakes import confident_mistakes
 from kderm.evaluation.report.prior import prior_shift
 from kderm.evaluation.report.sources import SourceScore, score_by_source
 from kderm.evaluation.report.subgroup_sections import subgroup_thresholds
@@ -32,11 +34,13 @@ class Findings:
         calibrated: the predictions that decisions were measured on: each fold calibrated by the
             others, or, without folds, the table as it is.
         sources: one score a source.
+        mistakes: of `confident_mistakes`.
     """
 
     metrics: dict
     calibrated: Predictions
     sources: list[SourceScore]
+    mistakes: pd.DataFrame
 
 
 def gather(
@@ -64,15 +68,20 @@ def gather(
         metrics is that of `measure`, and besides: "calibration_report", "operating_points",
         "net_benefit", "lesions", "subgroups", "conformal", "abstain" (each as the function that
         makes it documents it),
-        "prior" and "sources" (a dict a class or source) and "confused_pairs".
+        "prior" and "sources" (a dict a class or source), "confused_pairs", "confident_mistakes",
+        and "scaling": the kind of scaling that new images get, None where none was fitted here.
     """
     metrics = measure(predictions, checkpoint=checkpoint, resamples=resamples, progress=progress)
     sources = score_by_source(predictions, resamples)
     calibrated = calibrated_by_others(predictions, calibration)
     points = operating_report(calibrated, frozen, resamples=resamples)
+    reliability = calibration_report(predictions, resamples=resamples)
+    mistakes = confident_mistakes(predictions)
     metrics |= {
         "confused_pairs": confused_pairs(metrics),
-        "calibration_report": calibration_report(predictions, resamples=resamples),
+        "confident_mistakes": mistakes.to_dict("records"),
+        "calibration_report": reliability,
+        "scaling": calibration if reliability["scaling"] else None,
         "prior": prior_shift(predictions).to_dict("records"),
         "operating_points": points,
         "net_benefit": decision_report(calibrated, resamples=resamples),
@@ -82,21 +91,19 @@ def gather(
         ),
         "conformal": conformal_report(calibrated, frozen=frozen_sets, resamples=resamples),
         "abstain": abstain_report(calibrated, resamples=resamples),
-        "sources": [
-            {
-                "source": score.source,
-                "images": score.images,
-                "groups": score.groups,
-                "macro_auc": {
-                    "value": score.macro_auc,
-                    "low": score.interval.low,
-                    "high": score.interval.high,
-                },
-            }
-            for score in sources
-        ],
+        "sources": [_source(score) for score in sources],
     }
-    return Findings(without_nan(metrics), calibrated, sources)
+    return Findings(without_nan(metrics), calibrated, sources, mistakes)
+
+
+def _source(score: SourceScore) -> dict:
+    ends = {"low": score.interval.low, "high": score.interval.high}
+    return {
+        "source": score.source,
+        "images": score.images,
+        "groups": score.groups,
+        "macro_auc": {"value": score.macro_auc} | ends,
+    }
 
 
 def calibrated_by_others(predictions: Predictions, kind: Kind) -> Predictions:

@@ -15,6 +15,7 @@ from kderm.evaluation.report.document import (
     Table,
     Text,
 )
+from kderm.evaluation.report.wording import whole_percent
 
 A_CLASS = 6
 # Ids in, pictures uint8 (h, w, 3) out, by id; what cannot be had is left out.
@@ -100,14 +101,7 @@ def _shown(
     labels = predictions.labels
     taken_for = labels.names[labels.index(row.predicted)].lower()
     caption = (
-        f"Taken for {taken_for} with {_sure(row.probability)}; the truth, {row.label}, got "
-        f"{_sure(row.of_truth)}. {row.image_id}"
+        f"Taken for {taken_for} with {whole_percent(row.probability)}; the truth, {row.label}, got "
+        f"{whole_percent(row.of_truth)}. {row.image_id}"
     )
     return Shown(caption, found.get(row.image_id), maps.get(row.image_id))
-
-
-def _sure(probability: float) -> str:
-    """A probability in whole percent that claims no certainty."""
-    if 0.995 <= probability < 1:
-        return "more than 99 %"
-    return "less than 1 %" if 0 < probability < 0.005 else f"{100 * probability:.0f} %"

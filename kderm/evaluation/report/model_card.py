@@ -11,7 +11,16 @@ import yaml
 
 from kderm.evaluation.predictions import Predictions
 from kderm.evaluation.report.markdown import table
-from kderm.evaluation.report.provenance import SYNTHETIC, WARNINGS, checkpoint_words
+from kderm.evaluation.report.provenance import (
+    DERMOSCOPIC,
+    PICTURES,
+    SYNTHETIC,
+    WARNINGS,
+    checkpoint_words,
+    images_without_ids,
+    sources_of,
+    unruled,
+)
 from kderm.evaluation.report.summary import DISCLAIMER, plain_sentences
 from kderm.evaluation.report.wording import fact, ranged
 
@@ -52,9 +61,9 @@ def model_card(
         f"---\n{front}---",
         f"# {name}",
         f"> {DISCLAIMER}",
-        *(f"> {words}" for words in _warnings(facts)),
+        *(f"> {words}" for words in _warnings(predictions, facts)),
         _description(predictions, facts),
-        _uses(predictions),
+        _uses(predictions, facts),
         "## How well it works",
         "\n".join(f"- {sentence}" for sentence in plain_sentences(predictions, found)),
         _numbers(found),
@@ -78,7 +87,10 @@ def front_matter(name: str, found: dict, facts: Mapping[str, object]) -> dict:
     return {
         "library_name": "keras",
         "pipeline_tag": "image-classification",
-        "tags": ["dermoscopy", "skin-lesion", "image-classification", "ensemble", "kderm"],
+        "tags": [
+            *["dermoscopy"] * (facts.get(PICTURES) == DERMOSCOPIC),
+            *("skin-lesion", "image-classification", "ensemble", "kderm"),
+        ],
         "metrics": sorted({metric["type"] for metric in metrics}),
         "model-index": [
             {
@@ -102,8 +114,10 @@ def front_matter(name: str, found: dict, facts: Mapping[str, object]) -> dict:
     }
 
 
-def _warnings(facts: Mapping[str, object]) -> list[str]:
+def _warnings(predictions: Predictions, facts: Mapping[str, object]) -> list[str]:
     said = [str(facts[SYNTHETIC])] if facts.get(SYNTHETIC) else []
+    if words := unruled(predictions):
+        said.append(f"**Leakage cannot be ruled out.** {words}")
     return said + [str(warning) for warning in facts.get(WARNINGS, ())]
 
 
@@ -114,24 +128,35 @@ def _description(predictions: Predictions, facts: Mapping[str, object]) -> str:
         [code, full, "malignant" if code in labels.malignant else ""]
         for code, full in zip(labels.codes, labels.names, strict=True)
     ]
+    alone = images_without_ids(predictions) == len(predictions)
+    how = "cross-validation by image" if alone else "lesion-grouped cross-validation"
+    kind = f"{facts[PICTURES]}; " if facts.get(PICTURES) else ""
     words = (
         f"An ensemble of {folds} networks ({fact(facts.get('backbone', 'unknown backbone'))}), one "
-        "a fold of lesion-grouped cross-validation. It takes one dermoscopic picture "
-        f"({fact(facts.get('input', 'see the config'))}) and gives a probability to each class, "
+        f"a fold of {how}. It takes one picture of a lesion ({kind}"
+        f"{fact(facts.get('input', 'see the config'))}) and gives a probability to each class, "
         f"averaged over members and test-time views ({fact(facts.get('views', 'unknown'))})."
     )
     return f"{words}\n\n" + table(["class", "name", ""], rows)
 
 
-def _uses(predictions: Predictions) -> str:
-    return (
-        "## What it is for\n\n"
-        "- Research on dermoscopic images of single lesions, and teaching.\n"
-        "- Not for diagnosis, triage or reassurance; not for photographs taken without a "
-        "dermatoscope; not for lesions that are none of its classes "
-        f"({', '.join(predictions.labels.codes)}), to which it gives one of them all the same.\n"
-        f"- {FOR_THE_AUTHOR} intended users, place in care, and who answers for it."
-    )
+def _uses(predictions: Predictions, facts: Mapping[str, object]) -> str:
+    kind = facts.get(PICTURES)
+    others = f"pictures of another kind than its own ({kind or 'see below'})"
+    if kind == DERMOSCOPIC:
+        others = "photographs taken without a dermatoscope"
+    lines = [
+        "Research on pictures of single lesions, and teaching.",
+        f"Not for diagnosis, triage or reassurance; not for {others}; not for lesions that are "
+        f"none of its classes ({', '.join(predictions.labels.codes)}), to which it gives one of "
+        "them all the same.",
+        f"{FOR_THE_AUTHOR} intended users, place in care, and who answers for it.",
+    ]
+    if not kind:
+        lines.append(
+            f"{FOR_THE_AUTHOR} how the pictures were taken (dermatoscope, camera, smartphone)."
+        )
+    return "## What it is for\n\n" + "\n".join(f"- {line}" for line in lines)
 
 
 def _numbers(found: dict) -> str:
@@ -156,9 +181,11 @@ def _training(facts: Mapping[str, object]) -> str:
 
 
 def _limits(predictions: Predictions, found: dict) -> str:
+    sources = sources_of(predictions)
+    which = f" Sources of the images: {', '.join(sources)}." if sources else ""
     lines = [
         "The numbers are of images like those it was trained on: other cameras, clinics and "
-        "populations were not tested.",
+        f"populations were not tested.{which}",
         f"Subgroups: {_subgroups(found)}",
     ]
     few = [*found["absent_classes"], *found["few_positives"]]

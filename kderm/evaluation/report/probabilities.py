@@ -16,6 +16,7 @@ from kderm.evaluation.report.document import (
     Text,
 )
 from kderm.evaluation.report.prior import prior_sentence, prior_shift
+from kderm.evaluation.report.wording import ranged
 
 _NAMES = {"mel": "it is a melanoma", "malignant": "it is malignant"}
 
@@ -29,11 +30,10 @@ def calibration_section(predictions: Predictions, found: dict, kind: Kind) -> Se
         kind: of the scaling that new images get.
     """
     numbers = found["calibration"]
-    gap = numbers["mean_confidence"] - numbers["share_right"]
-    tendency = "overconfident" if gap > 0 else "underconfident"
+    tendency = tendency_words(found["calibration_report"]["top_label"]["gap"])
     words = (
         f"The first choice gets a probability of {numbers['mean_confidence']:.3f} on average and "
-        f"is right in {numbers['share_right']:.3f} of the images: {tendency} by {abs(gap):.3f}. "
+        f"is right in {numbers['share_right']:.3f} of the images{tendency}. "
         f"Expected calibration error {numbers['ece']:.3f} ({numbers['bins']} equal-width bins), "
         f"Brier score {numbers['brier']:.3f} (0 to 2), log-loss {numbers['log_loss']:.3f}."
     )
@@ -67,6 +67,20 @@ def calibration_section(predictions: Predictions, found: dict, kind: Kind) -> Se
     )
 
 
+def tendency_words(gap: dict) -> str:
+    """Whether the first choice is too sure, if that is more than chance; "" without an interval.
+
+    Args:
+        gap: {value, low, high} of the mean probability less the share that is right.
+    """
+    if gap["low"] is None:
+        return ""
+    if gap["low"] <= 0 <= gap["high"]:
+        return f": no overconfidence or underconfidence beyond chance (gap {ranged(gap)})"
+    tendency = "overconfident" if gap["value"] > 0 else "underconfident"
+    return f": {tendency} (gap {ranged(gap)})"
+
+
 def _events(report: dict) -> list[Block]:
     """Calibration of each probability by itself."""
     events = {"first choice is right": report["top_label"]}
@@ -74,9 +88,9 @@ def _events(report: dict) -> list[Block]:
     events |= {f"class {code}": own for code, own in report["classes"].items()}
     words = (
         "Calibration error is the mean distance of probability and frequency; beside it stands "
-        "what perfectly calibrated probabilities like these would show by chance (95th "
-        "percentile). A slope below 1 says that probabilities are too extreme, a gap above 0 that "
-        "they are too high."
+        "the most that a calibrated model would show by chance alone, were the same groups drawn "
+        "anew (97.5th percentile): up to there, its interval begins at zero. A slope "
+        "below 1 says that probabilities are too extreme, a gap above 0 that they are too high."
     )
     header = ["probability that", "gap", "calibration error", "by chance", "slope", "intercept"]
     rows = [
@@ -84,7 +98,7 @@ def _events(report: dict) -> list[Block]:
             name,
             Estimate.of(own["gap"]),
             Estimate.of(own["ece_mass"]),
-            own["ece_mass_if_calibrated"]["high"],
+            own["ece_mass_by_chance"],
             Estimate(None) if own["slope"] is None else Estimate.of(own["slope"]),
             Estimate(None) if own["intercept"] is None else Estimate.of(own["intercept"]),
         ]

@@ -1,5 +1,8 @@
 """Where a report's numbers come from, and what makes them weaker than they look, in plain words."""
 
+from collections.abc import Mapping
+
+from kderm.evaluation.attributes import UNKNOWN
 from kderm.evaluation.measure import FEW_POSITIVES
 from kderm.evaluation.predictions import Predictions
 from kderm.evaluation.report.document import Bullets, Note
@@ -16,9 +19,12 @@ FOLD_COLUMNS = {
 CHOSEN_BY = FOLD_COLUMNS | {"loss": "loss"}
 SYNTHETIC = "synthetic data"
 WARNINGS = "warnings"
+# How the images were taken, as far as the kind of data set tells.
+PICTURES = "pictures"
+DERMOSCOPIC = "dermoscopic pictures"
 
 
-def warning_notes(found: dict, facts: dict[str, object]) -> list[Note]:
+def warning_notes(predictions: Predictions, found: dict, facts: Mapping[str, object]) -> list[Note]:
     """One note for each thing that makes a number weaker than it looks."""
     bad, said = [], []
     if facts.get(SYNTHETIC):
@@ -33,6 +39,7 @@ def warning_notes(found: dict, facts: dict[str, object]) -> list[Note]:
             "fold, so models were scored on lesions they had trained on. The numbers below are too "
             "good."
         )
+    said += [f"**Leakage cannot be ruled out.** {words}"] if (words := unruled(predictions)) else []
     if found["absent_classes"]:
         said.append(
             f"**No image** of {', '.join(found['absent_classes'])}: these classes have no AUC, "
@@ -54,34 +61,74 @@ def warning_notes(found: dict, facts: dict[str, object]) -> list[Note]:
     return [*(Note("bad", words) for words in bad), *(Note("warn", words) for words in said)]
 
 
+def images_without_ids(predictions: Predictions) -> int:
+    """Images that nothing ties to others: no lesion id, no patient id, alone in their group."""
+    table = predictions.table
+    tied = table["group_id"].duplicated(keep=False)
+    for column in ("lesion_id", "patient_id"):
+        if column in table:
+            tied |= table[column].notna() & (table[column].astype(str).str.strip() != "")
+    return int((~tied).sum())
+
+
+def sources_of(predictions: Predictions) -> list[str]:
+    """The recorded sources of the images."""
+    table = predictions.table
+    names = table["source"].dropna().astype(str).unique() if "source" in table else []
+    return sorted(name for name in names if name.strip().lower() not in UNKNOWN)
+
+
+def unruled(predictions: Predictions) -> str:
+    """Why images of one lesion may lie in several folds; "" where ids keep them together."""
+    alone = images_without_ids(predictions)
+    if not predictions.has_folds or not alone:
+        return ""
+    which = "No image has" if alone == len(predictions) else f"{alone:,} image(s) do not have"
+    return (
+        f"{which} a lesion or patient id, so images of one lesion may lie in several folds, and "
+        "models may have been scored on lesions that they had trained on."
+    )
+
+
+def resampled(found: dict) -> str:
+    """What the bootstrap draws."""
+    alone = found["n_groups"] == found["n_images"]
+    return "images (each is its own group)" if alone else "whole groups, not images"
+
+
 def provenance(
     predictions: Predictions, found: dict, checkpoint: str | None, monitor: str | None
 ) -> Bullets:
     """Where the numbers come from, in plain words."""
     images, groups = found["n_images"], found["n_groups"]
     lines = []
+    grouped = images_without_ids(predictions) < images
     if predictions.has_folds:
+        of_groups = f" of {groups:,} groups** (lesions, patients, listed duplicates)"
         lines.append(
-            f"**{images:,} images of {groups:,} groups** (lesions, patients, listed duplicates), "
-            f"each scored by a model that did not train on it. Folds: {len(found['folds'])}."
+            f"**{images:,} images{of_groups if grouped else '**'}, each scored by a model that did "
+            f"not train on it. Folds: {len(found['folds'])}."
         )
         lines.append(lesion_ids(predictions))
-        if not found["groups_in_several_folds"]:
+        if not grouped:
+            lines.append("Folds were made image by image.")
+        elif not found["groups_in_several_folds"]:
             lines.append("Every group is whole within one fold.")
         lines.append(checkpoint_words(checkpoint, monitor))
     else:
+        of_groups = f" of {groups:,} groups" if grouped else ""
         lines.append(
-            f"**{images:,} labelled images of {groups:,} groups**, without folds: whether they are "
-            "new to the models that scored them cannot be seen from this table."
+            f"**{images:,} labelled images{of_groups}**, without folds: whether they are new to "
+            "the models that scored them cannot be seen from this table."
         )
         lines.append(lesion_ids(predictions))
     percent = f"{found['level']:.0%}".replace("%", " %")
     if groups > 1:
-        what = "images (each is its own group)" if groups == images else "whole groups, not images"
         lines.append(
             f"Intervals are {percent} percentile intervals from {found['resamples']:,} bootstrap "
-            f"resamples of {what}. They hold the trained models fixed: how much another training "
-            "would differ is not in them."
+            f"resamples of {resampled(found)}, but for shares of all or none, calibration errors "
+            "and recalibration lines (docs/metrics.md says how those are made). They hold the "
+            "trained models fixed: how much another training would differ is not in them."
         )
     return Bullets([line for line in lines if line])
 

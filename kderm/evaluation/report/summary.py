@@ -6,8 +6,16 @@ Reads the numbers of `measure`; adds none of its own.
 from kderm.evaluation.attributes import SKIN_TONE_COLUMNS
 from kderm.evaluation.predictions import Predictions
 from kderm.evaluation.report.document import Bullets, Estimate, Note, Section, Tiles
+from kderm.evaluation.report.provenance import images_without_ids
 from kderm.evaluation.report.subgroup_sections import RULES, weakest
-from kderm.evaluation.report.wording import number, percent, ranged, rule_name
+from kderm.evaluation.report.wording import (
+    number,
+    of_hundred,
+    percent,
+    ranged,
+    rule_name,
+    whole_percent,
+)
 
 DISCLAIMER = (
     "**Not a medical device.** This is research software. It is not cleared or certified for "
@@ -52,18 +60,23 @@ def _tiles(found: dict) -> Tiles:
 
 
 def _task(predictions: Predictions, found: dict) -> str:
-    held_out = predictions.has_folds and not found["groups_in_several_folds"]
-    how = (
-        "each answered by a network that had never seen the image, nor another one of that lesion"
-        if held_out
-        else "answered by an ensemble"
-    )
+    alone = images_without_ids(predictions)
+    how = "answered by an ensemble"
+    if predictions.has_folds and not found["groups_in_several_folds"]:
+        how = "each answered by a network that had never seen the image"
+        if alone < found["n_images"]:
+            how += ", nor another one of that lesion"
+            how += " (as far as lesion and patient ids tell)" if alone else ""
     lesions = found["lesions"]["n_lesions"] if found["lesions"]["reason"] is None else 0
-    whose = f"{lesions:,} lesions" if lesions else f"{found['n_groups']:,} lesions or patients"
+    whose = (
+        f" of {lesions:,} lesions" if lesions else f" of {found['n_groups']:,} lesions or patients"
+    )
+    if alone == found["n_images"]:
+        whose = ""  # which of them show one lesion nobody knows
     return (
         f"**The task.** For one picture of a lesion the ensemble gives a probability to each of "
         f"{len(predictions.labels)} diagnoses. Here are its answers to {found['n_images']:,} "
-        f"pictures of {whose}, {how}."
+        f"pictures{whose}, {how}."
     )
 
 
@@ -75,9 +88,10 @@ def _ranking(predictions: Predictions, found: dict) -> str:
     ):
         entry = found["pooled"].get(name)
         if entry is not None and entry["value"] is not None:
+            right = of_hundred(entry["value"])
             return (
                 f"**Ranking.** Shown a picture of {words}, it gives the higher probability to the "
-                f"right one in {100 * entry['value']:.0f} of 100 such pairs (AUC {ranged(entry)})."
+                f"right one in {right} of 100 such pairs (AUC {ranged(entry)})."
             )
     return ""
 
@@ -86,12 +100,15 @@ def _melanoma(found: dict) -> str:
     point = _balanced(found, "mel")
     if point is None:
         return ""
+    told = f"**Melanoma.** {_counts(found, point, 'melanomas', 'pictures of something else')}"
+    needed = _honest(point)["number_needed_to_biopsy"]["value"]
+    if needed is None:
+        return told
     share = point["n_positive"] / (point["n_positive"] + point["n_negative"])
     return (
-        f"**Melanoma.** {_counts(found, point, 'melanomas', 'pictures of something else')} Here "
-        f"{number(point['number_needed_to_biopsy']['value'], 1)} pictures are flagged for each "
-        f"melanoma among them; {100 * share:.0f} % of these pictures are melanomas, and in a "
-        "practice, where fewer are, more would be."
+        f"{told} Here {number(needed, 1)} pictures are flagged for each melanoma among them; "
+        f"{whole_percent(share)} of these pictures are melanomas, and in a practice, where fewer "
+        "are, more would be."
     )
 
 
@@ -117,22 +134,27 @@ def _balanced(found: dict, target: str) -> dict | None:
 
 def _counts(found: dict, point: dict, events: str, others: str) -> str:
     """A threshold's sensitivity and specificity as counts of a hundred."""
-    # On the images that a threshold was chosen on, only the other folds' thresholds are honest.
-    honest = point.get("cross_fitted") or point
+    honest = _honest(point)
     if not found["operating_points"]["chosen_here"]:
         origin = "frozen on out-of-fold predictions"
     else:
         origin = "set on the other folds" if honest is not point else "chosen on these pictures"
     sensitivity = honest["sensitivity"]
-    caught, flagged = round(100 * sensitivity["value"]), 100 * (1 - honest["specificity"]["value"])
+    caught, missed = of_hundred(sensitivity["value"]), of_hundred(1 - sensitivity["value"])
+    flagged = of_hundred(1 - honest["specificity"]["value"])
     between = ""
     if sensitivity["low"] is not None:
-        low, high = (round(100 * sensitivity[end]) for end in ("low", "high"))
+        low, high = (of_hundred(sensitivity[end]) for end in ("low", "high"))
         between = f" (95 % interval {low} to {high})"
     return (
         f"At the balanced threshold, {origin}, it flags {caught} of 100 {events}{between} and "
-        f"misses {100 - caught}; of 100 {others} it flags {flagged:.0f} for nothing."
+        f"misses {missed}; of 100 {others} it flags {flagged} for nothing."
     )
+
+
+def _honest(point: dict) -> dict:
+    """What a threshold gives on images it was not chosen on: by the other folds' thresholds."""
+    return point.get("cross_fitted") or point
 
 
 def _weakest(found: dict) -> str:
@@ -156,7 +178,7 @@ def _weakest(found: dict) -> str:
     rules = {point["rule"] for point in found["operating_points"]["points"]}
     rule = next((rule for rule in RULES if rule in rules), "")
     if gap is not None and rule:
-        missed, elsewhere = (round(100 - 100 * gap[side]) for side in ("value", "rest"))
+        missed, elsewhere = (of_hundred(1 - gap[side]) for side in ("value", "rest"))
         said.append(
             f"At one threshold for all ({rule_name(rule)}) it misses {missed} of 100 malignant "
             f"pictures in {gap['name']} and {elsewhere} elsewhere."
@@ -196,15 +218,17 @@ def _name(predictions: Predictions, code: str) -> str:
 
 
 def _sureness(found: dict) -> str:
-    numbers = found["calibration"]
-    sure, right = 100 * numbers["mean_confidence"], 100 * numbers["share_right"]
-    if abs(sure - right) < 1:
-        judged = "on average neither too sure nor too modest"
-    else:
-        judged = "too sure of itself" if sure > right else "more modest than it need be"
+    numbers, gap = found["calibration"], found["calibration_report"]["top_label"]["gap"]
+    sure, right = (whole_percent(numbers[key]) for key in ("mean_confidence", "share_right"))
+    judged = ""
+    if gap["low"] is not None:
+        if gap["low"] <= 0 <= gap["high"] or abs(gap["value"]) < 0.01:
+            judged = ": on average neither too sure nor too modest"
+        else:
+            judged = ": too sure of itself" if gap["value"] > 0 else ": more modest than it need be"
     words = (
-        f"**How sure it is.** Its first choice gets a probability of {sure:.0f} % on average and "
-        f"is right in {right:.0f} %: {judged}."
+        f"**How sure it is.** Its first choice gets a probability of {sure} on average and is "
+        f"right in {right}{judged}."
     )
     for target, name in (("mel", "melanoma"), ("malignant", "malignancy")):
         numbers = found["calibration_report"]["targets"].get(target)
@@ -214,11 +238,10 @@ def _sureness(found: dict) -> str:
         if gap["low"] <= 0 <= gap["high"]:
             continue
         direction = "too high" if gap["value"] > 0 else "too low"
-        given, are = (100 * numbers[key]["value"] for key in ("mean_confidence", "frequency"))
-        words += (
-            f" The probability of {name} is {direction}: {given:.0f} % on average, where "
-            f"{are:.0f} % are."
+        given, are = (
+            whole_percent(numbers[key]["value"]) for key in ("mean_confidence", "frequency")
         )
+        words += f" The probability of {name} is {direction}: {given} on average, where {are} are."
     return words
 
 

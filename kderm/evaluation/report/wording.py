@@ -44,8 +44,21 @@ def percent(entry: Estimate | dict) -> str:
     if entry.value is None:
         return "an unknown share"
     if entry.low is None or entry.high is None:
-        return f"{100 * entry.value:.0f} %"
-    return f"{100 * entry.value:.0f} % ({100 * entry.low:.0f} to {100 * entry.high:.0f})"
+        return whole_percent(entry.value)
+    return f"{whole_percent(entry.value)} ({of_hundred(entry.low)} to {of_hundred(entry.high)})"
+
+
+def of_hundred(share: float, few: str = "fewer") -> str:
+    """A share in 0..1 as a count of a hundred that claims no certainty: 0.996 is no "100"."""
+    count = round(100 * share, 6)  # 1 - 0.145 must not fall on another side of a half than 0.145
+    if 99.5 <= count < 100:
+        return "more than 99"
+    return f"{few} than 1" if 0 < count <= 0.5 else f"{count:.0f}"
+
+
+def whole_percent(share: float) -> str:
+    """A share in 0..1 in whole percent that claims no certainty."""
+    return f"{of_hundred(share, 'less')} %"
 
 
 def fact(value: object) -> str:

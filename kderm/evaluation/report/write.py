@@ -6,6 +6,7 @@ so that a report can be rebuilt anywhere, years later, without a model or an ima
 
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -18,11 +19,11 @@ from kderm.evaluation.predictions import Predictions
 from kderm.evaluation.report.checklist import checklist
 from kderm.evaluation.report.decision_sections import benefit_section, operating_section
 from kderm.evaluation.report.discrimination import discrimination_section
-from kderm.evaluation.report.document import Document, Figure
+from kderm.evaluation.report.document import Document, Figure, Section
 from kderm.evaluation.report.evidence import data_section
 from kderm.evaluation.report.findings import Findings, gather
 from kderm.evaluation.report.markdown import to_markdown
-from kderm.evaluation.report.mistakes import confident_mistakes, mistakes_section
+from kderm.evaluation.report.mistakes import mistakes_section
 from kderm.evaluation.report.model_card import model_card
 from kderm.evaluation.report.page import to_html
 from kderm.evaluation.report.probabilities import calibration_section
@@ -73,19 +74,13 @@ def write_report(
         directory: where to write; made if absent.
         title: heading of the report.
         histories: fold to history table, for the training curves; None or empty without.
-        facts: printed as a small table (config, preset, views, device, seconds, versions, ...);
-            the entry "synthetic data", if there and true, becomes a warning at the top, and so
-            does each sentence of the list "warnings".
+        facts: printed as a small table (config, views, device, versions, ...); "synthetic data", if
+            true, and each sentence of the list "warnings" become a warning at the top.
         checkpoint: how each fold's checkpoint was chosen: "best", "last", "stopped" (the last one
             before early stopping on the held-out fold), or None if unknown.
-        monitor: the metric that chose the checkpoint; also the one drawn by epoch, unless it is
-            the loss, which is drawn anyway.
+        monitor: the metric that chose the checkpoint; drawn by epoch beside the loss.
         background: what may be told beside the table: config, versions, digests, images.
-        calibration: how the folds calibrate each other, as the bundle is calibrated.
-        frozen: operating points chosen before, on the scale of these predictions.
-        frozen_sets: conformal sets fitted before, on the same scale.
-        resamples: bootstrap resamples.
-        progress: called with (resamples done, resamples).
+        calibration, frozen, frozen_sets, resamples, progress: as `gather` takes them.
 
     Returns:
         The content of metrics.json.
@@ -94,7 +89,7 @@ def write_report(
         UserError: a history lacks a column.
     """
     directory, background = Path(directory), background or Background()
-    facts = _named(facts)
+    told = _Told(predictions, _named(facts), checkpoint, monitor, calibration, background)
     training = training_section(histories or {}, monitor)
     findings = gather(
         predictions,
@@ -105,46 +100,29 @@ def write_report(
         resamples=resamples,
         progress=progress,
     )
-    found = findings.metrics
-    mistakes = confident_mistakes(predictions)
-    found["confident_mistakes"] = mistakes.to_dict("records")
-    found["scaling"] = calibration if found["calibration_report"]["scaling"] else None
-    document = Document(
-        title,
-        warning_notes(found, facts),
-        [
-            answer(predictions, found),
-            data_section(
-                predictions,
-                found,
-                checkpoint=checkpoint,
-                monitor=monitor,
-                sources=findings.sources,
-            ),
-            *_numbers(predictions, findings, calibration),
-            subgroup_section(found),
-            lesion_section(found),
-            mistakes_section(
-                predictions,
-                mistakes,
-                pictures=background.pictures,
-                overlays=background.overlays,
-            ),
-            uncertainty_section(found),
-            training,
-            *still_sections(background),
-            facts_section(facts, background),
-        ],
-    )
+    warnings = warning_notes(predictions, findings.metrics, told.facts)
+    document = Document(title, warnings, _sections(told, findings, training))
     write_document(document, directory)
     if background.name:
-        for file, text in (("MODEL_CARD.md", model_card), ("CHECKLIST.md", checklist)):
-            words = text(
-                background.name, predictions, found, facts, checkpoint=checkpoint, monitor=monitor
-            )
-            atomic.write_text(directory / file, words)
-    atomic.write_json(directory / "metrics.json", found)
-    return found
+        _write_cards(told, findings.metrics, directory)
+    atomic.write_json(directory / "metrics.json", findings.metrics)
+    return findings.metrics
+
+
+@dataclass(frozen=True)
+class _Told:
+    """What the sections are written from beside the numbers; fields as `write_report` takes them.
+
+    Attributes:
+        facts: with names in the place of paths.
+    """
+
+    predictions: Predictions
+    facts: dict[str, object]
+    checkpoint: str | None
+    monitor: str | None
+    calibration: Kind
+    background: Background
 
 
 def _named(facts: dict[str, object]) -> dict[str, object]:
@@ -156,15 +134,46 @@ def _named(facts: dict[str, object]) -> dict[str, object]:
     }
 
 
-def _numbers(predictions: Predictions, findings: Findings, calibration: Kind) -> list:
-    """The sections between the data and the errors."""
-    found = findings.metrics
+def _sections(told: _Told, findings: Findings, training: Section) -> list[Section]:
+    """The sections in the order of reading."""
+    predictions, found, background = told.predictions, findings.metrics, told.background
     return [
+        answer(predictions, found),
+        data_section(
+            predictions,
+            found,
+            checkpoint=told.checkpoint,
+            monitor=told.monitor,
+            sources=findings.sources,
+        ),
         discrimination_section(predictions, found),
-        calibration_section(predictions, found, calibration),
+        calibration_section(predictions, found, told.calibration),
         operating_section(findings.calibrated, found),
         benefit_section(found),
+        subgroup_section(found),
+        lesion_section(found),
+        mistakes_section(
+            predictions,
+            findings.mistakes,
+            pictures=background.pictures,
+            overlays=background.overlays,
+        ),
+        uncertainty_section(found),
+        training,
+        *still_sections(background),
+        facts_section(told.facts, background),
     ]
+
+
+def _write_cards(told: _Told, found: dict, directory: Path) -> None:
+    """The model card and the checklists of a run."""
+    for file, text in (("MODEL_CARD.md", model_card), ("CHECKLIST.md", checklist)):
+        words = text(
+            *(told.background.name, told.predictions, found, told.facts),
+            checkpoint=told.checkpoint,
+            monitor=told.monitor,
+        )
+        atomic.write_text(directory / file, words)
 
 
 def write_document(document: Document, directory: Path) -> None:

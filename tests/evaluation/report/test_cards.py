@@ -9,6 +9,8 @@ from kderm.evaluation.predictions import make_predictions
 from kderm.evaluation.report import style
 from kderm.evaluation.report.checklist_items import CLAIM, TRIPOD_AI
 from kderm.evaluation.report.mistakes import confident_mistakes
+from kderm.evaluation.report.model_card import front_matter as front_matter_of
+from kderm.evaluation.report.provenance import images_without_ids, unruled
 from kderm.evaluation.report.reproduction import Background
 from kderm.evaluation.report.write import FIGURES, FILES, remove_report, write_report
 from kderm.labels import HAM10000
@@ -120,6 +122,79 @@ def test_the_card_says_that_it_is_no_medical_device_and_what_the_author_owes(run
     text = front_matter(run)[1]
     assert "Not a medical device" in text
     assert "**For the author:** licence" in text
+
+
+@pytest.fixture(scope="module")
+def strangers(tmp_path_factory):
+    """The pages of a run whose images nothing ties together, from two sources."""
+    directory = tmp_path_factory.mktemp("strangers")
+    table = predictions(70).table
+    table = table.assign(group_id=table["image_id"], source=["one", "two"] * 35)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(style.STYLE, "savefig.dpi", 36)
+        write_report(
+            make_predictions(table, HAM10000),
+            directory,
+            title="A run",
+            histories=None,
+            facts={"pictures": "smartphone photographs"},
+            checkpoint="last",
+            monitor=None,
+            background=Background(name="a_run"),
+            resamples=5,
+        )
+    names = ("report.md", "MODEL_CARD.md", "CHECKLIST.md")
+    return {name: (directory / name).read_text(encoding="utf-8") for name in names}
+
+
+def test_without_lesion_or_patient_ids_every_page_says_that_leakage_is_possible(strangers):
+    for text in strangers.values():
+        assert "eakage cannot be ruled out" in text
+        assert "No image has a lesion or patient id" in text
+        assert "checked" not in text
+        assert "whole groups" not in text
+        assert "lesion-grouped" not in text
+    assert (
+        "answers to 70 pictures, each answered by a network that had never seen the image."
+        in (strangers["report.md"])
+    )
+    assert "**70 images**, each scored" in strangers["report.md"]
+
+
+def test_ids_of_some_images_leave_a_doubt_about_the_others():
+    table = predictions(70).table
+    table["group_id"] = table["group_id"].where(table.index < 60, table["image_id"])
+    some = make_predictions(table, HAM10000)
+    assert images_without_ids(some) == 10
+    assert unruled(some).startswith("10 image(s) do not have a lesion or patient id")
+    named = make_predictions(table.assign(patient_id="p" + table["image_id"]), HAM10000)
+    assert (images_without_ids(named), unruled(named)) == (0, "")
+    assert unruled(make_predictions(table.drop(columns="fold"), HAM10000)) == ""
+
+
+def test_several_sources_and_other_pictures_are_not_called_one_source_of_dermoscopy(strangers):
+    assert "2 sources of images (one, two), internal validation" in strangers["CHECKLIST.md"]
+    assert "The pixels of one picture (smartphone photographs)" in strangers["CHECKLIST.md"]
+    for text in strangers.values():
+        assert "dermoscop" not in text
+        assert "dermatoscope" not in text
+    assert "another kind than its own (smartphone photographs)" in strangers["MODEL_CARD.md"]
+
+
+def test_how_pictures_of_an_unknown_kind_were_taken_is_asked_of_the_author(run):
+    text = (run / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert "**For the author:** how the pictures were taken" in text
+    assert "dermoscop" not in text
+    known = front_matter_of("a_run", {"pooled": {}}, {"pictures": "dermoscopic pictures"})
+    assert known["tags"][0] == "dermoscopy"
+
+
+def test_ids_that_keep_lesions_together_are_told_as_checked(run):
+    assert "belong in one fold, checked: no group is in two." in (run / "CHECKLIST.md").read_text()
+    assert "resamples of whole groups" in (run / "CHECKLIST.md").read_text()
+    report = (run / "report.md").read_text(encoding="utf-8")
+    assert "nor another one of that lesion." in report
+    assert "cannot be ruled out" not in report
 
 
 def test_every_item_of_both_checklists_stands_in_the_file_once(run):

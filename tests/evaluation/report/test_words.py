@@ -5,11 +5,13 @@ import pandas as pd
 import pytest
 
 from kderm.evaluation.predictions import make_predictions
+from kderm.evaluation.report.decision_sections import benefit_section, operating_section
 from kderm.evaluation.report.mistakes import confident_mistakes, mistakes_section
-from kderm.evaluation.report.probabilities import scaling_words
+from kderm.evaluation.report.probabilities import scaling_words, tendency_words
 from kderm.evaluation.report.provenance import lesion_ids
 from kderm.evaluation.report.subgroup_sections import subgroup_name, weakest
 from kderm.evaluation.report.summary import plain_sentences
+from kderm.evaluation.report.wording import of_hundred, percent, whole_percent
 from kderm.labels import HAM10000
 
 
@@ -57,7 +59,7 @@ def point(target, **more):
     } | more
 
 
-def found(points=(), notable=(), chosen_here=True):
+def found(points=(), notable=(), chosen_here=True, gap=(0, -0.1, 0.1), **pooled):
     entry = {"value": 0.7, "low": 0.6, "high": 0.8, "rest": 0.9}
     nothing = {"value": None, "low": None, "high": None}
     level = {"level": "ear", "images": 56, "recorded": True, "metrics": {}}
@@ -66,11 +68,14 @@ def found(points=(), notable=(), chosen_here=True):
         "n_images": 4,
         "n_groups": 4,
         "groups_in_several_folds": 0,
-        "pooled": {"accuracy": nothing, "balanced_accuracy": nothing},
+        "pooled": {"accuracy": nothing, "balanced_accuracy": nothing} | pooled,
         "per_class": {},
         "lesions": {"reason": "none", "n_lesions": 0},
         "calibration": {"mean_confidence": 0.5, "share_right": 0.5},
-        "calibration_report": {"targets": {}},
+        "calibration_report": {
+            "targets": {},
+            "top_label": {"gap": dict(zip(("value", "low", "high"), gap, strict=True))},
+        },
         "operating_points": {"points": list(points), "chosen_here": chosen_here},
         "subgroups": {
             "gaps": {"intervals": 3},
@@ -88,11 +93,87 @@ def said(words, **changes):
 
 def test_melanoma_is_told_in_counts_of_a_hundred_by_the_other_folds_thresholds():
     honest = {"sensitivity": rate(0.88), "specificity": rate(0.75)}
+    honest["number_needed_to_biopsy"] = {"value": 4.56}
     words = said("Melanoma", points=[point("mel", cross_fitted=honest)])
     assert "set on the other folds, it flags 88 of 100 melanomas (95 % interval 86 to 90)" in words
     assert "misses 12; of 100 pictures of something else it flags 25 for nothing" in words
-    assert "3.2 pictures are flagged for each melanoma" in words
+    assert "4.6 pictures are flagged for each melanoma" in words
     assert "10 % of these pictures are melanomas" in words
+
+
+def test_where_nothing_is_flagged_nothing_is_said_of_the_flagged():
+    words = said("Melanoma", points=[point("mel", number_needed_to_biopsy={"value": None})])
+    assert words.endswith("flags 20 for nothing.")
+
+
+@pytest.mark.parametrize(
+    ("share", "count"),
+    [
+        (0, "0"),
+        (0.0049, "fewer than 1"),
+        (0.0051, "1"),
+        (0.145, "14"),
+        (1 - 0.145, "86"),
+        (0.9949, "99"),
+        (0.996, "more than 99"),
+        (1, "100"),
+    ],
+)
+def test_a_share_of_a_hundred_claims_no_certainty(share, count):
+    assert of_hundred(share) == count
+    assert whole_percent(share) == f"{count.replace('fewer', 'less')} %"
+
+
+def test_counts_of_a_hundred_and_their_rest_add_up_to_a_hundred():
+    for thousandth in range(6, 995):
+        share = thousandth / 1000
+        assert int(of_hundred(share)) + int(of_hundred(1 - share)) == 100
+
+
+def test_almost_all_is_not_called_all():
+    almost = {"value": 0.996, "low": 0.981, "high": 0.9991}
+    words = said("Melanoma", points=[point("mel", sensitivity=almost, specificity=almost)])
+    assert "it flags more than 99 of 100 melanomas (95 % interval 98 to more than 99)" in words
+    assert "misses fewer than 1; of 100 pictures of something else it flags fewer than 1" in words
+    assert "in more than 99 of 100 such pairs" in said("Ranking", mel_auc=almost)
+    assert percent(almost) == "more than 99 % (98 to more than 99)"
+
+
+@pytest.mark.parametrize(
+    ("gap", "page", "summary"),
+    [
+        ((-0.0002, -0.02, 0.02), ": no overconfidence or underconfidence beyond", "neither too"),
+        ((0.09, 0.05, 0.13), ": overconfident (gap 0.090 (0.050 to", "right in 50 %: too sure of"),
+        ((-0.09, -0.13, -0.05), ": underconfident (gap -0.090", "more modest than it need be"),
+        ((0.09, None, None), "", "is right in 50 %."),
+    ],
+)
+def test_too_sure_or_too_modest_is_said_where_it_is_more_than_chance(gap, page, summary):
+    told = tendency_words(dict(zip(("value", "low", "high"), gap, strict=True)))
+    assert told.startswith(page)
+    assert bool(told) == bool(page)
+    assert summary in said("How sure", gap=gap)
+
+
+@pytest.mark.parametrize("scaling", [None, "temperature"])
+def test_the_calibrated_scale_is_named_only_where_there_is_one(scaling):
+    numbers = found(points=[]) | {"scaling": scaling}
+    numbers["operating_points"] |= {
+        "points": [
+            point("mel", threshold=0.3, ppv=rate(0.3), at_prevalence=[], flagged_share=rate(0.2))
+        ],
+        "rules": {},
+        "not_chosen": [],
+    }
+    numbers["net_benefit"] = {"targets": {"mel": {"useful": []}}, "thresholds": []}
+    predictions = make_predictions(table(list("abcd"), list("abcd")), HAM10000)
+    numbers["operating_points"]["points"][0]["number_needed_to_biopsy"] = rate(3)
+    for section, words in (
+        (operating_section(predictions, numbers), "They are on the calibrated scale."),
+        (benefit_section(numbers), "Probabilities are calibrated by the other folds."),
+    ):
+        text = " ".join(getattr(block, "words", "") for block in section.blocks)
+        assert (words in text) == (scaling is not None)
 
 
 def test_a_threshold_from_elsewhere_is_called_frozen():

@@ -9,8 +9,23 @@ from kderm.commands.pieces import SYNTHETIC, exclusive, is_demo, known_run, read
 from kderm.config.reading import load_config
 from kderm.config.schema import Config
 from kderm.errors import UserError
+from kderm.evaluation.report.provenance import DERMOSCOPIC, PICTURES
 from kderm.run_dir import RunDir
 from kderm.runtime import check_backend
+
+# How the pictures of each kind of data set were taken; "" where only their author knows.
+MODALITIES = {
+    "demo": "drawings by a program",
+    "ham10000": DERMOSCOPIC,
+    "isic2018": DERMOSCOPIC,
+    "isic2019": DERMOSCOPIC,
+    "isic2020": DERMOSCOPIC,
+    "isic2024": "crops of total-body photographs",
+    "pad_ufes20": "smartphone photographs",
+    "isic_archive": "",
+    "class_folders": "",
+    "table": "",
+}
 
 
 def evaluate(run_name: str | None, about: str | None = None) -> None:
@@ -19,16 +34,21 @@ def evaluate(run_name: str | None, about: str | None = None) -> None:
     With `about`, a CSV of what else is known of the images; the run keeps a copy.
     """
     run = known_run(run_name)
-    with exclusive(run):
+    with exclusive(run, "evaluate"):
         if about is not None:
-            keep_about(run, Path(about))
+            console.say(keep_about(run, Path(about)))
         conclude(run)
 
 
-def keep_about(run: RunDir, path: Path) -> None:
-    """Copy a CSV with image_id and attributes of the images into the run, checked."""
+def keep_about(run: RunDir, path: Path) -> str:
+    """Copy a CSV with image_id and attributes of the images into the run, checked.
+
+    Returns:
+        Of how many of the run's images it knows something, and which columns do not count.
+    """
     import pandas as pd
 
+    from kderm.ensemble.bundle import join_oof
     from kderm.evaluation.attributes import ATTRIBUTE_COLUMNS, attributes_of
     from kderm.evaluation.subgroups import check_further
 
@@ -43,7 +63,31 @@ def keep_about(run: RunDir, path: Path) -> None:
             f"{', '.join(ATTRIBUTE_COLUMNS)}, with something in it. Received: "
             f"{', '.join(table.columns)}."
         )
+    own = join_oof(run).table
+    known = own["image_id"].isin(table["image_id"])
+    if not known.any():
+        raise UserError(
+            f"Expected in {path} the image_id of images of {run.name}, such as "
+            f"{own['image_id'].iloc[0]}. Received: {len(table)} row(s), none of them of this run, "
+            f"such as {', '.join(table['image_id'][:1])}."
+        )
+    taken = [name for name in table.columns if name in own and name != "image_id"]
+    further = table.drop(columns=taken)
+    if not attributes_of(further[table["image_id"].isin(own["image_id"])])[0]:
+        what = (
+            f"only {', '.join(taken)}, which the run has already and keeps" if taken else "nothing"
+        )
+        raise UserError(
+            f"Expected in {path} something about the run's images that the run does not know. "
+            f"Received: {what}. To correct what a data set says, mend its table and train anew."
+        )
     write_csv(run.about_images, table)
+    said = f"{path}: about {known.sum():,} of the run's {len(own):,} images"
+    if strangers := len(table) - int(known.sum()):
+        said += f"; {strangers:,} row(s) are of other images"
+    if taken:
+        said += f"; {', '.join(taken)} stay those of the run"
+    return f"{said}."
 
 
 def evaluate_external(
@@ -145,7 +189,8 @@ def run_facts(run: RunDir, config: Config) -> dict[str, object]:
         "backbone": config.model.preset,
         "weights": config.model.weights,
         "parameters": f"{done[0]['parameters']:,}",
-        "input": f"{config.image.size} px, cut from {config.image.stored_shape} (h, w)",
+        PICTURES: modality(config),
+        "input": input_words(config),
         "loss": config.loss.name,
         "balancing": balancing(config),
         "epochs": f"{config.train.epochs} ({config.train.frozen_epochs} with a frozen backbone)",
@@ -157,6 +202,19 @@ def run_facts(run: RunDir, config: Config) -> dict[str, object]:
         "versions": f"kderm {environment['kderm']}, keras {environment['keras']}",
         "config digest": config.digest[:12],
     }
+
+
+def input_words(config: Config) -> str:
+    """What a member sees of an image."""
+    size, (height, width) = config.image.size, config.image.stored_shape
+    return f"{size} × {size} px, cut from images kept at {width} × {height} px (width × height)"
+
+
+def modality(config: Config) -> str | None:
+    """How the run's pictures were taken, as its kinds of data set tell; None where one does not."""
+    kinds = [source.dataset for source in config.data.sources] or [config.data.dataset]
+    told = dict.fromkeys(MODALITIES[kind] for kind in kinds)
+    return None if "" in told else " and ".join(told)
 
 
 def lessons(config: Config) -> list[str]:

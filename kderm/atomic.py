@@ -9,7 +9,7 @@ import os
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from kderm.errors import UserError
 
@@ -37,21 +37,62 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def locked(folder: Path, refusal: str) -> Iterator[None]:
+def locked(folder: Path, refusal: str, verb: str = "command") -> Iterator[None]:
     """Make `folder` and hold its lock: two commands writing one folder would mix their files.
+
+    The lock says who holds it, as `verb` and the process. Folders that were made for it and got
+    nothing are removed again, so a command that failed leaves no trace.
 
     Raises:
         UserError: `refusal`, when another process holds it. A killed process holds nothing.
     """
+    folder = Path(folder)
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    with _lock_file(folder, refusal) as handle:
+        handle.truncate()
+        handle.write(f"{verb}, process {os.getpid()}")
+        handle.flush()
+        try:
+            yield
+        finally:
+            _remove_unused(folder, made)
+
+
+@contextlib.contextmanager
+def _lock_file(folder: Path, refusal: str) -> Iterator[TextIO]:
+    """The folder's lock file, opened at its beginning and held."""
     import fcntl
 
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".lock", "w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(refusal) from None
-        yield
+    place = folder / ".lock"
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        # Opened without emptying it: what it says may be another's.
+        with open(os.open(place, os.O_RDWR | os.O_CREAT, 0o666), "r+", encoding="utf-8") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                holder = handle.read().strip()
+                raise UserError(f"{refusal} At work there: {holder or 'a command'}.") from None
+            # Whoever held it before may have removed it with its empty folder.
+            if _is_at(place, handle):
+                yield handle
+                return
+
+
+def _is_at(place: Path, handle: TextIO) -> bool:
+    try:
+        return os.path.samestat(os.fstat(handle.fileno()), os.stat(place))
+    except FileNotFoundError:
+        return False
+
+
+def _remove_unused(folder: Path, made: list[Path]) -> None:
+    """Remove the folders `made`, innermost first, if there is nothing but a lock in them."""
+    with contextlib.suppress(OSError):  # it is gone, or another command has put something there
+        if made and [path.name for path in folder.iterdir()] == [".lock"]:
+            (folder / ".lock").unlink()
+            for path in made:
+                path.rmdir()
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:

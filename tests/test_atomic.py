@@ -1,11 +1,14 @@
 """Tables on their way to the disk."""
 
+import os
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from kderm import atomic
-from kderm.atomic import write_csv
+from kderm.atomic import locked, write_csv
+from kderm.errors import UserError
 
 
 def table(n):
@@ -46,3 +49,39 @@ def test_a_failing_render_leaves_the_old_table(tmp_path):
         write_csv(tmp_path / "t.csv", table(4), render=lambda rows: 1 // 0)
     assert (tmp_path / "t.csv").read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["t.csv"]
+
+
+def test_a_lock_says_who_holds_it_and_is_refused_to_all_others(tmp_path):
+    with (
+        locked(tmp_path / "run", "Wait.", "cv"),
+        pytest.raises(UserError, match=rf"^Wait\. At work there: cv, process {os.getpid()}\.$"),
+        locked(tmp_path / "run", "Wait.", "evaluate"),
+    ):
+        pytest.fail("both hold the lock")
+
+
+def test_folders_made_for_a_lock_go_with_it_unless_something_was_written(tmp_path):
+    with locked(tmp_path / "runs" / "empty", "Wait."):
+        pass
+    assert not (tmp_path / "runs").exists()
+    (tmp_path / "own").mkdir()
+    for name in ("runs/full", "own"):
+        with locked(tmp_path / name, "Wait."):
+            (tmp_path / "runs" / "full" / "table.csv").write_text("")
+    assert (tmp_path / "runs" / "full" / "table.csv").exists()
+    assert (tmp_path / "own").is_dir()
+
+
+def test_a_lock_survives_the_removal_of_its_file_by_the_holder_before(tmp_path, monkeypatch):
+    opened = atomic.os.open
+
+    def removed_behind_the_back(place, *more):
+        handle = opened(place, *more)
+        monkeypatch.setattr(atomic.os, "open", opened)
+        place.unlink()
+        place.parent.rmdir()
+        return handle
+
+    monkeypatch.setattr(atomic.os, "open", removed_behind_the_back)
+    with locked(tmp_path / "run", "Wait.", "cv"):
+        assert (tmp_path / "run" / ".lock").read_text().startswith("cv")

@@ -207,16 +207,33 @@ def test_an_unknown_backend_is_refused_before_anything_is_imported(workplace, mo
     assert "KERAS_BACKEND must be one of torch, jax, tensorflow" in result.output
 
 
-def test_a_run_that_another_command_is_writing_is_left_alone(workplace):
+@pytest.mark.parametrize(
+    ("words", "advice"),
+    [
+        (["prepare"], "Wait for it, or choose another name with --run NAME. At work there: cv, pr"),
+        (["evaluate", "demo"], "Wait for it. At work there: cv, process"),
+    ],
+)
+def test_a_run_that_another_command_is_writing_is_left_alone(workplace, words, advice):
     import fcntl
 
     lock = workplace / "runs" / "demo" / ".lock"
     lock.parent.mkdir(parents=True)
-    with open(lock, "w") as handle:
+    with open(lock, "w+") as handle:
+        handle.write("cv, process 123")
+        handle.flush()
         fcntl.flock(handle, fcntl.LOCK_EX)
-        result = invoke("prepare")
+        result = invoke(*words)
+        assert lock.read_text() == "cv, process 123"
     assert result.exit_code == 2
     assert "Another command is writing the run 'demo'" in result.output
+    assert advice in result.output
+
+
+def test_a_command_that_is_refused_leaves_no_empty_run(workplace):
+    for words in (["cv", "data.dataset=ham1000"], ["prepare", "data.dataset=table"]):
+        assert invoke(*words).exit_code == 2
+    assert list(workplace.iterdir()) == []
 
 
 def test_prepare_prints_the_class_table_and_the_leakage(workplace):

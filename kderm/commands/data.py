@@ -19,7 +19,7 @@ def prepare(config_path: str | None, run_name: str | None, overrides: Sequence[s
     from kderm.training.crossval import refuse_other_config
     from kderm.training.recipe import check_recipe
 
-    with exclusive(run):
+    with exclusive(run, "prepare"):
         refuse_other_config(config, run)
         check_recipe(config)
         check_places(config)

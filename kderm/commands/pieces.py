@@ -11,6 +11,8 @@ from kderm.errors import UserError
 from kderm.run_dir import RunDir, open_run
 
 SYNTHETIC = "SYNTHETIC DATA: drawn by a program, not photographs. Its numbers say nothing medical."
+# Verbs that write into a run that is there, and so cannot choose another name for it.
+OF_A_RUN = ("evaluate", "select")
 
 
 def known_run(name: str | None) -> RunDir:
@@ -21,12 +23,11 @@ def known_run(name: str | None) -> RunDir:
     return run
 
 
-def exclusive(run: RunDir) -> contextlib.AbstractContextManager:
-    """Hold the run's lock."""
+def exclusive(run: RunDir, verb: str) -> contextlib.AbstractContextManager:
+    """Hold the run's lock for the command `verb`."""
+    other = "" if verb in OF_A_RUN else ", or choose another name with --run NAME"
     return locked(
-        run.path,
-        f"Another command is writing the run {run.name!r}. Wait for it, or choose another name "
-        "with --run NAME.",
+        run.path, f"Another command is writing the run {run.name!r}. Wait for it{other}.", verb
     )
 
 

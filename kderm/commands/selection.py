@@ -36,7 +36,7 @@ def select(
     refuse_unfinished(run, run.bundle)
     if not external:
         refuse_lost_images(run)
-    with exclusive(run):
+    with exclusive(run, "select"):
         _of_one_run(run, external, views.split(",") if views else None, images, soup, batch_size)
 
 

@@ -34,7 +34,7 @@ def cross_validate(
     announce(config, run)
     from kderm.training.crossval import cross_validate as train_all
 
-    with exclusive(run):
+    with exclusive(run, "cv"):
         train_all(config, run, jobs=jobs, show=describe)
         conclude(run)
         learn_likeness(run)
@@ -107,7 +107,7 @@ def train(
     announce(config, run)
     from kderm.training.crossval import cross_validate as train_some
 
-    with exclusive(run):
+    with exclusive(run, "train"):
         train_some(config, run, folds=[fold], show=describe)
     left = [number for number in range(config.folds.k) if not run.fold(number).is_done]
     if left:

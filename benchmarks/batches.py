@@ -4,7 +4,7 @@
 
 Without a folder it makes JPEGs of 600 x 450 pixels, HAM10000's size. The peer is a torch DataLoader
 over Pillow's decode and resize, with workers that live through all rounds. Beside the batches
-stands what the memory gives: the bytes a second of copying a batch that lies in one piece. The
+stands what the memory gives: the rate of copying as many frames that lie in one piece. The
 rivals take turns within one run, so that a busy machine slows both; the table shows the median of
 the rounds. The backend is KERAS_BACKEND's, the device the one Keras picks.
 """
@@ -69,8 +69,8 @@ def decoding_loader(paths, spec, batch_size, workers):
         yield from loader
 
 
-def image_rates(rivals, images, rounds):
-    """Median images/s of each named function of a round number, called in turns."""
+def image_rates(rivals, images, rounds, pause=0.0):
+    """Median images/s of each named function of a round number, called in turns with a pause."""
     seconds = {name: [] for name in rivals}
     for round_number in range(rounds + 1):
         for name, function in rivals.items():
@@ -78,6 +78,7 @@ def image_rates(rivals, images, rounds):
             function(round_number)
             if round_number:  # the first call builds and compiles
                 seconds[name].append(time.perf_counter() - start)
+            time.sleep(pause)
     return {name: images / statistics.median(times) for name, times in seconds.items()}
 
 
@@ -98,21 +99,31 @@ def compare_store(paths, spec, batch_size, rounds, workers):
         decoded = decoding_loader(paths, spec, batch_size, workers)
         rows = [rng.permutation(len(paths))[:batch_size] for _ in range(per_round)]
         batches = train_batches(training_frames(store.images), len(paths), batch_size)
-        piece, target = np.array(store.images[:batch_size]), np.array(store.images[:batch_size])
+        whole = np.array(store.images[:count])
+        target = np.empty_like(whole)
+
+        def each(make):  # one batch at a time is alive, as in training
+            def run(_):
+                for number in range(per_round):
+                    make(number)
+
+            return run
+
         rivals = {
-            f"DataLoader, {workers} workers": lambda _: [next(decoded) for _ in rows],
-            "store, rows of a batch": lambda _: [store.images[chosen] for chosen in rows],
-            "training batches, draws included": lambda _: [
-                batches[k % len(batches)] for k in range(per_round)
-            ],
-            "memory: copying a batch": lambda _: [np.copyto(target, piece) for _ in rows],
+            f"DataLoader, {workers} workers": each(lambda _: next(decoded)),
+            "store, rows of a batch": each(lambda number: store.images[rows[number]]),
+            "training batches, draws included": each(lambda k: batches[k % len(batches)]),
+            "memory: copying as many frames": lambda _: np.copyto(target[: len(whole)], whole),
         }
-        rates = image_rates(rivals, count, rounds)
+        # The DataLoader's workers read two batches ahead each; nobody else is timed meanwhile.
+        pause = 3 * workers * batch_size / built
+        rates = image_rates(rivals, count, rounds, pause)
+        rates["memory: copying as many frames"] *= len(whole) / count
     frame = int(np.prod(spec.shape))
     print(
         f"a frame has {frame} bytes: the store's rows come at "
-        f"{rates['store, rows of a batch'] * frame / 1e9:.1f} GB/s, a batch in one piece is copied "
-        f"at {rates['memory: copying a batch'] * frame / 1e9:.1f} GB/s"
+        f"{rates['store, rows of a batch'] * frame / 1e9:.1f} GB/s, frames in one piece are copied "
+        f"at {rates['memory: copying as many frames'] * frame / 1e9:.1f} GB/s"
     )
     return {**rates, "store, building it (once)": built}
 
@@ -202,6 +213,7 @@ def main():
     parser.add_argument("--size", type=int, default=224, help="network input, pixels a side")
     parser.add_argument("--batch", type=int, default=32, help="images a batch")
     parser.add_argument("--rounds", type=int, default=7, help="timed rounds")
+    parser.add_argument("--without-warp", action="store_true", help="only the batches")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="of the DataLoader")
     options = parser.parse_args()
 
@@ -222,9 +234,10 @@ def main():
         with Image.open(paths[0]) as first:
             title = f"{len(paths)} files of {first.width} x {first.height} -> {side} x {side}"
         stored = compare_store(paths, spec, batch_size, options.rounds, options.workers)
-    warped, device = compare_warp(spec, options.size, batch_size, options.rounds)
     print_table(f"Batches of {batch_size}, {title}", stored)
-    print_table(f"{side} x {side} -> {options.size} x {options.size}, {device}", warped)
+    if not options.without_warp:
+        warped, device = compare_warp(spec, options.size, batch_size, options.rounds)
+        print_table(f"{side} x {side} -> {options.size} x {options.size}, {device}", warped)
     print(f"\nload averages {', '.join(f'{value:.1f}' for value in os.getloadavg())}")
 
 

@@ -20,7 +20,8 @@ runs/
     explanations/               explain: sheets, overlays, maps.csv
     selection/                  select: what views and members gain and cost
     engines/<engine>_<precision>/  export: the members for ONNX Runtime or OpenVINO, engine.json
-    predictions/<name>/         ensemble-predict: predictions.csv, sources.json, the report
+    predictions/<name>/         ensemble-predict: predictions.csv, sources.json, the report;
+                                lesions.csv where lesions are named, prevalence.json if stated
     external/<name>/            evaluate --external: the same, and overlap.csv
     pseudo_labels.csv           cv --unlabelled: what the student learns from besides
     teacher.csv                 distil.teacher's answers, frozen when the run starts

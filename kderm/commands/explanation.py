@@ -128,6 +128,7 @@ def explain_predictions(
         views=views or bundle.facts.views,
         layer=layer,
         batch_size=batch_size,
+        synthetic=bundle.facts.synthetic,
     )
     place = directory / EXPLANATIONS
     with console.progress("explaining") as report:

@@ -10,6 +10,7 @@ import pandas as pd
 
 from kderm.ensemble.bundle import Bundle
 from kderm.ensemble.inputs import Inputs
+from kderm.ensemble.settings import Settings
 from kderm.ensemble.unlike import expected_warnings
 
 
@@ -83,15 +84,26 @@ def seen_warnings(seen: int | None, images: int, bundle: Bundle) -> tuple[str, .
     )
 
 
-def settings_warnings(bundle: Bundle, views: str, combine: str) -> tuple[str, ...]:
-    """What a reader must know about answers of another kind than those that the run measured."""
-    own = bundle.facts.views, bundle.facts.combine
-    if (views, combine) == own:
+def settings_warnings(bundle: Bundle, settings: Settings) -> tuple[str, ...]:
+    """What a reader must know about answers of another kind than those that the run measured.
+
+    Its out-of-fold table, and with it calibration, thresholds and sets, is of the bundle's views in
+    float32, every pass made, whatever the bundle says of predictions.
+    """
+    told = {
+        "views {}": (settings.views, bundle.facts.views),
+        "combine {}": (settings.combine, bundle.facts.combine),
+        "precision {}": (settings.precision, "float32"),
+        "early exit at {:g}": (settings.early_exit, 0.0),
+    }
+    if all(here == own for here, own in told.values()):
         return ()
-    of_run = "the run's out-of-fold report speaks of views {} and combine {}".format(*own)
-    if bundle.threshold is not None:
-        of_run += ", and its calibration and malignant threshold were fitted with them"
-    return (
-        f"these answers were made with views {views} and combine {combine}; {of_run}. How well it "
-        "holds here is not known.",
+    here = ", ".join(words.format(mine) for words, (mine, own) in told.items() if mine != own)
+    every = {"early exit at {:g}": "all passes of every image"}
+    there = ", ".join(
+        every.get(words, words).format(own) for words, (mine, own) in told.items() if mine != own
     )
+    of_run = f"the run's out-of-fold report speaks of {there}"
+    if bundle.threshold is not None:
+        of_run += ", and calibration, thresholds and sets were fitted with that"
+    return (f"these answers were made with {here}; {of_run}. How well it holds here is not known.",)

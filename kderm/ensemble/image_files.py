@@ -1,8 +1,10 @@
-"""Image files under a folder, by name only: nothing is opened."""
+"""Image files under a folder by name, and what tells that one was replaced: nothing is opened."""
 
+import os
 from pathlib import Path
 
 from kderm.data.datasets.image_index import is_hidden, is_image_name, walk_files
+from kderm.data.hdf5 import is_member, member_stat
 
 # Beside a CSV's folder lie, at most, a folder of images with parts or with splits and classes.
 _NEAR = ("*", "*/*", "*/*/*", "*/*/*/*")
@@ -36,3 +38,15 @@ def images_near(folder: Path) -> list[Path]:
             if is_image_name(path) and not any(map(is_hidden, inside)):
                 found.append(path)
     return sorted(found, key=lambda path: path.parts)
+
+
+def size_and_time(path: str) -> tuple[int, int]:
+    """Bytes and time of the last change (ns) of a file, or of an HDF5 file's; -1 where it is gone.
+
+    With the path they tell whether an answer that was kept is still of this file.
+    """
+    try:
+        found = member_stat(path) if is_member(path) else os.stat(path)
+    except OSError:
+        return -1, -1
+    return found.st_size, found.st_mtime_ns

@@ -18,6 +18,7 @@ from kderm.ensemble.combine import average_members
 from kderm.ensemble.comparison import compare
 from kderm.ensemble.group_parts import group_parts, some_groups
 from kderm.ensemble.held_out import RunFrames, read_oof
+from kderm.ensemble.image_files import size_and_time
 from kderm.ensemble.inputs import Inputs, find_inputs
 from kderm.ensemble.read_ahead import decoded_chunks
 from kderm.ensemble.selection import Truth, greedy_rows, member_rows, soup_rows
@@ -49,6 +50,11 @@ class _External:
     @property
     def paths(self) -> list[str]:
         return self.table.table["path"].tolist()
+
+    @property
+    def keys(self) -> list[str]:
+        """What kept answers are matched by: a file replaced under its name is another image."""
+        return ["|".join(map(str, (path, *size_and_time(path)))) for path in self.paths]
 
     def chunks(self) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
         size, spec = self.batch_size, self.bundle.metadata
@@ -102,9 +108,7 @@ def select_members(
                 progress(before + count, total)
 
         path = run.selection / f"external_{name}.npz"
-        found.append(
-            view_answers(path, digest, external.paths, pool, load, external.chunks, report)
-        )
+        found.append(view_answers(path, digest, external.keys, pool, load, external.chunks, report))
     count = len(bundle.facts.members)
     answers = np.stack([one.probabilities for one in found[:count]])  # (m, n, v, k)
     seconds = float(np.median([one.seconds for one in found]))

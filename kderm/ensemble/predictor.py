@@ -18,11 +18,11 @@ import numpy as np
 
 import kderm
 from kderm import console
-from kderm.data.hdf5 import is_member, member_stat
 from kderm.data.views import view_transforms
 from kderm.ensemble.bundle import Bundle
 from kderm.ensemble.combine import average_members, fold_sd, normalised_entropy
 from kderm.ensemble.engines.choose import check_engine, open_engine
+from kderm.ensemble.image_files import size_and_time
 from kderm.ensemble.inputs import Inputs
 from kderm.ensemble.parts import Parts
 from kderm.ensemble.passes import Exit, Passed, Passes
@@ -259,21 +259,13 @@ def _collect(parts: Parts, count: int) -> dict[str, np.ndarray]:
 def _digest(bundle: Bundle, asked: Settings, chunk: int, inputs: Inputs) -> str:
     """SHA-256 of everything that the parts depend on."""
     files = [
-        (os.path.abspath(path), problem, *_size_and_time(path))
+        (os.path.abspath(path), problem, *size_and_time(path))
         for path, problem in zip(inputs.table["path"], inputs.table["problem"], strict=True)
     ]
     spec = bundle.metadata
     known = inputs.table[list(spec.names)].to_numpy().tolist() if spec else []
     facts = [kderm.__version__, bundle.digest, astuple(asked), chunk, files, known]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
-
-
-def _size_and_time(path: str) -> tuple[int, int]:
-    try:
-        found = member_stat(path) if is_member(path) else os.stat(path)
-    except OSError:
-        return -1, -1
-    return found.st_size, found.st_mtime_ns
 
 
 def _silent(done: int, total: int) -> None:

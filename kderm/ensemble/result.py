@@ -32,8 +32,6 @@ from kderm.ensemble.prevalence import Prevalence
 from kderm.ensemble.result_table import as_text, calibrated_answer, result_table
 from kderm.ensemble.settings import Settings
 from kderm.evaluation.predictions import make_predictions
-from kderm.evaluation.report.reproduction import Background
-from kderm.evaluation.report.write import remove_report, write_report
 
 LESIONS = "lesions.csv"
 # What the answers were corrected to; absent where they were not.
@@ -143,7 +141,8 @@ def correction_note(prevalence: Prevalence) -> str:
     return (
         f"corrected to a prevalence of {prevalence.words}, the other classes in the proportions of "
         "the run's images; the malignant flag, operating points and sets are those of the answers "
-        "before, so that the run's sensitivity, specificity and coverage remain theirs"
+        "before: the correction leaves them as they are, and whether the run's sensitivity, "
+        "specificity and coverage hold here only labelled images show"
     )
 
 
@@ -176,14 +175,7 @@ def write_result(
     lesions = lesion_table(bundle, inputs, table, before)
     readable = (table["error"] == "").to_numpy()
     seen = count_seen(bundle, inputs, readable)
-    warnings = (
-        *inputs.warnings,
-        *synthetic_warnings(bundle),
-        *metadata_warnings(bundle, inputs),
-        *unlike_warnings(table),
-        *seen_warnings(seen, int(readable.sum()), bundle),
-        *settings_warnings(bundle, settings.views, settings.combine),
-    )
+    warnings = _warnings(bundle, inputs, table, settings, seen)
     scored = readable & (inputs.table["label"] != "").to_numpy()
     metrics = None
     with told_clearly(directory):
@@ -216,6 +208,21 @@ def write_result(
     )
 
 
+def _warnings(
+    bundle: Bundle, inputs: Inputs, table: pd.DataFrame, settings: Settings, seen: int | None
+) -> tuple[str, ...]:
+    """What makes the answers worth less than they look."""
+    answered = int((table["error"] == "").sum())
+    return (
+        *inputs.warnings,
+        *synthetic_warnings(bundle),
+        *metadata_warnings(bundle, inputs),
+        *unlike_warnings(table),
+        *seen_warnings(seen, answered, bundle),
+        *settings_warnings(bundle, settings),
+    )
+
+
 def _early_exit_note(table: pd.DataFrame, settings: Settings) -> str:
     passes = table["passes"].to_numpy()
     return (
@@ -233,6 +240,8 @@ def _write_tables(
     """Replace predictions.csv, and remove what would speak of other answers than those in it."""
     path = directory / PREDICTIONS
     if path.exists():
+        from kderm.evaluation.report.write import remove_report
+
         remove_report(directory)
     for name in (LESIONS, PREVALENCE):
         (directory / name).unlink(missing_ok=True)
@@ -265,6 +274,10 @@ def _report(
     seen: int | None,
 ) -> dict:
     """Write the report of the labelled images, at the thresholds that the bundle froze."""
+    # Not at the top: a prediction without labels should not wait for the report's imports.
+    from kderm.evaluation.report.reproduction import Background
+    from kderm.evaluation.report.write import write_report
+
     known = inputs.table[scored].reset_index(drop=True)
     extra = known.drop(columns=["path", "problem", "image_id", "label"]).replace("", np.nan)
     extra["age"] = pd.to_numeric(extra["age"], errors="coerce")

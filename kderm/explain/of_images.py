@@ -42,6 +42,7 @@ class Ensemble:
         views: name of the test-time views that maps are averaged over.
         layer: a layer to look into by Grad-CAM; None for the exact map of the last features.
         batch_size: images a forward pass.
+        synthetic: whether the members learnt from images drawn by a program.
     """
 
     members: Sequence[Path]
@@ -50,6 +51,7 @@ class Ensemble:
     views: str
     layer: str | None = None
     batch_size: int = 16
+    synthetic: bool = False
 
     def load(self) -> list[Evidence]:
         """The members, ready to give maps."""
@@ -111,7 +113,8 @@ def explain_images(
             overlay = draw_card(card, _OVERLAY_WIDTH, across=True)
             save_picture(directory / OVERLAYS / names[row], overlay)
         page = f"contact_sheet_{number + 1:02d}.jpg"
-        title = "What speaks for the answers" + (f", {number + 1} of {sheets}" * (sheets > 1))
+        title = "SYNTHETIC DATA  ·  " * ensemble.synthetic + "What speaks for the answers"
+        title += f", {number + 1} of {sheets}" * (sheets > 1)
         draw_sheet(directory / page, title, [("", cards)], columns=min(COLUMNS, max(3, len(cards))))
         images += explained
     write_csv(directory / TABLE, as_table(images))

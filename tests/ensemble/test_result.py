@@ -1,12 +1,16 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from kderm.ensemble.bundle import read_bundle, write_bundle
-from kderm.ensemble.cautions import unlike_warnings
+from kderm.ensemble.cautions import settings_warnings, unlike_warnings
 from kderm.ensemble.combine import normalised_entropy
+from kderm.ensemble.prevalence import Prevalence
+from kderm.ensemble.result import correction_note
+from kderm.ensemble.settings import Settings
 from kderm.evaluation.calibration.scaling import Scaling
 from kderm.evaluation.decisions.operating_points import target_named
 from kderm.labels import HAM10000
@@ -71,16 +75,43 @@ def test_a_bundle_without_its_out_of_fold_table_admits_that_it_does_not_know(
     assert "unknown whether" in summary.warnings[0]
 
 
-@pytest.mark.parametrize("options", [{"views": "d4"}, {"combine": "logit"}])
-def test_other_views_or_combining_than_the_thresholds_own_are_told(
-    predict, trained, images, tmp_path, options
+@pytest.mark.parametrize(
+    ("options", "here", "there"),
+    [
+        ({"views": "d4"}, "views d4", "views flips"),
+        (
+            {"views": "d4", "combine": "logit"},
+            "views d4, combine logit",
+            "views flips, combine probability",
+        ),
+        ({"early_exit": 0.2}, "early exit at 0.2", "all passes of every image"),
+    ],
+)
+def test_other_settings_than_the_thresholds_own_are_told(
+    predict, trained, images, tmp_path, options, here, there
 ):
     summary, _ = predict(trained, [images], tmp_path / "out", **options)
     (warning,) = summary.warnings
-    assert f"views {options.get('views', 'flips')} and combine" in warning
-    assert "report speaks of views flips and combine probability" in warning
-    assert "calibration and malignant threshold were fitted with them" in warning
+    assert f"these answers were made with {here}; " in warning
+    assert f"report speaks of {there}, and calibration, thresholds and sets" in warning
     assert f"WARNING: {warning}" in str(summary)
+
+
+def test_another_precision_is_told_even_where_the_bundle_asks_for_it(trained):
+    bundle = read_bundle(trained.path)
+    facts = bundle.facts.model_copy(update={"precision": "bfloat16", "early_exit": 0.1})
+    bundle = replace(bundle, facts=facts)
+    asked = Settings("flips", "probability", precision="bfloat16", early_exit=0.1)
+    (warning,) = settings_warnings(bundle, asked)
+    assert "made with precision bfloat16, early exit at 0.1; the run's" in warning
+    assert "speaks of precision float32, all passes of every image, and" in warning
+    assert settings_warnings(bundle, Settings("flips", "probability", engine="onnx")) == ()
+
+
+def test_a_correction_promises_no_sensitivity_here():
+    note = correction_note(Prevalence({"mel": 0.02}, ("mel", "nv"), (0.5, 0.5), (0.02, 0.98)))
+    assert "leaves them as they are" in note
+    assert "hold here only labelled images show" in note
 
 
 def test_every_warning_stands_once_at_the_top_of_the_report(predict, run, images, tmp_path):

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -117,3 +119,13 @@ def test_overlay_names_hold_nothing_that_leads_elsewhere_and_differ():
     assert names[6] == "a_b.jpg"
     assert all("/" not in name and not name.startswith(".") for name in names)
     assert max(map(len, names)) < 200
+
+
+@pytest.mark.parametrize("synthetic", [False, True])
+def test_a_sheet_by_an_ensemble_of_drawn_images_says_so(
+    ensemble, answers, tmp_path, monkeypatch, synthetic
+):
+    titles = []
+    monkeypatch.setattr(of_images, "draw_sheet", lambda path, title, *_, **__: titles.append(title))
+    explain_images(replace(ensemble, synthetic=synthetic), answers.iloc[:2], tmp_path)
+    assert titles == ["SYNTHETIC DATA  ·  " * synthetic + "What speaks for the answers"]

@@ -238,3 +238,13 @@ def test_a_member_that_has_changed_is_asked_anew(spoilable, elsewhere, passes):
     passes.clear()
     select_members(spoilable, write_bundle(spoilable), [str(elsewhere)], resamples=5)
     assert sum(passes) == 24
+
+
+def test_a_picture_replaced_under_its_name_is_another_picture(spoilable, elsewhere, passes):
+    bundle = read_bundle(spoilable.path)
+    select_members(spoilable, bundle, [str(elsewhere)], resamples=5)
+    first, second, *_ = sorted((elsewhere / "mel").iterdir())
+    first.write_bytes(second.read_bytes())
+    passes.clear()
+    select_members(spoilable, bundle, [str(elsewhere)], resamples=5)
+    assert sum(passes) == 3 * 24

@@ -13,7 +13,6 @@ coordinates, both normalised to [-1, 1] over the outer edges of the picture, x r
 from collections.abc import Mapping
 
 import numpy as np
-from scipy.special import betaincinv
 
 from kderm.errors import UserError
 
@@ -265,6 +264,8 @@ def draw_effects(
     row["noise"] = np.where(drawn[:, 2] < noise, noise_sd * (1 - drawn[:, 3]), 0.0)
     row["cutout_side"] = np.where(drawn[:, 4] < cutout, cutout_side, 0.0)
     row["cutout_x"], row["cutout_y"] = drawn[:, 5], drawn[:, 6]
+    from scipy.special import betaincinv  # slow to import; prediction reads this module too
+
     by_mixup = drawn[:, 7] < mixup
     by_cutmix = ~by_mixup & (drawn[:, 7] < mixup + cutmix)
     row["mixup"] = np.where(by_mixup, betaincinv(mixup_alpha, mixup_alpha, drawn[:, 8]), 0.0)

@@ -161,9 +161,7 @@ def write_result(
     Args:
         bundle: the ensemble that answered.
         inputs: the images, in the order of the answers.
-        answers: "probabilities" (n, k) as the members gave them, "fold_sd", "malignant_sd",
-            "mutual_information", "disagreement", "vote_agreement", "unlike", "passes" (n,), NaN
-            where unreadable, and "error" str (n,).
+        answers: what `Ensemble.answer` gives, of all n images.
         directory: where to write.
         settings: how the answers were made.
         resumed: images that an interrupted call had predicted.

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-from scipy.optimize import minimize, minimize_scalar
 from scipy.special import log_softmax, softmax
 
 from kderm.errors import UserError
@@ -103,6 +102,8 @@ def fit_temperature(probabilities: np.ndarray, y: np.ndarray) -> Scaling:
         return _log_loss(logits * np.exp(log_sharpness), y)
 
     bound = np.log(SHARPEST)
+    from scipy.optimize import minimize_scalar  # applying a calibration needs none of it
+
     found = minimize_scalar(loss, bounds=(-bound, bound), method="bounded", options={"xatol": 1e-6})
     # Where the loss is flat the search stops anywhere: flat all over means that nothing is to be
     # changed, flat only far out that the bound is the answer.
@@ -137,6 +138,8 @@ def fit_vector(probabilities: np.ndarray, y: np.ndarray) -> Scaling:
         [np.full(k, fit_temperature(probabilities, y).sharpness[0]), np.zeros(k)]
     )
     bounds = [(1 / SHARPEST, SHARPEST)] * k + [(-LARGEST_SHIFT, LARGEST_SHIFT)] * k
+    from scipy.optimize import minimize
+
     found = minimize(loss_and_slope, start, jac=True, method="L-BFGS-B", bounds=bounds)
     return Scaling("vector", tuple(found.x[:k].tolist()), tuple(found.x[k:].tolist()))
 

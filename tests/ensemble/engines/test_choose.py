@@ -1,4 +1,6 @@
 import builtins
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -60,3 +62,15 @@ def test_an_early_exit_saves_passes_and_moves_the_answers_little(
     apart = np.abs(early[columns].astype(float) - every[columns].astype(float)).to_numpy()
     assert apart.max() < 0.2
     assert "forward passes an image" in str(summary)
+
+
+def test_what_is_slow_to_import_is_not_imported_by_a_prediction_without_labels():
+    code = (
+        "import sys\nimport kderm.commands.prediction, kderm.ensemble.predictor\n"
+        "import kderm.ensemble.prevalence, kderm.ensemble.inputs, kderm.ensemble.engines.choose\n"
+        "slow = {'keras', 'torch', 'tensorflow', 'jax', 'sklearn', 'matplotlib', 'scipy.stats',\n"
+        "        'scipy.optimize', 'rich'}\n"
+        "print(sorted(slow & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", done.stderr

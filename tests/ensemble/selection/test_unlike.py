@@ -147,3 +147,10 @@ def test_a_file_that_the_bundle_does_not_speak_of_is_refused(tmp_path):
 
 def test_single_images_are_told_and_the_few_that_chance_brings_are_not():
     assert [expected_warnings(images) for images in (0, 1, 5, 100, 10_000)] == [0, 0, 0, 3, 117]
+
+
+@pytest.mark.parametrize("images", [1, 7, 100, 555, 400_000])
+def test_expected_warnings_are_the_quantile_of_a_binomial(images):
+    from scipy.stats import binom
+
+    assert expected_warnings(images) == int(binom.ppf(0.95, images, 0.01))

@@ -32,6 +32,13 @@ def rng_for(seed: int, fold: int, purpose: str, *more: int) -> np.random.Generat
     return np.random.default_rng(seed_for(seed, fold, purpose, *more))
 
 
+def core_count() -> int:
+    """The cores this process may use: a container or a cluster job has fewer than the machine."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def check_backend() -> str:
     """The Keras backend that KERAS_BACKEND names, made sure to be importable.
 

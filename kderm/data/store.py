@@ -38,6 +38,7 @@ from kderm.data.store_build import (
     write_at,
 )
 from kderm.errors import UserError
+from kderm.runtime import core_count
 
 
 class ImageStore:
@@ -191,7 +192,7 @@ def build_store(
                 store = _open_if_current(directory, digest)
                 if store is None:
                     build = StoreBuild(directory, image_ids, paths, spec, digest)
-                    build.run(workers or _core_count(), report)
+                    build.run(workers or core_count(), report)
                     store = ImageStore.open(directory)
                 elif store.unreadable:
                     store = _try_unreadable_again(directory, store, paths)
@@ -249,13 +250,6 @@ def _check_ids(image_ids: list[str], paths: list[str]) -> None:
             f"Image ids must differ. Received {len(repeated)} repeated: {_some(repeated)}. "
             "Remove the double rows from the table."
         )
-
-
-def _core_count() -> int:
-    # The cores this process may use: a container or a cluster job has fewer than the machine.
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _some(items: Iterable[str], count: int = 5) -> str:

@@ -4,13 +4,14 @@ Images of one lesion are near-copies; resampling them one by one gives intervals
 2.4 times too narrow. A resample is a weight for each image, so any weighted statistic will do.
 """
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
+
+from kderm.runtime import core_count
 
 # An interval stands only if the statistic is defined in nearly all resamples.
 LEAST_DEFINED = 0.9
@@ -192,7 +193,7 @@ def _answered(
     if not in_batches:  # plain statistics hold the interpreter, so that threads only wait
         yield from map(answer, drawn)
         return
-    workers = min(MOST_THREADS, os.cpu_count() or 1)
+    workers = min(MOST_THREADS, core_count())
     with ThreadPoolExecutor(workers) as pool:
         waiting: deque[Future] = deque()
         for weights in drawn:

@@ -1,5 +1,9 @@
 """Group-bootstrap intervals: what is resampled, how wide, and where none can be had."""
 
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from scipy.stats import binomtest
@@ -181,6 +185,72 @@ def test_a_batched_statistic_gets_the_draws_of_a_plain_one_whatever_the_chunk(ch
         for statistic in (mean_of(values), many_means)
     )
     assert (many.low, many.high) == pytest.approx((one.low, one.high), abs=1e-12)
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_threads_change_no_interval_and_are_as_many_as_said(threads, monkeypatch):
+    monkeypatch.setattr(intervals, "CHUNK", 160)
+    monkeypatch.setattr(intervals, "MOST_THREADS", threads)
+    monkeypatch.setattr(intervals, "core_count", lambda: 8)
+    values, groups = np.random.default_rng(8).normal(size=80), np.arange(80) // 2
+    lock, names, now, most, calls = threading.Lock(), set(), [0], [0], []
+
+    @batched
+    def slow_means(weights):
+        with lock:
+            calls.append(len(weights))
+            turn = len(calls)
+            now[0] += 1
+            most[0] = max(most[0], now[0])
+            if turn > 1:  # the first asks for the names
+                names.add(threading.current_thread().name)
+        time.sleep(0.006 if turn % 2 else 0.001)  # every other chunk overtakes the one before
+        with lock:
+            now[0] -= 1
+        return {"mean": weights @ values / weights.sum(axis=1)}
+
+    found = group_intervals(slow_means, groups, resamples=50, seed=4)["mean"]
+    plain = group_intervals(mean_of(values), groups, resamples=50, seed=4)["mean"]
+    assert (found.low, found.high) == pytest.approx((plain.low, plain.high), abs=1e-12)
+    assert len(calls) == 26
+    assert most[0] <= threads
+    assert len(names) <= threads
+    assert (len(names) > 1) == (threads > 1)
+
+
+def test_no_more_threads_than_the_process_may_use(monkeypatch):
+    monkeypatch.setattr(intervals, "core_count", lambda: 2)
+    made = []
+
+    class Pool(ThreadPoolExecutor):
+        def __init__(self, workers):
+            made.append(workers)
+            super().__init__(workers)
+
+    monkeypatch.setattr(intervals, "ThreadPoolExecutor", Pool)
+    weights_in = batched(lambda weights: {"n": weights.sum(axis=1)})
+    group_intervals(weights_in, np.arange(9), resamples=5)
+    assert made == [2]
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_what_a_statistic_raises_in_a_thread_is_raised_here(threads, monkeypatch):
+    monkeypatch.setattr(intervals, "CHUNK", 20)
+    monkeypatch.setattr(intervals, "MOST_THREADS", threads)
+    monkeypatch.setattr(intervals, "core_count", lambda: 8)
+    calls = []
+
+    @batched
+    def fails_later(weights):
+        calls.append(len(weights))
+        if len(calls) == 6:
+            raise FloatingPointError("in the sixth")
+        return {"n": weights.sum(axis=1)}
+
+    before = threading.active_count()
+    with pytest.raises(FloatingPointError, match="in the sixth"):
+        group_intervals(fails_later, np.arange(20), resamples=30)
+    assert threading.active_count() == before  # none is left behind
 
 
 def test_no_more_weights_are_held_at_once_than_the_chunk_allows(monkeypatch):

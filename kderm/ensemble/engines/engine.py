@@ -15,7 +15,7 @@ import numpy as np
 from kderm import console
 from kderm.ensemble.engines.looks import Turn, resample
 from kderm.errors import UserError
-from kderm.runtime import is_out_of_memory
+from kderm.runtime import core_count, is_out_of_memory
 
 # A member's word on a batch: probabilities float32 (n, k) and, where the bundle wants them, pooled
 # features float32 (n, c).
@@ -109,9 +109,7 @@ def cores() -> int:
     asked = os.environ.get("OMP_NUM_THREADS", "")
     if asked.isdigit() and int(asked) > 0:
         return int(asked)
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return core_count()
 
 
 def padded(array: np.ndarray, size: int) -> np.ndarray:

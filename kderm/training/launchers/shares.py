@@ -3,6 +3,8 @@
 import os
 from dataclasses import dataclass
 
+from kderm.runtime import core_count
+
 _THREADS = (
     "OMP_NUM_THREADS",
     "MKL_NUM_THREADS",
@@ -45,13 +47,6 @@ def share_out(jobs: int) -> list[Share]:
         name = gpus[number % len(gpus)]
         shares.append(Share({**limits, "CUDA_VISIBLE_DEVICES": name}, f"GPU {name}"))
     return shares
-
-
-def core_count() -> int:
-    """The cores this process may use: a container or a cluster job has fewer than the machine."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def gpu_names() -> list[str]:

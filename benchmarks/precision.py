@@ -23,14 +23,14 @@ def training_step(preset: str, size: int, batch: int, precision: str):
     from kderm.data.augment import draw_colours, draw_transforms
     from kderm.models.classifier import build_classifier
     from kderm.models.forward import warped
-    from kderm.models.fused import use_fused_layers
     from kderm.models.losses import build_loss
+    from kderm.models.native.swap import use_native_graph
     from kderm.training.optimizer import build_optimizer
 
     keras.config.set_dtype_policy(precision_policy(precision))
     classifier = build_classifier(preset, size, 7, weights="none")
     keras.config.set_dtype_policy("float32")
-    use_fused_layers(classifier)
+    use_native_graph(classifier)
     frame = (size * 8 // 7, size * 8 // 7)
     model = warped(classifier, frame)
     model.compile(

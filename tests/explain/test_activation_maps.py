@@ -6,7 +6,7 @@ import pytest
 
 from kderm.errors import UserError
 from kderm.explain.activation_maps import class_activation_maps, feature_layers
-from kderm.models.native.swap import use_native_graph, use_keras_layers
+from kderm.models.native.swap import use_keras_layers, use_native_graph
 
 CLASSES = np.array([0, 3, 6, 2, 5])
 

@@ -57,6 +57,10 @@ def run(model, batch):
     return keras.ops.convert_to_numpy(model(batch, training=False))
 
 
+def predicted(model, batch):
+    return keras.ops.convert_to_numpy(model.predict_on_batch(batch))
+
+
 def relative_error(expected, found):
     return np.linalg.norm(expected - found) / np.linalg.norm(expected)
 
@@ -96,6 +100,26 @@ def test_each_family_predicts_as_stock(family):
     stock = run(classifier, pixels(4))
     assert use_native_graph(classifier)
     assert relative_error(stock, run(classifier, pixels(4))) < 1e-4
+    assert relative_error(stock, predicted(classifier, pixels(4))) < 1e-4
+
+
+@on_torch
+def test_each_family_predicts_with_the_weights_of_the_moment(family):
+    _, classifier = family
+    use_native_graph(classifier)
+    before = predicted(classifier, pixels(4))
+    by_name = {variable.name: variable for variable in reversed(classifier.trainable_variables)}
+    kernel, gamma = by_name["kernel"], by_name["gamma"]  # the first ones
+    kernel.assign(kernel * 1.1)
+    changed = predicted(classifier, pixels(4))
+    gamma.assign(gamma * 0.9)
+    again = predicted(classifier, pixels(4))
+    use_keras_layers(classifier)
+    use_native_graph(classifier)  # a new one has nothing from before
+    np.testing.assert_array_equal(predicted(classifier, pixels(4)), again)
+    gamma.assign(gamma / 0.9)
+    kernel.assign(kernel / 1.1)
+    assert min(relative_error(before, changed), relative_error(changed, again)) > 1e-3
 
 
 @on_torch

@@ -1,5 +1,6 @@
 """Convolutions on channels-last tensors, plain and depthwise, with Keras' kernels and padding."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -30,6 +31,7 @@ class Convolution:
         self.layer = layer
         self.activation = activation_of(layer.activation)
         self.edges: Edges | None = before.padding if before is not None else None
+        self.is_mirrored = False
         self.is_depthwise = isinstance(layer, keras.layers.DepthwiseConv2D)
         # oneDNN's gradient by a kernel wider than three is five times as slow as it could be.
         self.has_slow_gradient = (
@@ -45,8 +47,21 @@ class Convolution:
         """Groups of channels that do not meet."""
         return raw(self.layer.kernel).shape[2] if self.is_depthwise else self.layer.groups
 
+    def mirror(self) -> None:
+        """Work on feature maps turned by half a circle; see `kderm.models.native.plan`."""
+        self.is_mirrored = True
+
+    def copies(self, height: int, width: int, *, turned: bool) -> bool:
+        """Whether a map of that size has to be copied before torch's convolution takes it."""
+        return not self._is_even((height, width), self._edges((height, width), turned))
+
     def weight(self) -> torch.Tensor:
         """The kernel as torch has it, (out, in / groups, h, w): a view of Keras' variable."""
+        weight = self._unturned_weight()
+        pointwise = max(weight.shape[2:]) == 1
+        return weight.flip(2, 3) if self.is_mirrored and not pointwise else weight
+
+    def _unturned_weight(self) -> torch.Tensor:
         kernel = raw(self.layer.kernel)
         if not self.is_depthwise:
             return kernel.permute(3, 2, 0, 1)
@@ -76,10 +91,43 @@ class Convolution:
 
     def padded(self, x: torch.Tensor) -> tuple[torch.Tensor, tuple[int, int]]:
         """`x`, with zeros around it where they are uneven, and the even ones left to do."""
-        (top, bottom), (left, right) = self.padding(x.shape[2], x.shape[3])
-        if top == bottom and left == right:
-            return x, (top, left)
+        edges = self._edges(x.shape[2:], self.is_mirrored)
+        if self._is_even(x.shape[2:], edges):
+            return x, (edges[0][0], edges[1][0])
+        (top, bottom), (left, right) = edges
         return functional.pad(x, (left, right, top, bottom)), (0, 0)
+
+    def _edges(self, sides: Sequence[int], turned: bool) -> Edges:
+        edges = self.padding(*sides)
+        if not turned:
+            return edges
+        # What is left over behind the last output comes before the first one then.
+        steps = zip(sides, edges, self.reach, self.layer.strides, strict=True)
+        rows, columns = (
+            ((length + sum(edge) - reach) // stride * stride + reach - length - edge[0], edge[0])
+            for length, edge, reach, stride in steps
+        )
+        return rows, columns
+
+    def _is_even(self, sides: Sequence[int], edges: Edges) -> bool:
+        """Whether as many zeros behind as before give the same outputs, and no more.
+
+        Behind a stride the last zeros are often read by nobody.
+        """
+        return all(
+            edge[0] >= 0
+            and (length + sum(edge) - reach) // stride == (length + 2 * edge[0] - reach) // stride
+            for length, edge, reach, stride in zip(
+                sides, edges, self.reach, self.layer.strides, strict=True
+            )
+        )
+
+    @property
+    def reach(self) -> tuple[int, int]:
+        """Rows and columns of the input that one output sees."""
+        sizes = zip(self.layer.kernel_size, self.layer.dilation_rate, strict=True)
+        height, width = ((size - 1) * dilation + 1 for size, dilation in sizes)
+        return height, width
 
     def __call__(self, run: Pass, x: torch.Tensor) -> torch.Tensor:
         """(n, c, h, w) -> (n, out, h', w')."""

@@ -46,13 +46,13 @@ class Graph:
         nodes: without the input layers.
         inputs: slots of the model's inputs.
         outputs: slots of its outputs.
-        ranks: slot -> number of axes.
+        shapes: slot -> shape in Keras' layout, None where it is open.
     """
 
     nodes: list[Node]
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
-    ranks: tuple[int, ...]
+    shapes: tuple[tuple[int | None, ...], ...]
 
     def uses(self) -> Counter:
         """Slot -> how often it is read; the model's outputs count as read."""
@@ -65,17 +65,17 @@ def flatten(model: keras.Model) -> Graph:
     builder = _Builder()
     inputs = [builder.new_slot(tensor) for tensor in model.inputs]
     outputs = builder.add(model, inputs)
-    return Graph(builder.nodes, tuple(inputs), tuple(outputs), tuple(builder.ranks))
+    return Graph(builder.nodes, tuple(inputs), tuple(outputs), tuple(builder.shapes))
 
 
 class _Builder:
     def __init__(self) -> None:
         self.nodes: list[Node] = []
-        self.ranks: list[int] = []
+        self.shapes: list[tuple] = []
 
     def new_slot(self, tensor: Any) -> int:
-        self.ranks.append(len(tensor.shape))
-        return len(self.ranks) - 1
+        self.shapes.append(tuple(tensor.shape))
+        return len(self.shapes) - 1
 
     def add(self, model: keras.Model, inputs: list[int]) -> list[int]:
         """Append the nodes of `model` on the slots `inputs`; the slots of its outputs."""

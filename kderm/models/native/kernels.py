@@ -98,10 +98,11 @@ def normalize(
     shift: torch.Tensor,
     activation: str | None,
     gate: torch.Tensor | None = None,
+    out: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """activation(x · scale + shift) · gate; scale and shift (c,), gate (n, c)."""
+    """activation(x · scale + shift) · gate; scale and shift (c,), gate (n, c); out may be x."""
     shape = _Rows(x)
-    outputs = torch.empty_like(x)
+    outputs = torch.empty_like(x) if out is None else out
     _call(
         "normalize",
         *(x, *shape, shape.spread(scale), shape.spread(shift), shape.spread(gate)),

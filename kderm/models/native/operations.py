@@ -129,13 +129,14 @@ class Rescaling:
 
 
 class Apply:
-    """An activation on its own."""
+    """An activation on its own; None: the identity."""
 
-    def __init__(self, layer: keras.layers.Layer, function: Activation) -> None:
+    def __init__(self, layer: keras.layers.Layer, function: Activation | None) -> None:
         self.layer, self.function = layer, function
 
     def __call__(self, run: Pass, x: torch.Tensor) -> torch.Tensor:
-        return self.function(x.to(compute_dtype(self.layer)))
+        x = x.to(compute_dtype(self.layer))
+        return x if self.function is None else self.function(x)
 
 
 class Sum:
@@ -226,14 +227,15 @@ class MaxPooling:
     def __call__(self, run: Pass, x: torch.Tensor) -> torch.Tensor:
         layer = self.layer
         x = x.to(compute_dtype(layer))
-        if layer.padding == "same":
-            edges = [
-                same_padding(x.shape[2 + axis], layer.pool_size[axis], layer.strides[axis], 1)
-                for axis in (0, 1)
-            ]
-            if any(map(any, edges)):
-                (top, bottom), (left, right) = edges
-                x = functional.pad(x, (left, right, top, bottom), value=float("-inf"))
+        if layer.padding == "valid":
+            return functional.max_pool2d(x, layer.pool_size, layer.strides)
+        edges = [
+            same_padding(x.shape[2 + axis], layer.pool_size[axis], layer.strides[axis], 1)
+            for axis in (0, 1)
+        ]
+        (top, bottom), (left, right) = edges
+        if any(map(any, edges)):
+            x = functional.pad(x, (left, right, top, bottom), value=float("-inf"))
         return functional.max_pool2d(x, layer.pool_size, layer.strides)
 
 
@@ -243,10 +245,14 @@ class ZeroPadding:
     def __init__(self, layer: keras.layers.ZeroPadding2D) -> None:
         if layer.data_format != "channels_last":
             raise UnknownSetting
-        self.layer = layer
+        self.layer, self.edges = layer, layer.padding
+
+    def mirror(self) -> None:
+        """Work on feature maps turned by half a circle."""
+        self.edges = tuple((after, before) for before, after in self.layer.padding)
 
     def __call__(self, run: Pass, x: torch.Tensor) -> torch.Tensor:
-        (top, bottom), (left, right) = self.layer.padding
+        (top, bottom), (left, right) = self.edges
         return functional.pad(x.to(compute_dtype(self.layer)), (left, right, top, bottom))
 
 

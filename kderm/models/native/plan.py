@@ -16,6 +16,7 @@ from kderm.models.native import operations
 from kderm.models.native.convolution import Convolution
 from kderm.models.native.gated import GatedNormalization
 from kderm.models.native.graph import Graph, Node
+from kderm.models.native.inference import Planned, fold
 from kderm.models.native.normalization import Normalization
 from kderm.models.native.operations import (
     ACTIVATIONS,
@@ -48,12 +49,13 @@ class Plan:
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     slots: int
+    is_mirrored: bool
 
     def __call__(self, run: Pass, inputs: list[torch.Tensor]) -> list[torch.Tensor]:
         """Run all steps on tensors as `operations.from_keras` gives them."""
         values: list[Any] = [None] * self.slots
         for slot, value in zip(self.inputs, inputs, strict=True):
-            values[slot] = value
+            values[slot] = self.turned(value)
         for step in self.steps:
             found = step.run(run, *[values[slot] for slot in step.inputs])
             if len(step.outputs) == 1:
@@ -63,28 +65,64 @@ class Plan:
                     values[slot] = value
             for slot in step.last_read:
                 values[slot] = None
-        return [values[slot] for slot in self.outputs]
+        return [self.turned(values[slot]) for slot in self.outputs]
+
+    def turned(self, x: torch.Tensor) -> torch.Tensor:
+        """A feature map turned by half a circle if the plan works on such."""
+        return x.flip(2, 3) if self.is_mirrored and x.ndim == 4 else x
 
 
-def make_plan(graph: Graph, apart: Set[int] = frozenset()) -> Plan:
+def make_plan(
+    graph: Graph, apart: Set[int] = frozenset(), *, without_gradients: bool = False
+) -> Plan:
     """The operations of a graph.
 
     Args:
         graph: what `graph.flatten` gives.
         apart: ids of layers that must be called through Keras.
+        without_gradients: for passes that neither train nor ask for gradients.
     """
-    return finished(_Planner(graph, apart).steps(), graph)
+    steps = _Planner(graph, apart).steps()
+    is_mirrored = _gains_from_mirroring(steps, graph)
+    if is_mirrored:
+        for operation, _, _ in steps:
+            if hasattr(operation, "mirror"):
+                operation.mirror()
+    if without_gradients:
+        steps = fold(steps, graph.outputs)
+    return _finished(steps, graph, is_mirrored)
 
 
-def finished(steps: list[tuple[Operation, tuple, tuple]], graph: Graph) -> Plan:
-    """The plan of (operation, inputs, outputs) in order."""
+def _gains_from_mirroring(steps: list[Planned], graph: Graph) -> bool:
+    """Whether to run on maps turned by half a circle, with turned kernels.
+
+    TensorFlow's "same" padding puts the odd zero last, torch's convolutions put as many before as
+    behind, so that the map is copied first. Turned, the odd zero comes first, and what torch adds
+    behind is read by nobody.
+    """
+    gains = False
+    for operation, inputs, outputs in steps:
+        if not any(len(graph.shapes[slot]) == 4 for slot in (*inputs, *outputs)):
+            continue
+        draws = isinstance(operation, operations.Dropout) and operation.layer.noise_shape is None
+        if draws or isinstance(operation, (KerasCall, operations.MaxPooling)):
+            return False
+        if isinstance(operation, Convolution):
+            sides = graph.shapes[inputs[0]][1:3]
+            if None in sides or operation.copies(*sides, turned=True):
+                return False
+            gains = gains or operation.copies(*sides, turned=False)
+    return gains
+
+
+def _finished(steps: list[Planned], graph: Graph, is_mirrored: bool) -> Plan:
     done: list[Step] = []
     needed = set(graph.outputs)
     for run, inputs, outputs in reversed(steps):
         last_read = tuple(dict.fromkeys(slot for slot in inputs if slot not in needed))
         needed.update(inputs)
         done.append(Step(run, inputs, outputs, last_read))
-    return Plan(done[::-1], graph.inputs, graph.outputs, len(graph.ranks))
+    return Plan(done[::-1], graph.inputs, graph.outputs, len(graph.shapes), is_mirrored)
 
 
 class _Planner:
@@ -94,7 +132,7 @@ class _Planner:
         self.readers = {slot: node for node in graph.nodes for slot in node.inputs}
         self.taken: set[int] = set()
 
-    def steps(self) -> list[tuple[Operation, tuple, tuple]]:
+    def steps(self) -> list[Planned]:
         found = []
         for node in self.graph.nodes:
             if id(node) not in self.taken:
@@ -125,7 +163,7 @@ class _Planner:
         """A batch normalisation, with the activation and the gate behind it."""
         behind = self.only_reader(node)
         activation = self.activation(behind) if behind else None
-        norm = Normalization(node.operation, self.graph.ranks[node.inputs[0]], activation)
+        norm = Normalization(node.operation, len(self.graph.shapes[node.inputs[0]]), activation)
         end = node
         if activation is not None:
             self.taken.add(id(behind))
@@ -222,7 +260,7 @@ def activation_function(layer: Any) -> Callable | None:
 
 def _applied(layer: Any) -> Operation:
     function = activation_function(layer)
-    return operations.Apply(layer, function or (lambda x: x))
+    return operations.Apply(layer, function)
 
 
 CONVOLUTIONS = (LAYERS.Conv2D, LAYERS.DepthwiseConv2D)

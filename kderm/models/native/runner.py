@@ -17,20 +17,26 @@ class Runner:
     def __init__(self, model: keras.Model) -> None:
         self.graph = flatten(model)
         self.layers = [node.operation for node in self.graph.nodes]
-        self.plans: dict[frozenset, Plan] = {}
+        self.plans: dict[tuple, Plan] = {}
 
     def __call__(self, inputs: list[Any], training: bool) -> list[torch.Tensor]:
         """The model's outputs in Keras' layout."""
-        plan = self.plan()
+        learns = training or any(x.requires_grad for x in inputs)
+        plan = self.plan(without_gradients=not learns and not torch.is_grad_enabled())
         run = Pass(training)
         outputs = plan(run, [from_keras(x) for x in inputs])
         if run.moved:
             move_statistics(run)
         return [to_keras(x) for x in outputs]
 
-    def plan(self) -> Plan:
-        """The plan of a plain call: layers whose own `call` was exchanged are called by it."""
+    def plan(self, *, without_gradients: bool = False) -> Plan:
+        """The plan of a call: layers whose own `call` was exchanged are called by it.
+
+        Args:
+            without_gradients: for passes that neither train nor ask for gradients.
+        """
         apart = frozenset(id(layer) for layer in self.layers if "call" in vars(layer))
-        if apart not in self.plans:
-            self.plans[apart] = make_plan(self.graph, apart)
-        return self.plans[apart]
+        key = apart, without_gradients
+        if key not in self.plans:
+            self.plans[key] = make_plan(self.graph, apart, without_gradients=without_gradients)
+        return self.plans[key]

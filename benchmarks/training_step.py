@@ -1,0 +1,250 @@
+"""Training steps and forward passes: the native graph, Keras' own layers, and timm, in turns.
+
+    python benchmarks/training_step.py --preset keras_applications/efficientnetb0
+    python benchmarks/training_step.py --preset keras_cv/efficientnetv2_b0 --compiled --profile
+
+The peer needs `pip install timm torchvision`; without it, it is left out. One process, one batch:
+a round runs each once, so that a busy machine slows all alike; the table has medians over rounds.
+Keras with the torch backend only. All sides clip the gradient and take an AdamW step.
+"""
+
+import argparse
+import os
+import platform
+import statistics
+import time
+
+os.environ["KERAS_BACKEND"] = "torch"
+
+PEERS = {
+    "keras_applications/efficientnetb0": "efficientnet_b0",
+    "keras_hub/efficientnet_b0_ra_imagenet": "efficientnet_b0",
+    "keras_cv/efficientnetv1_b0": "efficientnet_b0",
+    "keras_cv/efficientnetv2_b0": "tf_efficientnetv2_b0",
+    "keras_applications/efficientnetv2b0": "tf_efficientnetv2_b0",
+}
+CLASSES = 7
+
+
+def parse():
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--preset", default="keras_applications/efficientnetb0")
+    parser.add_argument("--size", type=int, default=224, help="input, pixels a side")
+    parser.add_argument("--batch", type=int, default=16, help="images a step")
+    parser.add_argument("--threads", type=int, help="CPU threads (default: torch's)")
+    parser.add_argument("--precision", default="float32", help="float32, float16 or bfloat16")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--compiled", action="store_true", help="timm under torch.compile too")
+    parser.add_argument("--profile", action="store_true", help="where a native step's time goes")
+    return parser.parse_args()
+
+
+def member(arguments, *, native):
+    """A compiled classifier with the recipe's optimizer, as calls of a step and a forward pass."""
+    import keras
+    import torch
+
+    from kderm.models.classifier import build_classifier
+    from kderm.models.native.swap import use_native_graph
+    from kderm.runtime import precision_policy
+    from kderm.training.optimizer import build_optimizer
+
+    keras.utils.set_random_seed(0)
+    keras.config.set_dtype_policy(precision_policy(arguments.precision))
+    model = build_classifier(arguments.preset, arguments.size, CLASSES, weights="none")
+    options = {"weight_decay": 0.01, "global_clipnorm": 1.0}
+    optimizer = keras.optimizers.AdamW(1e-5, **options)
+    if native:
+        use_native_graph(model)
+        optimizer = build_optimizer(
+            peak=1e-5,
+            steps=1000,
+            warmup=0.0,
+            schedule="constant",
+            weight_decay=0.01,
+            clip_norm=1.0,
+            ema=None,
+            accumulate=1,
+        )
+    model.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+
+    def forward(images):
+        with torch.no_grad():
+            return model(images, training=False)
+
+    return model.train_on_batch, forward
+
+
+def peer(arguments, *, compiled):
+    """The same of timm: channels_last, eager or compiled, under autocast for 16 bits."""
+    import timm
+    import torch
+
+    torch.manual_seed(0)
+    model = timm.create_model(PEERS[arguments.preset], num_classes=CLASSES)
+    model = model.to(device(), memory_format=torch.channels_last)
+    run = torch.compile(model) if compiled else model
+    optimizer = torch.optim.AdamW(model.parameters(), 1e-5, weight_decay=0.01)
+    half = arguments.precision != "float32"
+    cast = torch.autocast(device().type, getattr(torch, arguments.precision), enabled=half)
+    scaler = torch.amp.GradScaler(device().type, enabled=arguments.precision == "float16")
+
+    def step(images, labels):
+        model.train()
+        optimizer.zero_grad()
+        with cast:
+            logits = run(images.permute(0, 3, 1, 2))
+        loss = torch.nn.functional.cross_entropy(logits.float(), labels)
+        scaler.scale(loss).backward()
+        scaler.unscale_(optimizer)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        scaler.step(optimizer)
+        scaler.update()
+
+    def forward(images):
+        model.eval()
+        with torch.no_grad(), cast:
+            return run(images.permute(0, 3, 1, 2))
+
+    return step, forward
+
+
+def device():
+    """Where tensors go."""
+    import torch
+
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def wait():
+    """Return when the device has done what it was given."""
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def seconds(function, *arguments):
+    """Wall time of one call."""
+    wait()
+    start = time.perf_counter()
+    function(*arguments)
+    wait()
+    return time.perf_counter() - start
+
+
+def measured(sides, images, labels, rounds):
+    """Median seconds as {(side, what): value}; the first, warming round is left out."""
+    times = {}
+    for number in range(rounds + 1):
+        for name, (step, forward) in sides.items():
+            for what, taken in (
+                ("training step", seconds(step, images, labels)),
+                ("forward", seconds(forward, images)),
+            ):
+                if number:
+                    times.setdefault((name, what), []).append(taken)
+                elif name == "timm compiled":
+                    print(f"compiling timm's {what}: {taken:.0f} s")
+    return {key: statistics.median(values) for key, values in times.items()}
+
+
+def print_table(found, batch):
+    """Images a second of each side, and native over each."""
+    names = list(dict.fromkeys(name for name, _ in found))
+    for what in ("training step", "forward"):
+        print(f"\n{what:24}{'images/s':>10}{'native is':>11}")
+        for name in names:
+            ratio = found[name, what] / found["native", what]
+            print(f"  {name:22}{batch / found[name, what]:10.1f}{ratio:10.2f}x")
+
+
+def print_profile(step, forward, images, labels, taken, rows=14):
+    """Share of a step by operator, and how far it is from the machine's limits."""
+    from torch.profiler import ProfilerActivity, profile
+
+    on_gpu = device().type == "cuda"
+    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
+    with profile(activities=activities, with_flops=True) as trace:
+        step(images, labels)
+        wait()
+    with profile(activities=activities, with_flops=True) as passed:
+        forward(images)
+        wait()
+    events = trace.key_averages()
+    spent = {
+        event.key: event.self_device_time_total if on_gpu else event.self_cpu_time_total
+        for event in events
+    }
+    whole = sum(spent.values())
+    print("\nshare of a native training step")
+    for name in sorted(spent, key=spent.get, reverse=True)[:rows]:
+        print(f"{spent[name] / whole:7.1%}  {name}")
+    work = 3 * sum(event.flops or 0 for event in passed.key_averages())
+    rate, bandwidth = peaks()
+    print(
+        f"\nmultiplications and additions of a step (three forward passes): {work / 1e9:.1f} G; "
+        f"at the rate of a matrix product ({rate / 1e9:.0f} G/s) {work / rate:.3f} s "
+        f"of the {taken:.3f} s\nmemory copies at {bandwidth / 1e9:.1f} GB/s (read and write)"
+    )
+
+
+def peaks(size=2048, repeats=5):
+    """Operations a second of a matrix product, and bytes a second of a copy."""
+    import torch
+
+    a = torch.rand(size, size, device=device())
+    product = min(seconds(torch.mm, a, a) for _ in range(repeats))
+    source = torch.rand(1 << 26, device=device())
+    target = torch.empty_like(source)
+    copy = min(seconds(target.copy_, source) for _ in range(repeats))
+    return 2 * size**3 / product, 2 * source.numel() * source.element_size() / copy
+
+
+def where():
+    """For people: what it ran on."""
+    import torch
+
+    if device().type == "cuda":
+        return torch.cuda.get_device_name(0)
+    load = f", load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
+    return f"cpu {platform.machine()}, {torch.get_num_threads()} threads{load}"
+
+
+def main():
+    """Measure and print."""
+    arguments = parse()
+    import torch
+
+    from kderm.runtime import keep_freed_memory
+
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    keep_freed_memory()
+    sides = {
+        "native": member(arguments, native=True),
+        "Keras' layers": member(arguments, native=False),
+    }
+    try:
+        if arguments.preset in PEERS:
+            sides["timm"] = peer(arguments, compiled=False)
+            if arguments.compiled:
+                sides["timm compiled"] = peer(arguments, compiled=True)
+    except ImportError as error:
+        print(f"without the peer ({error}); it needs: pip install timm torchvision")
+    shape = (arguments.batch, arguments.size, arguments.size, 3)
+    images = 255 * torch.rand(shape, device=device())
+    labels = torch.randint(0, CLASSES, (arguments.batch,), device=device())
+    found = measured(sides, images, labels, arguments.rounds)
+    print(
+        f"{arguments.preset}, {arguments.size} px, batch {arguments.batch}, "
+        f"{arguments.precision}, torch {torch.__version__} on {where()}"
+    )
+    print_table(found, arguments.batch)
+    if arguments.profile:
+        print_profile(*sides["native"], images, labels, found["native", "training step"])
+
+
+if __name__ == "__main__":
+    main()

@@ -18,6 +18,7 @@ FINISHED_RUN = click.option(
     "--run", "-r", "run_name", help="Name of a finished run; default: the newest."
 )
 OUT = click.option("--out", "-o", type=click.Path(), help="Folder of the results.")
+POSITIVE = click.IntRange(min=1)
 OVERRIDES = click.argument("overrides", nargs=-1, metavar="[SECTION.KEY=VALUE]...")
 
 
@@ -119,7 +120,7 @@ def inspect(config: str | None, out: str | None, overrides: tuple[str, ...]) -> 
 @click.option(
     "--jobs",
     "-j",
-    type=click.IntRange(min=1),
+    type=POSITIVE,
     default=1,
     show_default=True,
     help="Folds at a time, each on its share of the GPUs or cores.",
@@ -282,16 +283,11 @@ def ensemble_predict(
 @OUT
 @click.option("--layer", help="Layer to look into by Grad-CAM; default: the last, exactly.")
 @click.option("--views", help="none, flips, d4, multi_scale or multi_crop; default: the run's.")
+@click.option("--each", type=POSITIVE, help="For RUN: images a section of a sheet; default: 6.")
 @click.option(
-    "--each", type=click.IntRange(min=1), help="For RUN: images a section of a sheet; default: 6."
+    "--check", type=POSITIVE, metavar="N", help="For RUN: test the maps on N images, at random."
 )
-@click.option(
-    "--check",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="For RUN: test the maps on N images drawn at random.",
-)
-@click.option("--batch-size", type=click.IntRange(min=1), help="For IMAGES; default: 32.")
+@click.option("--batch-size", type=POSITIVE, help="For IMAGES; default: 32.")
 @plainly
 def explain(
     sources: tuple[str, ...],
@@ -316,14 +312,12 @@ def explain(
 @main.command()
 @click.argument("run_names", nargs=-1, metavar="[RUN]...")
 @click.option("--views", help="View sets to weigh, with commas between; default: all.")
-@click.option(
-    "--images", type=click.IntRange(min=1), help="Look at about so many images instead of all."
-)
+@click.option("--images", type=POSITIVE, help="Look at about so many images instead of all.")
 @click.option(
     "--external", multiple=True, metavar="PATH", help="Weigh members too, on labelled images."
 )
 @click.option("--soup", is_flag=True, help="For --external: average the members' weights too.")
-@click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True)
+@click.option("--batch-size", type=POSITIVE, default=32, show_default=True)
 @plainly
 def select(
     run_names: tuple[str, ...],

@@ -5,9 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from kderm import console
+from kderm.commands.asked import refuse_unfinished
 from kderm.commands.pieces import known_run
 from kderm.config.reading import load_config
 from kderm.errors import UserError
+from kderm.run_dir import RunDir
+from kderm.labels import LabelSpace
 from kderm.runtime import check_backend
 
 # What may be said of the config's section `predict` when a finished ensemble predicts.
@@ -35,44 +38,31 @@ def ensemble_predict(
     sources, settings = split_settings(sources)
     if engine == "keras" or explain:  # an exported engine needs no backend
         check_backend()
-    import pandas as pd
-
     from kderm.ensemble.bundle import read_bundle
     from kderm.ensemble.inputs import find_inputs
-    from kderm.ensemble.place import default_name
+    from kderm.ensemble.place import default_name, settings_name
     from kderm.ensemble.predictor import ensemble_predict as predict
     from kderm.ensemble.prevalence import stated_prevalence
-    from kderm.evaluation.submission import check_challenge, write_submission
+    from kderm.evaluation.submission import check_challenge
 
     bundle = read_bundle(bundle_path(run_name))
     if challenge:
         check_challenge(bundle.labels, challenge)
     shares = None if prevalence is None else stated_prevalence(bundle, prevalence)
     inputs = find_inputs(sources, bundle.labels)
-    directory = Path(out) if out else bundle.directory / "predictions" / default_name(sources)
+    asked = {"views": views, "combine": combine, "engine": engine, **settings}
+    name = default_name(sources) + settings_name(bundle, asked, shares.stated if shares else {})
+    directory = Path(out) if out else RunDir(bundle.directory).predictions / name
     if explain:
         from kderm.commands.explanation import explain_predictions, refuse_own_pictures
 
         refuse_own_pictures(inputs, directory)
     with console.progress("predicting") as report:
-        summary = predict(
-            bundle,
-            inputs,
-            directory,
-            views=views,
-            combine=combine,
-            engine=engine,
-            progress=report,
-            prevalence=shares,
-            **settings,
-        )
+        asked = {"views": views, "combine": combine, "engine": engine, "prevalence": shares}
+        summary = predict(bundle, inputs, directory, progress=report, **asked, **settings)
     console.say(str(summary))
     if challenge:
-        submission = directory / f"submission_isic{challenge}.csv"
-        # All as text: ids such as "007" and "NA" must survive as they are.
-        table = pd.read_csv(summary.predictions, dtype=str, keep_default_na=False)
-        write_submission(table, bundle.labels, submission, challenge)
-        console.say(f"Submission for ISIC {challenge}: {submission}")
+        submit(summary.predictions, bundle.labels, challenge)
     if explain:
         explain_predictions(
             *(bundle, inputs, directory),
@@ -80,6 +70,19 @@ def ensemble_predict(
             layer=layer,
             batch_size=settings.get("batch_size", 32),
         )
+
+
+def submit(predictions: Path, labels: LabelSpace, challenge: str) -> None:
+    """Write the submission to an ISIC challenge beside predictions.csv."""
+    import pandas as pd
+
+    from kderm.evaluation.submission import write_submission
+
+    submission = predictions.parent / f"submission_isic{challenge}.csv"
+    # All as text: ids such as "007" and "NA" must survive as they are.
+    table = pd.read_csv(predictions, dtype=str, keep_default_na=False)
+    write_submission(table, labels, submission, challenge)
+    console.say(f"Submission for ISIC {challenge}: {submission}")
 
 
 def split_settings(words: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
@@ -109,4 +112,6 @@ def bundle_path(run_name: str | None) -> Path:
     """The bundle asked for: a run's name, a folder, or an ensemble.json anywhere."""
     if run_name is not None and Path(run_name).is_file():
         return Path(run_name)
-    return known_run(run_name).path
+    run = known_run(run_name)
+    refuse_unfinished(run, run.bundle)
+    return run.path

@@ -317,7 +317,7 @@ def explain(
     "--external", multiple=True, metavar="PATH", help="Weigh members too, on labelled images."
 )
 @click.option("--soup", is_flag=True, help="For --external: average the members' weights too.")
-@click.option("--batch-size", type=POSITIVE, default=32, show_default=True)
+@click.option("--batch-size", type=POSITIVE, help="For one RUN; default: 32.")
 @plainly
 def select(
     run_names: tuple[str, ...],
@@ -325,7 +325,7 @@ def select(
     images: int | None,
     external: tuple[str, ...],
     soup: bool,
-    batch_size: int,
+    batch_size: int | None,
 ) -> None:
     """Weigh test-time views, members or runs: what each gains, and what it costs.
 

@@ -9,6 +9,8 @@ from kderm.errors import UserError
 from kderm.run_dir import RunDir, open_run
 from kderm.runtime import check_backend
 
+BATCH_SIZE = 32
+
 
 def select(
     run_names: Sequence[str],
@@ -16,7 +18,7 @@ def select(
     views: str | None,
     images: int | None,
     soup: bool,
-    batch_size: int,
+    batch_size: int | None,
 ) -> None:
     """`select`: tables of gain and cost in runs/<run>/selection/."""
     if soup and not external:
@@ -25,10 +27,11 @@ def select(
             "images from elsewhere. Received: no --external PATH."
         )
     if len(run_names) > 1:
-        if external or views or images:
+        if external or views or images or batch_size:
             raise UserError(
                 "Several runs are weighed by their out-of-fold tables alone. Received: "
-                f"{len(run_names)} runs with --external, --views or --images, which belong to one."
+                f"{len(run_names)} runs with --external, --views, --images or --batch-size, which "
+                "belong to one."
             )
         _among_runs(run_names)
         return
@@ -37,7 +40,8 @@ def select(
     if not external:
         refuse_lost_images(run)
     with exclusive(run, "select"):
-        _of_one_run(run, external, views.split(",") if views else None, images, soup, batch_size)
+        chosen = views.split(",") if views else None
+        _of_one_run(run, external, chosen, images, soup, batch_size or BATCH_SIZE)
 
 
 def learn_likeness(run: RunDir) -> None:

@@ -57,6 +57,7 @@ def test_several_runs_are_weighed_by_their_tables(select, spoilable):
     [
         (["copy", "--soup"], "--external PATH"),
         (["copy", "other", "--views", "d4"], "belong to one"),
+        (["copy", "other", "--batch-size", "8"], "belong to one"),
         (["copy", "--views", "d5"], "d4"),
         (["copy", "copy"], "two different runs"),
     ],

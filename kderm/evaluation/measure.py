@@ -62,19 +62,7 @@ def measure(
         with an interval is {value, low, high}; docs/metrics.md tells all keys.
     """
     summary = _flat_summary(predictions)
-    intervals = group_intervals(
-        Scorecard(predictions.y, predictions.probabilities, predictions.labels),
-        predictions.groups,
-        resamples=resamples,
-        level=LEVEL,
-        progress=progress,
-    )
-    values = {"accuracy": summary["accuracy"]} | {
-        f"{name}/{code}": numbers[name]
-        for code, numbers in summary["per_class"].items()
-        for name in PER_CLASS
-    }
-    intervals = exact_shares(values, intervals, groups_of_shares(predictions), LEVEL)
+    intervals = _intervals(predictions, summary, resamples, progress)
     folds = _folds(predictions) if predictions.has_folds else []
     codes = predictions.labels.codes
     overall = [name for name, value in summary.items() if isinstance(value, float)]
@@ -105,6 +93,28 @@ def measure(
         "level": LEVEL,
     }
     return without_nan(result)
+
+
+def _intervals(
+    predictions: Predictions,
+    summary: dict,
+    resamples: int,
+    progress: Callable[[int, int], None] | None,
+) -> dict[str, Interval]:
+    """Those of a `Scorecard`'s metrics, shares with exact ends."""
+    intervals = group_intervals(
+        Scorecard(predictions.y, predictions.probabilities, predictions.labels),
+        predictions.groups,
+        resamples=resamples,
+        level=LEVEL,
+        progress=progress,
+    )
+    values = {"accuracy": summary["accuracy"]} | {
+        f"{name}/{code}": numbers[name]
+        for code, numbers in summary["per_class"].items()
+        for name in PER_CLASS
+    }
+    return exact_shares(values, intervals, groups_of_shares(predictions), LEVEL)
 
 
 def without_nan(value: object) -> object:

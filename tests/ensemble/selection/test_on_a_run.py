@@ -22,6 +22,20 @@ from kderm.labels import HAM10000
 from kderm.models.classifier import load_classifier
 from kderm.models.forward import Forward
 
+
+@pytest.fixture
+def passes(monkeypatch):
+    """For every batch of frames that a model was shown: the number of images."""
+    seen, call = [], Forward.__call__
+
+    def counted(self, images, *more, **named):
+        seen.append(len(images))
+        return call(self, images, *more, **named)
+
+    monkeypatch.setattr(Forward, "__call__", counted)
+    return seen
+
+
 # === A run's own images ===
 
 

@@ -6,9 +6,10 @@
 Five members, every view of d4, frames in memory (no decoding). The peer does the same number of
 passes on the same pixels: its models in channels_last, eager, the views flipped on the device. All
 take turns round by round, so that a busy machine slows all; medians over rounds. With a run the
-members are its own, the images its held-out ones, and an early exit is measured too; without, the
-members have random weights. The peer needs `pip install timm torchvision`; its weights are random,
-which changes no time.
+members are its own, the images those that the first of them held out, and an early exit is timed
+too; the other members trained on these, so its saving is larger than on new images, for which see
+prediction_cost.py. Without a run the members have random weights. The peer needs
+`pip install timm torchvision`; its weights are random, which changes no time.
 """
 
 import argparse

@@ -9,8 +9,8 @@ from kderm.commands.asked import refuse_unfinished
 from kderm.commands.pieces import known_run
 from kderm.config.reading import load_config
 from kderm.errors import UserError
-from kderm.run_dir import RunDir
 from kderm.labels import LabelSpace
+from kderm.run_dir import RunDir
 from kderm.runtime import check_backend
 
 # What may be said of the config's section `predict` when a finished ensemble predicts.

@@ -5,8 +5,9 @@
 
 import contextlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from kderm.atomic import locked, write_json
 from kderm.ensemble.bundle import Bundle
@@ -24,6 +25,29 @@ def default_name(sources: Sequence[str]) -> str:
     """A folder name for the results of `sources`."""
     name = Path(sources[0]).resolve().stem.replace("*", "_") or "images"
     return name if len(sources) == 1 else f"{name}_and_{len(sources) - 1}_more"
+
+
+def settings_name(bundle: Bundle, asked: Mapping[str, Any], stated: Mapping[str, float]) -> str:
+    """What a result's folder is called beside `default_name`, "" for the bundle's own settings.
+
+    So a result that was asked for otherwise lies beside the others of its images, not over them.
+
+    Args:
+        bundle: the ensemble.
+        asked: views, combine, engine, precision and early_exit; None or absent for the bundle's.
+        stated: the shares that answers are corrected to, by class; empty for no correction.
+    """
+    own = {"engine": "keras"} | {
+        key: getattr(bundle.facts, key) for key in ("views", "combine", "precision", "early_exit")
+    }
+    parts = [
+        f"{key.replace('_', '-')}-{asked[key]}"
+        for key in own
+        if asked.get(key) is not None and asked[key] != own[key]
+    ]
+    shares = [f"{name}-{share:g}" for name, share in stated.items()]
+    parts += ["-".join(["prevalence", *shares])] if shares else []
+    return "".join(f"_{part}" for part in parts)
 
 
 @contextlib.contextmanager

@@ -1,6 +1,8 @@
 import pandas as pd
 import pytest
 
+from kderm.commands.prediction import ensemble_predict
+from kderm.ensemble.bundle import read_bundle
 from kderm.errors import UserError
 
 
@@ -77,3 +79,19 @@ def test_results_do_not_land_among_the_inputs_figures(predict, trained, tmp_path
     picture(tmp_path / "figures" / "x.png", 1)
     with pytest.raises(UserError, match=r"input image.s. lie in its folder figures/"):
         predict(trained, [tmp_path], tmp_path)
+
+
+def test_a_result_asked_for_otherwise_lies_beside_the_one_that_is_there(run, images):
+    def predicted(**options):
+        before = set(run.predictions.glob("*"))
+        asked = {"views": None, "combine": None} | options
+        ensemble_predict([str(images)], str(run.path), None, **asked)
+        return [path.name for path in set(run.predictions.glob("*")) - before]
+
+    assert predicted() == ["images"]
+    table = (run.predictions / "images" / "predictions.csv").read_bytes()
+    assert predicted(views="d4", combine="logit") == ["images_views-d4_combine-logit"]
+    assert predicted(prevalence="mel=0.02") == ["images_prevalence-mel-0.02"]
+    assert predicted(prevalence="mel=0.02") == []
+    assert predicted(views=read_bundle(run.path).facts.views) == []
+    assert (run.predictions / "images" / "predictions.csv").read_bytes() == table

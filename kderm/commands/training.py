@@ -145,10 +145,10 @@ def announce(config: Config, run: RunDir) -> None:
 
 def unseen_demo(config: Config) -> Path:
     """A second demo data set with another seed, with its labels, for trying prediction."""
-    from kderm.data.datasets.demo import write_demo
+    from kderm.data.datasets.demo import DEMO_SEED, write_demo
 
     size = config.data.demo_size
-    seed = config.seed + 1
+    seed = DEMO_SEED + 1
     root = run_dir.demo_data_dir(f"unseen-{size}-seed{seed}")
     write_demo(root, 105, seed=seed, height=size)
     return root / "HAM10000_metadata.csv"

@@ -289,7 +289,7 @@ class PredictConfig(_Section):
 class Config(_Section):
     """A whole run."""
 
-    seed: int = Field(42, ge=0, description="Seed of everything but the split.")
+    seed: int = Field(42, ge=0, description="Seed of everything but the split and the demo data.")
     data: DataConfig = DataConfig()
     folds: FoldsConfig = FoldsConfig()
     image: ImageConfig = ImageConfig()

@@ -75,7 +75,7 @@ def check_data(config: Config, labels: LabelSpace, *, compare: bool | None = Non
         UserError: a source that cannot be read at all, or without a single image file.
     """
     data = config.data
-    sources = data_sources(data, config.seed)
+    sources = data_sources(data)
     names = [source.name for source in sources]
     act = data.overlap if len(sources) > 1 else "ignore"
     raw = read_sources(sources, labels)
@@ -143,11 +143,11 @@ def removal_counts(removed: pd.DataFrame) -> dict[str, int]:
     return {f"{name}: also in {kept}": int(count) for (name, kept), count in counts.items()}
 
 
-def data_sources(data: DataConfig, seed: int) -> list[Source]:
+def data_sources(data: DataConfig) -> list[Source]:
     """Where the images come from: the one data set, or all of data.sources."""
     if not data.sources:
         check_dataset(data.dataset)
-        root = data_root(data, seed)
+        root = data_root(data)
         return [Source(data.dataset, data.dataset, root, data.table, data.map)]
     given = [key for key in ("root", "table") if getattr(data, key) is not None]
     if given:
@@ -177,7 +177,7 @@ def check_places(config: Config) -> None:
     """
     data = config.data
     if not data.is_demo:  # the demo is drawn when it is needed
-        for source in data_sources(data, config.seed):
+        for source in data_sources(data):
             check_place(source.dataset, source.root)
             if source.table and not any(map(Path.is_file, _tables(source))):
                 raise UserError(
@@ -197,7 +197,7 @@ def _tables(source: Source) -> tuple[Path, Path]:
     return source.root / source.table, source.table
 
 
-def data_root(data: DataConfig, seed: int) -> Path:
+def data_root(data: DataConfig) -> Path:
     """The raw data set's folder; the demo data set is drawn there first if it is missing."""
     if data.dataset != "demo":
         if data.root is None and data.dataset == "table" and data.table is not None:
@@ -208,11 +208,11 @@ def data_root(data: DataConfig, seed: int) -> Path:
                 "data.root=path/to/images. Received: no root."
             )
         return data.root
-    root = run_dir.demo_data_dir(f"{data.demo_images}x{data.demo_size}-seed{seed}")
-    from kderm.data.datasets.demo import write_demo
+    from kderm.data.datasets.demo import DEMO_SEED, write_demo
 
+    root = run_dir.demo_data_dir(f"{data.demo_images}x{data.demo_size}-seed{DEMO_SEED}")
     with console.progress("drawing the demo data set") as report:
-        write_demo(root, data.demo_images, seed=seed, height=data.demo_size, progress=report)
+        write_demo(root, data.demo_images, height=data.demo_size, progress=report)
     return root
 
 

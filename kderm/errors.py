@@ -9,9 +9,9 @@ class UserError(Exception):
 
 
 def nearest_names(name: str, known: Iterable[str], count: int = 3) -> list[str]:
-    """The `count` known names closest to `name`, best first, ignoring case."""
+    """Up to `count` known names close to `name`, best first, ignoring case; none if none is."""
     by_lower = {item.lower(): item for item in known}
-    close = difflib.get_close_matches(str(name).lower(), by_lower, n=count, cutoff=0.4)
+    close = difflib.get_close_matches(str(name).lower(), by_lower, n=count, cutoff=0.6)
     return [by_lower[item] for item in close]
 
 

@@ -140,3 +140,8 @@ def test_the_map_from_ham10000_holds_for_every_image_that_isic_2019_labels_anew(
     }
     # Why akiec counts as malignant: most of it is carcinoma.
     assert pairs["akiec"].to_dict() == {"ak": 130, "scc": 197}
+
+
+@pytest.mark.parametrize("text", ["psoriasis", "eczema", "acne", "rosacea"])
+def test_a_diagnosis_that_is_none_of_the_classes_is_near_to_none(text):
+    assert HAM10000.nearest(text) == []

@@ -60,20 +60,25 @@ def describe(data) -> None:
             header,
         )
     )
-    console.say(leakage(data.manifest.table, folds))
+    avoided = leakage(data.manifest.table, folds)
+    if avoided is None:
+        console.warn(
+            "There are no lesion or patient ids, so each image is a group of its own: photographs "
+            "of one lesion may lie in different folds, and leakage cannot be ruled out. Known "
+            "duplicates can be listed in data.duplicates."
+        )
+    else:
+        console.say(avoided)
 
 
-def leakage(table, folds) -> str:
-    """What the groups spare the user, or that there is nothing to make groups of."""
+def leakage(table, folds) -> str | None:
+    """What the groups spare the user; None where there is nothing to make groups of."""
     from kderm.data.folds import leaked_images
 
     ids = table[["lesion_id", "patient_id"]].notna().any(axis=1)
     grouped = folds.table["group_id"].duplicated().any()
     if not ids.any() and not grouped:
-        return (
-            "There are no lesion or patient ids, so each image is a group of its own: photographs "
-            "of one lesion may lie in different folds, and leakage cannot be ruled out."
-        )
+        return None
     leaked = leaked_images(folds)
     told = (
         f"An image-level split would have put {leaked} images ({leaked / len(table):.0%}) in "

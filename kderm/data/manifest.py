@@ -39,8 +39,9 @@ ADVICE = {
     "wrong number of fields": "Give these lines as many fields as the header has (quote commas).",
     "no image id": "Fill in the image id or remove the line.",
     "no label": "Fill in the label or remove the line.",
-    "unknown label": "Correct the spelling, or choose the label space that has these classes "
-    "(data.labels; with data.labels=custom, data.classes lists your own).",
+    "unknown label": "Correct the spelling, leave its images out with data.map.<label>=drop, or "
+    "choose the label space that has these classes (data.labels; with data.labels=custom, "
+    "data.classes lists your own).",
     "label without one counterpart": "Decide it with data.map, or choose the label space that the "
     "data set is labelled in (data.labels).",
     "image not in the HDF5 file": "Fetch the file again, or remove these lines from the table.",
@@ -79,11 +80,14 @@ class RawRows:
             where the source has no table.
         problems: what the adapter itself found wrong.
         notes: facts that the user and the report should know.
+        sought: the images without a file as the source names them, and where they were looked
+            for; "" where there are none, or the source names them by their ids.
     """
 
     table: pd.DataFrame
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    sought: str = ""
 
 
 @dataclass(frozen=True)
@@ -145,7 +149,9 @@ def build_manifest(raw: RawRows, labels: LabelSpace) -> tuple[Manifest, list[Pro
     usable = table["label"].notna() & (table["image_id"] != "") & ~table["image_id"].duplicated()
     found = table["path"] != ""
     if not found.any():
-        raise UserError(_nothing_found(table, rows) + _listing([*raw.problems, *problems]))
+        raise UserError(
+            _nothing_found(table, rows, raw.sought) + _listing([*raw.problems, *problems])
+        )
     dropped = {}
     if not found.all():
         dropped["file not found"] = int((~found).sum())
@@ -267,8 +273,10 @@ def _resolve_labels(source: pd.DataFrame, labels: LabelSpace) -> tuple[pd.Series
             problems.append(Problem("no label", line, f"no label in {_places(rows)}"))
             continue
         near = labels.nearest(spelling)
-        hint = f"nearest: {', '.join(near)}" if near else f"known: {', '.join(labels.codes)}"
-        message = f"{spelling!r} in {_places(rows)} ({hint})"
+        hint = f" (nearest: {', '.join(near)})" if near else ""
+        message = f"{spelling!r} in {_places(rows)}{hint}"
+        if not any(problem.kind == "unknown label" for problem in problems):
+            message += f"; known: {', '.join(labels.codes)}"
         problems.append(Problem("unknown label", line, message))
     return text.map(spellings), problems
 
@@ -307,8 +315,8 @@ def _lesion_problems(table: pd.DataFrame, rows: np.ndarray) -> list[Problem]:
     return problems
 
 
-def _nothing_found(table: pd.DataFrame, rows: np.ndarray) -> str:
-    examples = ", ".join(
+def _nothing_found(table: pd.DataFrame, rows: np.ndarray, sought: str) -> str:
+    examples = sought or ", ".join(
         f"{image_id!r} (row {row})"
         for image_id, row in zip(table["image_id"][:5], rows[:5], strict=True)
     )

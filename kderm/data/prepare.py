@@ -12,6 +12,7 @@ import pandas as pd
 from kderm.atomic import write_json
 from kderm.config.schema import Config
 from kderm.data.checked import check_data, overlap_notes
+from kderm.data.datasets.demo import DEMO_SEED
 from kderm.data.folds import FoldTable, make_folds, read_duplicates, read_folds, write_folds
 from kderm.data.manifest import Manifest, raise_problems, write_manifest
 from kderm.data.metadata import fit_metadata
@@ -72,7 +73,7 @@ def prepare(config: Config, run: RunDir | None = None, *, make_folds_file: bool 
     ids = checked.everything.table["image_id"]
     listed = read_duplicates(config.data.duplicates, ids) if config.data.duplicates else []
     duplicates = [*listed, *checked.linked]
-    notes = [*manifest.notes, *overlap_notes(checked)]
+    notes = [*manifest.notes, *overlap_notes(checked), *empty_classes(manifest, labels)]
     pseudo = None
     if config.data.pseudo_labels:
         pseudo = read_pseudo_labelled(config.data.pseudo_labels, labels, store.spec)
@@ -91,6 +92,20 @@ def prepare(config: Config, run: RunDir | None = None, *, make_folds_file: bool 
     return Prepared(
         manifest, folds, path, store, labels, notes, checked.pairs, checked.removed, pseudo
     )
+
+
+def empty_classes(manifest: Manifest, labels: LabelSpace) -> list[str]:
+    """A note if most classes of the label space have no image."""
+    counts = manifest.table["label"].value_counts()
+    empty = [code for code in labels.codes if not counts.get(code, 0)]
+    if 2 * len(empty) <= len(labels):
+        return []
+    return [
+        f"{len(empty)} of the {len(labels)} classes of data.labels={labels.name} have no image "
+        f"({', '.join(empty)}): members would answer them without having learnt them. "
+        "data.labels=custom with data.classes (and data.malignant) takes the classes that there "
+        "are, data.labels=binary benign and malignant."
+    ]
 
 
 def refuse_other_images(run: RunDir, folds: FoldTable) -> None:
@@ -138,7 +153,7 @@ def default_folds_path(config: Config) -> Path:
         )
         name += "" if data.overlap == "group" else f"_{data.overlap}"
     elif data.dataset == "demo":
-        name = f"demo{data.demo_images}x{data.demo_size}-seed{config.seed}"
+        name = f"demo{data.demo_images}x{data.demo_size}-seed{DEMO_SEED}"
     else:
         name = _data_set_name(data.dataset, data.root, data.table)
     if data.labels not in ("ham10000", "custom"):

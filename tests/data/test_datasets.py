@@ -144,7 +144,7 @@ def test_class_folders_are_found_below_split_folders_too(tmp_path):
     manifest = manifest_of("class_folders", tmp_path)
     labels = dict(zip(manifest.table["image_id"], manifest.table["label"], strict=True))
     assert labels == {"a": "mel", "b": "nv"}
-    assert "leakage between folds cannot be ruled out" in manifest.notes[0]
+    assert "given split (train, val)" in manifest.notes[0]
 
 
 def test_every_image_format_that_is_predicted_is_trained_on(tmp_path):
@@ -326,8 +326,15 @@ def test_an_id_that_fits_two_files_is_a_problem_naming_both(tmp_path):
     assert "x/1.jpg, y/1.jpg" in raw.problems[0].message
 
 
-def test_a_table_without_lesion_or_patient_ids_says_that_leakage_is_possible(tmp_path):
-    write(tmp_path / "t.csv", "image_id,dx", "a,nv")
-    touch(tmp_path, "a.jpg")
-    notes = read_dataset("table", tmp_path, HAM10000).notes
-    assert any("leakage between folds cannot be ruled out" in note for note in notes)
+def test_images_that_are_not_there_are_named_as_in_the_table_with_where_they_were_sought(tmp_path):
+    table = write(tmp_path / "t.csv", "image,dx", "a.jpg,nv", "b.jpg,mel", "c.jpg,nv")
+    (tmp_path / "images").mkdir()
+    sought = f"looked for below {tmp_path / 'images'} and beside {table}"
+    raw = read_dataset("table", tmp_path / "images", HAM10000, table)
+    with pytest.raises(UserError) as caught:
+        build_manifest(raw, HAM10000)
+    told = f"for example 'a.jpg' (row 2), 'b.jpg' (row 3), 'c.jpg' (row 4), {sought}."
+    assert told in str(caught.value)
+    touch(tmp_path, "images/a.jpg", "images/c.jpg")
+    manifest = manifest_of("table", tmp_path / "images", table=table)
+    assert manifest.notes == (f"Images of t.csv that are not there: 'b.jpg' (row 3), {sought}.",)

@@ -53,6 +53,14 @@ def test_an_unknown_label_comes_with_its_rows_and_the_nearest_known_ones():
     assert "'melanom' in rows 2, 4 (nearest: mel" in problem.message
 
 
+def test_unknown_labels_come_with_the_codes_once_and_with_a_way_to_leave_them_out():
+    found = problems_of({"label": "psoriasis"}, {}, {"label": "acne"})
+    known = "; known: akiec, bcc, bkl, df, mel, nv, vasc"
+    assert [item.message for item in found] == [f"'psoriasis' in row 2{known}", "'acne' in row 4"]
+    with pytest.raises(UserError, match=r"data\.map\.<label>=drop"):
+        raise_problems(found)
+
+
 def test_a_missing_label_and_a_missing_id_are_problems():
     found = problems_of({"label": ""}, {"image_id": None}, {})
     assert {(problem.kind, problem.row) for problem in found} == {

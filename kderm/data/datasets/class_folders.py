@@ -33,10 +33,7 @@ def read_class_folders(root: Path, labels: LabelSpace, table: Path | None = None
         )
     index = index_images(root)
     paths = _in_folders(index)
-    notes = [
-        "Class folders have no lesion ids: leakage between folds cannot be ruled out. "
-        "Known duplicates can be listed in data.duplicates."
-    ]
+    notes = []
     if len(paths) < len(index.paths):
         count = len(index.paths) - len(paths)
         notes.append(f"{count} image(s) directly in {root} belong to no class and are left out.")

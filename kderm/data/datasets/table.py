@@ -18,6 +18,8 @@ from kderm.data.manifest import Problem, RawRows
 from kderm.errors import UserError
 from kderm.labels import LabelSpace
 
+_SHOWN = 5
+
 
 def read_table(root: Path, labels: LabelSpace, table: Path | None = None) -> RawRows:
     """Rows of the CSV `table`, with the image files wherever they lie below `root`.
@@ -35,14 +37,11 @@ def read_table(root: Path, labels: LabelSpace, table: Path | None = None) -> Raw
     named = found.table["path"].where(found.table["path"] != "", found.table["image_id"]).tolist()
     rows["image_id"] = ids_of(ids if "image_id" in found.present else named)
     rows["path"], ambiguous = _find(named, rows["row"], index_images(root), found.source)
-    notes = found.notes
-    if found.present.isdisjoint(("lesion_id", "patient_id")):
-        notes = [
-            *notes,
-            f"{found.source.path.name} has no lesion or patient ids: leakage between folds cannot "
-            "be ruled out.",
-        ]
-    return RawRows(rows, [*found.problems, *ambiguous], notes)
+    notes = list(found.notes)
+    sought = _sought(named, rows, root, found.source)
+    if sought and rows["path"].notna().any():
+        notes.append(f"Images of {found.source.path.name} that are not there: {sought}.")
+    return RawRows(rows, [*found.problems, *ambiguous], notes, sought)
 
 
 def _only_csv(root: Path) -> Path:
@@ -82,6 +81,16 @@ def _find(
             )
         paths.append(index.full(candidates[0]) if candidates else None)
     return paths, problems
+
+
+def _sought(names: list[str], rows: pd.DataFrame, root: Path, source: CsvFile) -> str:
+    """The images without a file as the table names them, and where they were looked for."""
+    missing = rows["path"].isna().to_numpy().nonzero()[0]
+    if not len(missing):
+        return ""
+    shown = [f"{names[item]!r} (row {rows['row'].iloc[item]})" for item in missing[:_SHOWN]]
+    more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
+    return f"{', '.join(shown)}{more}, looked for below {root} and beside {source.path}"
 
 
 def _is_path(name: str) -> bool:

@@ -103,8 +103,11 @@ def translate(
     unused = [key for key in mapping if not _matches(key, counts.index, spelled)]
     if unused:
         notes.append(f"data.map decides labels that are not in the data set: {', '.join(unused)}.")
-    return RawRows(
-        table[keep].reset_index(drop=True), [*raw.problems, *problems], [*raw.notes, *notes]
+    return replace(
+        raw,
+        table=table[keep].reset_index(drop=True),
+        problems=[*raw.problems, *problems],
+        notes=[*raw.notes, *notes],
     )
 
 

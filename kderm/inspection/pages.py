@@ -54,7 +54,12 @@ def inspect_data(config: Config, directory: Path) -> str:
 
 
 def _title(subject: Subject) -> str:
-    return " + ".join(source.name for source in subject.checked.sources)
+    sources, data = subject.checked.sources, subject.config.data
+    if data.sources or data.is_demo:
+        return " + ".join(source.name for source in sources)
+    (source,) = sources
+    parts = [source.name, source.root.resolve().name, source.table and source.table.stem]
+    return ", ".join(dict.fromkeys(filter(None, parts)))
 
 
 def _lead(subject: Subject, found: sections.Findings) -> str:

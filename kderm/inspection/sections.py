@@ -86,12 +86,13 @@ def _rare_classes(counts: pd.DataFrame) -> Findings:
     if empty:
         found.append(("bad", f"No image of {', '.join(empty)}: it cannot be learnt or scored."))
     few = counts[(counts["images"] > 0) & (counts["groups"] < _FEW_GROUPS)]
-    for row in few.to_dict("records"):
+    if len(few):
+        named = [f"{row['class']} ({row['groups']})" for row in few.to_dict("records")]
         found.append(
             (
                 "warn",
-                f"{row['class']} has {row['groups']} independent groups: a fold holds out a "
-                "handful, and its numbers will have wide intervals.",
+                f"Fewer than {_FEW_GROUPS} independent groups: {', '.join(named)}. A fold holds "
+                "out a handful of them, and their numbers will have wide intervals.",
             )
         )
     there = counts[counts["images"] > 0]
@@ -144,7 +145,10 @@ def lesions(subject: Subject, to: Page, directory: Path) -> Findings:
     has_ids = table[["lesion_id", "patient_id"]].notna().any()
     groups = len(np.unique(subject.groups))
     if not has_ids.any():
-        words = "No lesion or patient ids: leakage between folds cannot be ruled out."
+        words = (
+            "No lesion or patient ids: leakage between folds cannot be ruled out. Known "
+            "duplicates can be listed in data.duplicates."
+        )
         to.section("Lesions", page.text(words))
         return [("warn", words)]
     words = (

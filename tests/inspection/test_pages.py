@@ -81,7 +81,10 @@ def repaint(root, change):
 
 def test_pages_figures_and_tables_are_written_and_folds_are_not(ham, charts):
     told, page = inspected(ham)
-    assert told.splitlines()[0].startswith("ham10000: 84 images (akiec ")
+    assert told.splitlines()[0].startswith("ham10000, ham: 84 images (akiec ")
+    assert "<title>ham10000, ham</title>" in page
+    assert told.count("independent groups:") == 1
+    assert "Fewer than 25 independent groups: akiec (" in told
     assert told.splitlines()[-1] == f"Open {Path('pages/index.html')}"
     assert sorted(path.stem for path in Path("pages").glob("*.csv")) == TABLES
     charts = {path.stem for path in Path("pages/figures").glob("*.png")}

@@ -271,13 +271,24 @@ def open_run(name: str | os.PathLike | None) -> RunDir:
         if not bundles:
             raise UserError(
                 f"There is no finished run in {root}/ yet (expected {root}/<run>/ensemble.json). "
-                "Train one first: python run.py cv --folds 5"
+                f"Train one first: {console.program()} cv --folds 5"
             )
         return RunDir(bundles[-1].parent)
     for path in (root / name, Path(name)):
         if path.is_dir():
             return RunDir(path)
-    known = [path.parent.name for path in root.glob("*/config.yaml")]
+    # A name with a folder or a suffix is meant as a path.
+    if Path(name).name != str(name) or Path(name).suffix in (".csv", ".tsv"):
+        raise UserError(
+            f"Expected the name of a run in {root}/, or a path. Received: {name}, which does not "
+            f"exist (looked from {Path.cwd()})."
+        )
+    known = sorted(path.parent.name for path in root.glob("*/config.yaml"))
+    if not known:
+        raise UserError(
+            f"Expected the name of a run. Received: {name}, and there is no run in {root}/ yet. "
+            f"Train one first: {console.program()} cv --folds 5"
+        )
     raise unknown_name("run", str(name), known, do=f"Runs are looked for in {root}/.")
 
 

@@ -132,6 +132,15 @@ def test_what_else_is_known_of_the_images_makes_subgroups(finished, monkeypatch,
         assert "image_id" in refused.output
 
 
+def test_a_missing_file_is_told_once_and_in_words(finished, monkeypatch):
+    monkeypatch.chdir(finished[0])
+    about = invoke("evaluate", "demo", "--about", "missing.csv").output
+    assert "Received: missing.csv (No such file or directory)." in about
+    external = invoke("evaluate", "demo", "--external", "missing").output
+    assert "Expected labelled images: a folder of class folders, a CSV with labels" in external
+    assert not (RunDir(Path("runs/demo")).external / "missing").exists()
+
+
 def test_a_run_without_its_models_still_gives_its_report(finished, tmp_path, monkeypatch):
     workplace, _ = finished
     shutil.copytree(workplace / "runs" / "demo", tmp_path / "runs" / "copied")
@@ -190,6 +199,8 @@ def test_cv_again_trains_nothing_and_evaluate_rebuilds_the_same_numbers(finished
         (["weights", "fetch", "keras_cv/efficientnet_b99"], "Did you mean"),
         (["prepare", "data.labels=ham1000"], "ham10000"),
         (["prepare", "data.labels=custom"], "data.classes"),
+        (["compare", "a", "b"], "there is no run in runs/ yet"),
+        (["compare", "some/nope.csv", "b"], "some/nope.csv, which does not exist"),
     ],
 )
 def test_a_mistake_is_told_in_one_paragraph_with_exit_code_2(workplace, arguments, expected):
@@ -242,6 +253,24 @@ def test_prepare_prints_the_class_table_and_the_leakage(workplace):
     assert "fold 2" in result.output
     assert "image-level split would have put" in result.output
     assert list((workplace / "cv_folds").glob("demo105*_k3_seed42.csv"))
+
+
+def test_the_demo_is_the_same_for_every_seed_of_a_run(workplace):
+    for seed in (42, 7):
+        tiny = ["data.demo_images=70", "data.demo_size=32", "folds.k=2", f"seed={seed}"]
+        assert invoke("prepare", "--run", f"seed{seed}", *tiny).exit_code == 0
+    assert [path.name for path in Path("runs/_data").iterdir()] == ["demo-70x32-seed42"]
+    assert [path.name for path in Path("cv_folds").iterdir()] == ["demo70x32-seed42_k2_seed42.csv"]
+
+
+def test_a_run_that_is_not_finished_predicts_nothing_and_says_how_to_finish_it(workplace):
+    run = RunDir(Path("runs/demo"))
+    run.path.mkdir(parents=True)
+    run.config.write_text(Config().to_yaml())
+    result = invoke("ensemble-predict", "images", "--run", "demo")
+    assert result.exit_code == 2
+    assert "Expected a finished run. Received: 'demo', of which fold(s) 0, 1" in result.output
+    assert "Finish it with: python run.py cv" in result.output
 
 
 def test_a_place_that_cannot_be_written_is_told_in_one_paragraph(workplace, monkeypatch):

@@ -146,7 +146,13 @@ def data_of(run: RunDir) -> tuple[DataConfig, int]:
         values = yaml.safe_load(run.config.read_text(encoding="utf-8"))
         known = {k: v for k, v in values["data"].items() if k in DataConfig.model_fields}
         return DataConfig.model_validate(known), int(values["folds"]["k"])
-    except (OSError, yaml.YAMLError, LookupError, TypeError, AttributeError, ValueError) as error:
+    except OSError as error:
+        raise UserError(
+            f"Expected the folder of a run, with its {run.config.name}, which says the classes and "
+            f"folds. Received: {run.path} ({run.config.name}: {error.strerror}). Name another run, "
+            "or the path of a predictions table."
+        ) from None
+    except (yaml.YAMLError, LookupError, TypeError, AttributeError, ValueError) as error:
         raise UserError(
             f"Expected a run with its config, which says the classes and folds. Received: "
             f"{run.config} ({error}). Name another run, or the path of a predictions table."

@@ -55,7 +55,8 @@ def keep_about(run: RunDir, path: Path) -> str:
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False)
     except (OSError, ValueError) as error:
-        raise UserError(f"Expected a CSV in --about. Received: {path} ({error}).") from None
+        why = error.strerror if isinstance(error, OSError) else error
+        raise UserError(f"Expected a CSV in --about. Received: {path} ({why}).") from None
     check_further(table, str(path))
     if not attributes_of(table)[0]:
         raise UserError(

@@ -77,7 +77,7 @@ def find_inputs(sources: Sequence[str], labels: LabelSpace, *, translate: bool =
     rows: list[InputRow] = []
     notes: list[str] = []
     skipped = 0
-    for source in (path for text in sources for path in _expand(str(text))):
+    for source in (path for text in sources for path in _expand(str(text), translate)):
         is_table = source.is_file() and source.suffix.lower() in TABLE_SUFFIXES
         if is_table:
             more, told = read_input_table(source, labels, translation)
@@ -114,15 +114,20 @@ def find_inputs(sources: Sequence[str], labels: LabelSpace, *, translate: bool =
     return Inputs(_table(unique), asked, skipped, repeated, tuple(notes))
 
 
-def _expand(source: str) -> list[Path]:
+def _expand(source: str, scored: bool) -> list[Path]:
     """The paths that a source stands for: itself, or what a pattern matches."""
     path = Path(source).expanduser()
     if path.exists():
         return [path]
     if not glob.has_magic(source):
+        expected = (
+            "labelled images: a folder of class folders, a CSV with labels, or a pattern of those"
+            if scored
+            else "a folder, an image, a CSV or a pattern such as 'scans/**/*.jpg'"
+        )
         raise UserError(
-            f"Expected a folder, an image, a CSV or a pattern such as 'scans/**/*.jpg'. "
-            f"Received: {source}, which does not exist (looked from {Path.cwd()})."
+            f"Expected {expected}. Received: {source}, which does not exist (looked from "
+            f"{Path.cwd()})."
         )
     matches = sorted(glob.glob(str(path), recursive=True), key=lambda match: Path(match).parts)
     if not matches:

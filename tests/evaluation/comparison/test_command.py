@@ -194,6 +194,12 @@ def test_a_name_that_is_no_run_is_answered_with_the_nearest_one(run):
     assert "Did you mean 'base'?" in refusal("base", "bass")
 
 
+def test_known_runs_are_named_in_order_where_none_is_near(run):
+    for name in ("second", "first", "third"):
+        run(name, 1.0)
+    assert "Known: first, second, third." in refusal("first", "quux")
+
+
 def test_a_run_with_nothing_finished_is_refused(run):
     run("base", 1.0)
     run("new", 1.0, folds=())
@@ -203,7 +209,10 @@ def test_a_run_with_nothing_finished_is_refused(run):
 def test_a_folder_without_a_config_is_refused(run, workplace):
     run("base", 1.0)
     (workplace / "runs" / "empty").mkdir()
-    assert "Expected a run with its config" in refusal("base", "empty")
+    told = refusal("base", "empty")
+    assert "Expected the folder of a run, with its config.yaml" in told
+    assert "(config.yaml: No such file or directory)" in told
+    assert "Errno" not in told
 
 
 @pytest.mark.parametrize(

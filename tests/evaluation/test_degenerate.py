@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 
 from kderm.errors import UserError
-from kderm.evaluation.predictions import read_predictions
+from kderm.evaluation.measure import measure
+from kderm.evaluation.predictions import make_predictions, read_predictions
 from kderm.evaluation.report import style
 from kderm.evaluation.report.write import write_report
 from kderm.labels import BINARY, HAM10000
@@ -77,8 +78,12 @@ CASES = {
         "**140 image(s) without a decision**",
     ),
     "ties": (answered(tied), "without a decision"),
-    "certain and right": (answered(certain), "1.000"),
-    "certain and wrong": (answered(lambda t, s: certain(t, s, off=1)), "0.0"),
+    # Of 70 lesions all or none, exactly: 0.025 ** (1 / 70) is 0.949.
+    "certain and right": (answered(certain), "| Accuracy | 1.000 (0.949 to 1.000) |"),
+    "certain and wrong": (
+        answered(lambda t, s: certain(t, s, off=1)),
+        "| Accuracy | 0.000 (0.000 to 0.051) |",
+    ),
     "two images": (rows().head(2), "**One group only**"),
     "two images of two classes": (elsewhere(rows().iloc[[0, 2]]), "**No image**"),
     "no metadata": (rows(), "Not recorded in this table"),
@@ -145,6 +150,25 @@ def test_the_report_of_a_degenerate_table_is_whole_and_clear(case, tmp_path):
         if None not in ends:
             assert one["value"] is not None, path
             assert ends[0] <= ends[1], path
+
+
+@pytest.mark.parametrize("off", [0, 1])
+def test_certain_answers_have_exact_values_and_exact_ends(off):
+    """All or none right, of each class in 10 lesions: no calibration error, or nothing else."""
+    table = answered(lambda rows, labels: certain(rows, labels, off))
+    found = measure(make_predictions(table, HAM10000), checkpoint=None, resamples=RESAMPLES)
+    right = 1 - off
+    assert found["pooled"]["balanced_accuracy"]["value"] == right
+    assert found["pooled"]["ece"]["value"] == off
+    assert found["pooled"]["brier"]["value"] == 2 * off
+    for share, groups in (
+        (found["pooled"]["accuracy"], 70),
+        *((own["sensitivity"], 10) for own in found["per_class"].values()),
+        *((own["ppv"], 10) for own in found["per_class"].values()),
+    ):
+        reach = 0.025 ** (1 / groups)
+        ends = (0, 1 - reach) if off else (reach, 1)
+        assert (share["value"], share["low"], share["high"]) == (right, *map(pytest.approx, ends))
 
 
 @pytest.mark.parametrize(

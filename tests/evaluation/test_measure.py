@@ -67,16 +67,14 @@ def test_every_part_of_the_file_is_documented():
 
 
 @pytest.mark.parametrize("labels", [HAM10000, BINARY, ORDERED])
-def test_every_metric_has_an_interval_around_or_beside_it(labels):
-    found = measure(predictions(labels), checkpoint="last", resamples=60)
-    per_class = [
-        value for own in found["per_class"].values() for key, value in own.items() if key != "n"
-    ]
-    pooled = {key: value for key, value in found["pooled"].items() if key != "ece"}
-    for value in [*pooled.values(), *per_class]:
-        assert value["low"] <= value["value"] + 0.05
-        assert value["high"] >= value["value"] - 0.05
-        assert value["low"] < value["high"]
+def test_every_metric_has_an_interval_around_it(labels):
+    found = measure(predictions(labels), checkpoint="last", resamples=200)
+    every = {key: value for key, value in found["pooled"].items() if key != "ece"}
+    for code, own in found["per_class"].items():
+        every |= {f"{key}/{code}": value for key, value in own.items() if key != "n"}
+    for name, value in every.items():
+        assert value["low"] < value["high"], name
+        assert value["low"] <= value["value"] <= value["high"], name
 
 
 def test_the_intervals_are_those_of_the_scorecard_at_the_same_draws():

@@ -205,6 +205,19 @@ def test_the_swap_keeps_weights_and_paths_and_can_be_undone():
     assert not use_keras_layers(model)
 
 
+def test_a_step_keeps_the_kernels_in_the_layout_that_convolutions_read():
+    model = small_network()
+    before = [value.copy() for value in model.get_weights()]
+    use_native_graph(model)
+    inputs = torch.tensor(random_array(2, 16, 16, 3))
+    model(inputs, training=True).sum().backward()
+    (kernel,) = [one._value for one in model.layers[1].trainable_variables]
+    turned = kernel.permute(3, 2, 0, 1)
+    assert turned.is_contiguous(memory_format=torch.channels_last)
+    assert kernel.grad.stride() == kernel.stride()
+    np.testing.assert_array_equal(model.get_weights()[0], before[0])
+
+
 def test_a_clone_of_a_native_model_is_keras():
     model = small_network()
     use_native_graph(model)

@@ -47,6 +47,15 @@ class Convolution:
         """Groups of channels that do not meet."""
         return raw(self.layer.kernel).shape[2] if self.is_depthwise else self.layer.groups
 
+    def lay_out(self) -> None:
+        """Put the kernel into memory as torch's convolution reads it; shape and values stay.
+
+        Else each step copies every kernel, and its gradient back.
+        """
+        kernel = raw(self.layer.kernel)
+        if not self.is_depthwise:
+            kernel.data = kernel.data.permute(3, 0, 1, 2).contiguous().permute(1, 2, 3, 0)
+
     def mirror(self) -> None:
         """Work on feature maps turned by half a circle; see `kderm.models.native.plan`."""
         self.is_mirrored = True

@@ -90,6 +90,10 @@ def make_plan(
                 operation.mirror()
     if without_gradients:
         steps = fold(steps, graph.outputs)
+    else:
+        for operation, _, _ in steps:
+            if isinstance(operation, Convolution):
+                operation.lay_out()
     return _finished(steps, graph, is_mirrored)
 
 

@@ -66,8 +66,8 @@ def calibration_report(predictions: Predictions, *, resamples: int = RESAMPLES) 
                 `event_report`},
             "scaling": None without two folds or more, else {"raw", "temperature" and "vector":
                 {"log_loss", "brier", "ece", "classwise_ece"}, the last two with nested fits, and
-                their "fitted": {"kind", "sharpness", "shift", "temperature", "at_bound"} on all
-                folds},
+                their "difference" to raw: {"log_loss", "brier"}, estimates of pairs, and their
+                "fitted": {"kind", "sharpness", "shift", "temperature", "at_bound"} on all folds},
         }
         Estimates are {"value", "low", "high"}; None where undefined.
     """
@@ -95,7 +95,7 @@ def calibration_report(predictions: Predictions, *, resamples: int = RESAMPLES) 
             for kind in KINDS
         },
         "targets": {target.name: found[f"target {target.name}"] for target in targets},
-        "scaling": _scaling(predictions),
+        "scaling": _scaling(predictions, resamples),
     }
     return without_nan(result)
 
@@ -273,18 +273,33 @@ def _curve(
     ]
 
 
-def _scaling(predictions: Predictions) -> dict | None:
+def _scaling(predictions: Predictions, resamples: int) -> dict | None:
     """What temperature and vector scaling do to an out-of-fold table, honestly."""
     if not predictions.has_folds or len(np.unique(predictions.folds)) < 2:
         return None
     result = {"raw": _scores(predictions)}
     for kind in FITS:
-        fitted = fit_scaling(predictions, kind)
-        result[kind] = _scores(nested_calibration(predictions, kind)) | {
+        fitted, scaled = fit_scaling(predictions, kind), nested_calibration(predictions, kind)
+        result[kind] = _scores(scaled) | {
+            "difference": _differences(predictions, scaled, resamples),
             "fitted": fitted.to_dict()
-            | {"temperature": fitted.temperature, "at_bound": fitted.at_bound}
+            | {"temperature": fitted.temperature, "at_bound": fitted.at_bound},
         }
     return result
+
+
+def _differences(raw: Predictions, scaled: Predictions, resamples: int) -> dict[str, Estimate]:
+    """Log-loss and Brier score, scaled less raw, resampled in pairs; below 0 scaling is better."""
+    y, both = raw.y, (scaled.probabilities, raw.probabilities)
+    change = np.stack(
+        [np.subtract(*(loss(y, p) for p in both)) for loss in (image_log_loss, image_brier)]
+    )
+
+    def statistic(weights: np.ndarray) -> dict[str, np.ndarray]:
+        means = change @ weights.T / weights.sum(axis=1)
+        return dict(zip(("log_loss", "brier"), means, strict=True))
+
+    return estimates(statistic, raw.groups, resamples)
 
 
 def _scores(predictions: Predictions) -> dict[str, float]:

@@ -114,12 +114,21 @@ def _scaling(report: dict, codes: list[str], kind: Kind) -> list[Block]:
         return []
     words = (
         f"{scaling_words(scaling[kind]['fitted'], codes)} In the table each fold is scaled by a "
-        "fit on the other folds, so that no number has seen its own images."
+        "fit on the other folds, so that no number has seen its own images. The difference of "
+        "log-loss is to the first row; below 0 the scaling is better."
     )
-    header = ["probabilities", "log-loss", "Brier score", "calibration error", "mean over classes"]
+    header = ["probabilities", "log-loss", "difference", "Brier score", "calibration error"]
+    header += ["mean over classes"]
     names = {"raw": "as they are", "temperature": "temperature", "vector": "vector scaling"}
     rows = [
-        [said, *(scaling[kind][name] for name in ("log_loss", "brier", "ece", "classwise_ece"))]
+        [
+            said,
+            scaling[kind]["log_loss"],
+            Estimate(None)
+            if kind == "raw"
+            else Estimate.of(scaling[kind]["difference"]["log_loss"]),
+            *(scaling[kind][name] for name in ("brier", "ece", "classwise_ece")),
+        ]
         for kind, said in names.items()
     ]
     return [Heading("Scaling"), Text(words), Table(header, rows, "scaling")]

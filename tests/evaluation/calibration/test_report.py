@@ -95,6 +95,30 @@ def test_the_scaling_is_the_nested_one():
         assert found[kind]["fitted"]["kind"] == kind
 
 
+@pytest.mark.parametrize("kind", ["temperature", "vector"])
+def test_what_scaling_gains_is_resampled_in_pairs(kind):
+    """Oracle: scikit-learn's weighted log-loss of both, draw by draw."""
+    raw = predictions_of()
+    scaled = nested_calibration(raw, kind)
+
+    def plain(weights):
+        both = [
+            log_loss(raw.y, p.probabilities, sample_weight=weights, labels=range(7))
+            for p in (scaled, raw)
+        ]
+        return {"log_loss": both[0] - both[1]}
+
+    expected = group_intervals(plain, raw.groups, resamples=FEW)["log_loss"]
+    found = calibration_report(raw, resamples=FEW)["scaling"]
+    own = found[kind]["difference"]["log_loss"]
+    assert own["value"] == pytest.approx(found[kind]["log_loss"] - found["raw"]["log_loss"])
+    assert (own["low"], own["high"]) == pytest.approx((expected.low, expected.high), abs=1e-9)
+    assert own["high"] < 0  # these answers are far too sure
+    assert found[kind]["difference"]["brier"]["value"] == pytest.approx(
+        found[kind]["brier"] - found["raw"]["brier"]
+    )
+
+
 def test_an_external_table_has_no_scaling():
     assert calibration_report(predictions_of(folds=0), resamples=FEW)["scaling"] is None
     assert calibration_report(predictions_of(folds=1), resamples=FEW)["scaling"] is None

@@ -267,10 +267,12 @@ def test_a_run_that_is_not_finished_predicts_nothing_and_says_how_to_finish_it(w
     run = RunDir(Path("runs/demo"))
     run.path.mkdir(parents=True)
     run.config.write_text(Config().to_yaml())
-    result = invoke("ensemble-predict", "images", "--run", "demo")
-    assert result.exit_code == 2
-    assert "Expected a finished run. Received: 'demo', of which fold(s) 0, 1" in result.output
-    assert "Finish it with: python run.py cv" in result.output
+    predict, score = ("ensemble-predict", "images", "--run"), ("evaluate", "--external", "images")
+    for words in (predict, score):
+        result = invoke(*words, "demo")
+        assert result.exit_code == 2
+        assert "Expected a finished run. Received: 'demo', of which fold(s) 0, 1" in result.output
+        assert "Finish it with: python run.py cv" in result.output
 
 
 def test_a_place_that_cannot_be_written_is_told_in_one_paragraph(workplace, monkeypatch):

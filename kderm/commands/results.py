@@ -5,6 +5,7 @@ from pathlib import Path
 
 from kderm import console
 from kderm.atomic import write_csv
+from kderm.commands.asked import refuse_unfinished
 from kderm.commands.pieces import SYNTHETIC, exclusive, is_demo, known_run, read_json
 from kderm.config.reading import load_config
 from kderm.config.schema import Config
@@ -99,6 +100,7 @@ def evaluate_external(
     from kderm.ensemble.external import evaluate_external as evaluate_images
 
     run = known_run(run_name)
+    refuse_unfinished(run, run.bundle)
     console.say(evaluate_images(run, sources, out=Path(out) if out else None, overlap=overlap))
 
 

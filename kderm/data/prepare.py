@@ -103,8 +103,8 @@ def empty_classes(manifest: Manifest, labels: LabelSpace) -> list[str]:
     return [
         f"{len(empty)} of the {len(labels)} classes of data.labels={labels.name} have no image "
         f"({', '.join(empty)}): members would answer them without having learnt them. "
-        "data.labels=custom with data.classes (and data.malignant) takes the classes that there "
-        "are, data.labels=binary benign and malignant."
+        "To take the classes that there are, set data.labels=custom with data.classes and "
+        "data.malignant; for two, data.labels=binary with data.map.<label>=benign or malignant."
     ]
 
 

@@ -21,6 +21,7 @@ from kderm.evaluation.report.provenance import (
     sources_of,
     unruled,
 )
+from kderm.evaluation.report.subgroup_sections import gaps_sentence
 from kderm.evaluation.report.summary import DISCLAIMER, plain_sentences
 from kderm.evaluation.report.wording import fact, ranged
 
@@ -204,13 +205,8 @@ def _subgroups(found: dict) -> str:
     report = found["subgroups"]
     absent = report["not_recorded"]
     said = f"Not recorded and so untested: {', '.join(absent).lower()}." if absent else ""
-    gaps = report["gaps"]
-    if gaps["intervals"]:
-        found_gaps = (
-            f"{gaps['excluding_zero']} of {gaps['intervals']} gaps to the rest have an interval "
-            f"that leaves out zero ({gaps['by_chance']:.0f} would by chance); see the report."
-        )
-        said = f"{found_gaps} {said}"
+    if report["gaps"]["intervals"]:
+        said = f"{gaps_sentence(report)} {said}"
     return said.strip() or "too few images for any."
 
 

@@ -76,13 +76,21 @@ def weakest(report: dict, metric: str) -> dict | None:
     Returns:
         its entry in the report's metrics, and besides "name" and "images".
     """
-    worse = [gap for gap in report["notable"] if gap["metric"] == metric and gap["gap"] < 0]
-    for gap in worse:  # worst first
+    for gap in report["notable"]:  # worst first
         level = _level(report, gap)
-        if level["recorded"]:
+        if gap["metric"] == metric and gap["gap"] < 0 and level["recorded"]:
             name = subgroup_name(gap["attribute"], gap["level"])
             return {**level["metrics"][metric], "name": name, "images": level["images"]}
     return None
+
+
+def largest_gap(report: dict) -> str:
+    """The metric and subgroup of the largest gap to the worse that leaves out zero; "" if none."""
+    worse = next((gap for gap in report["notable"] if gap["gap"] < 0), None)  # worst first
+    if worse is None:
+        return ""
+    name = subgroup_name(worse["attribute"], worse["level"])
+    return f"{METRICS.get(worse['metric'], worse['metric'])} in {name}"
 
 
 def _level(report: dict, gap: dict) -> dict:
@@ -94,12 +102,28 @@ def _level(report: dict, gap: dict) -> dict:
     )
 
 
-def _words(report: dict) -> str:
+def gaps_sentence(report: dict) -> str:
+    """How many gaps differ from zero, beside what chance alone gives; the same on every page."""
     gaps = report["gaps"]
+    count = gaps["excluding_zero"]
+    excluding = f"{count or 'none'} {'leave' if count > 1 else 'leaves'} out zero"
+    worse = sum(gap["gap"] < 0 for gap in report["notable"])
+    sides = f" ({worse} worse than the rest, {count - worse} better)" if count else ""
+    chance = f"about {gaps['by_chance']:.0f}" if gaps["by_chance"] >= 1 else "fewer than 1"
     return (
-        "A gap is a subgroup's number less that of all other images with a recorded value. Of "
-        f"{gaps['intervals']} gaps with an interval {gaps['excluding_zero']} leave out zero, where "
-        f"{gaps['by_chance']:.0f} would by chance alone. Numbers that would stand on fewer than "
+        f"Of the 95 % intervals of {_gaps(gaps['intervals'])} to the rest, {excluding}{sides}; by "
+        f"chance alone {chance} would."
+    )
+
+
+def _gaps(count: int) -> str:
+    return f"{count} {'gap' if count == 1 else 'gaps'}"
+
+
+def _words(report: dict) -> str:
+    return (
+        "A gap is a subgroup's number less that of all other images with a recorded value. "
+        f"{gaps_sentence(report)} Numbers that would stand on fewer than "
         f"{report['least_positives']} images of a class are left out. Sensitivity and specificity "
         "are those of one threshold for everybody: the operating point for 90 % sensitivity, or "
         "Youden's where there is none. Where one of the two is lower and the other higher, the "
@@ -116,7 +140,7 @@ def _notable(report: dict) -> list[Block]:
     blocks: list[Block] = []
     for words, gaps in (("Worse", worse), ("Better", better)):
         if gaps:
-            told = f"{words} than the rest: {len(gaps)} gaps"
+            told = f"{words} than the rest: {_gaps(len(gaps))}"
             told += f", the {_NOTED} largest" * (len(gaps) > _NOTED)
             blocks += [Heading(told), Table(header, [_gap(report, gap) for gap in gaps[:_NOTED]])]
     if len(worse) > _NOTED or len(better) > _NOTED:

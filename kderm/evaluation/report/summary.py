@@ -7,7 +7,7 @@ from kderm.evaluation.attributes import SKIN_TONE_COLUMNS
 from kderm.evaluation.predictions import Predictions
 from kderm.evaluation.report.document import Bullets, Estimate, Note, Section, Tiles
 from kderm.evaluation.report.provenance import images_without_ids
-from kderm.evaluation.report.subgroup_sections import RULES, weakest
+from kderm.evaluation.report.subgroup_sections import RULES, gaps_sentence, largest_gap, weakest
 from kderm.evaluation.report.wording import (
     number,
     of_hundred,
@@ -158,7 +158,7 @@ def _honest(point: dict) -> dict:
 
 
 def _weakest(found: dict) -> str:
-    """The subgroups that fare worst, among those that differ by more than chance would."""
+    """The subgroups that fare worst, among those whose gap's interval leaves out zero."""
     report = found["subgroups"]
     if not report["gaps"]["intervals"]:
         return ""
@@ -184,13 +184,14 @@ def _weakest(found: dict) -> str:
             f"pictures in {gap['name']} and {elsewhere} elsewhere."
         )
     if not said:
+        largest = largest_gap(report)
+        told = f" The largest to the worse: {largest}." if largest else ""
         return (
-            "**Subgroups.** In none of those that could be measured is it worse than in the rest "
-            "by more than chance would explain."
+            f"**Subgroups.** {gaps_sentence(report)}{told} All are in the report under Subgroups."
         )
     return (
-        f"**Weakest subgroup.** {' '.join(said)} The worst of many look worse than they are; all "
-        "are in the report under Subgroups."
+        f"**Weakest subgroup.** {' '.join(said)} {gaps_sentence(report)} The worst of many look "
+        "worse than they are; all are in the report under Subgroups."
     )
 
 

@@ -9,7 +9,7 @@ from kderm.evaluation.report.decision_sections import benefit_section, operating
 from kderm.evaluation.report.mistakes import confident_mistakes, mistakes_section
 from kderm.evaluation.report.probabilities import scaling_words, tendency_words
 from kderm.evaluation.report.provenance import lesion_ids
-from kderm.evaluation.report.subgroup_sections import subgroup_name, weakest
+from kderm.evaluation.report.subgroup_sections import gaps_sentence, subgroup_name, weakest
 from kderm.evaluation.report.summary import plain_sentences
 from kderm.evaluation.report.wording import of_hundred, percent, whole_percent
 from kderm.labels import HAM10000
@@ -78,7 +78,7 @@ def found(points=(), notable=(), chosen_here=True, gap=(0, -0.1, 0.1), **pooled)
         },
         "operating_points": {"points": list(points), "chosen_here": chosen_here},
         "subgroups": {
-            "gaps": {"intervals": 3},
+            "gaps": {"intervals": 83, "excluding_zero": len(notable), "by_chance": 4.15},
             "notable": list(notable),
             "attributes": [{"title": "Body site", "levels": [level]}],
         },
@@ -198,8 +198,30 @@ def test_the_weakest_subgroup_is_named_with_its_number_and_that_of_the_rest():
     )
 
 
+@pytest.mark.parametrize(
+    ("notable", "words"),
+    [
+        (
+            [],
+            "95 % intervals of 83 gaps to the rest, none leaves out zero; by chance alone about 4",
+        ),
+        ([-0.1], "1 leaves out zero (1 worse than the rest, 0 better); by chance alone about 4"),
+        ([-0.1, 0.1], "2 leave out zero (1 worse than the rest, 1 better); by chance alone"),
+    ],
+)
+def test_the_minute_and_the_section_count_the_same_gaps_in_the_same_words(notable, words):
+    gaps = [gap("balanced_accuracy", value) for value in notable]
+    sentence = gaps_sentence(found(notable=gaps)["subgroups"])
+    assert words in sentence
+    minute = said("Subgroups", notable=gaps)
+    assert sentence in minute
+    largest = "The largest to the worse: balanced accuracy in Body site: ear."
+    assert (largest in minute) == (-0.1 in notable)
+
+
 def test_subgroups_that_are_only_better_are_no_weak_ones():
-    assert "none of those" in said("Subgroups", notable=[gap("malignant_auc", 0.1)])
+    better = [gap("malignant_auc", 0.1)]
+    assert "(0 worse than the rest, 1 better)" in said("Subgroups", notable=better)
     assert weakest(found(notable=[gap("malignant_auc", 0.1)])["subgroups"], "malignant_auc") is None
 
 

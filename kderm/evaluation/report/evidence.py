@@ -1,5 +1,7 @@
 """The data behind the numbers: how many images of what and of whom, in which folds, what leaked."""
 
+from collections.abc import Mapping
+
 import pandas as pd
 
 from kderm.evaluation.attributes import UNKNOWN
@@ -29,12 +31,13 @@ def data_section(
     checkpoint: str | None,
     monitor: str | None,
     sources: list[SourceScore],
+    facts: Mapping[str, object],
 ) -> Section:
     """What was scored, whether it leaked, and what is known about the people."""
     return Section(
         "Data and leakage",
         [
-            provenance(predictions, found, checkpoint, monitor),
+            provenance(predictions, found, checkpoint, monitor, facts),
             _class_counts(predictions),
             *_people(predictions.table),
             *_by_fold(predictions),

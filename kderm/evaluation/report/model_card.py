@@ -85,6 +85,8 @@ def front_matter(name: str, found: dict, facts: Mapping[str, object]) -> dict:
         if found["pooled"].get(key, {}).get("value") is not None
     ]
     data = str(facts.get("data set", "unknown"))
+    optimistic = found["checkpoint_saw_scored_fold"]
+    caveat = " (optimistic: checkpoints chosen on the scored fold)" if optimistic else ""
     return {
         "library_name": "keras",
         "pipeline_tag": "image-classification",
@@ -103,7 +105,7 @@ def front_matter(name: str, found: dict, facts: Mapping[str, object]) -> dict:
                             "name": "Skin lesion classification",
                         },
                         "dataset": {
-                            "name": f"{data}, out-of-fold",
+                            "name": f"{data}, out-of-fold{caveat}",
                             "type": re.sub(r"[^a-z0-9._]+", "-", data.lower()).strip("-"),
                             "split": "out-of-fold",
                         },

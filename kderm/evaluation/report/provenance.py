@@ -22,6 +22,10 @@ WARNINGS = "warnings"
 # How the images were taken, as far as the kind of data set tells.
 PICTURES = "pictures"
 DERMOSCOPIC = "dermoscopic pictures"
+# Of images that an ensemble predicted: how many its members knew ("unknown" if nobody can tell),
+# and what was found and left out before, the overlap with the run's own images first of all.
+SEEN = "images that the members were trained on"
+BEFORE = "before prediction"
 
 
 def warning_notes(predictions: Predictions, found: dict, facts: Mapping[str, object]) -> list[Note]:
@@ -96,8 +100,36 @@ def resampled(found: dict) -> str:
     return "images (each is its own group)" if alone else "whole groups, not images"
 
 
+def on_other_images(predictions: Predictions, facts: Mapping[str, object]) -> bool:
+    """Whether a report is known to be of other images than those that members were trained on."""
+    seen = facts.get(SEEN)
+    return not predictions.has_folds and isinstance(seen, int) and seen == 0
+
+
+def _newness(predictions: Predictions, facts: Mapping[str, object]) -> str:
+    """Whether images without folds are new to the models that scored them."""
+    seen = facts.get(SEEN)
+    if on_other_images(predictions, facts):
+        said = (
+            "**Other images than the run's own.** The members were trained on none of these, by id"
+        )
+    elif isinstance(seen, int):
+        said = (
+            f"**Not a test.** {seen:,} of the predicted images are among those that members were "
+            "trained on, by id"
+        )
+    else:
+        said = "Whether these images are new to the models that scored them is not known here"
+    before = facts.get(BEFORE)
+    return f"{said}. Before prediction: {before}." if before else f"{said}."
+
+
 def provenance(
-    predictions: Predictions, found: dict, checkpoint: str | None, monitor: str | None
+    predictions: Predictions,
+    found: dict,
+    checkpoint: str | None,
+    monitor: str | None,
+    facts: Mapping[str, object],
 ) -> Bullets:
     """Where the numbers come from, in plain words."""
     images, groups = found["n_images"], found["n_groups"]
@@ -117,10 +149,8 @@ def provenance(
         lines.append(checkpoint_words(checkpoint, monitor))
     else:
         of_groups = f" of {groups:,} groups" if grouped else ""
-        lines.append(
-            f"**{images:,} labelled images{of_groups}**, without folds: whether they are new to "
-            "the models that scored them cannot be seen from this table."
-        )
+        lines.append(_newness(predictions, facts))
+        lines.append(f"**{images:,} labelled images{of_groups}**, without folds.")
         lines.append(lesion_ids(predictions))
     percent = f"{found['level']:.0%}".replace("%", " %")
     if groups > 1:

@@ -47,6 +47,7 @@ def plain_sentences(predictions: Predictions, found: dict) -> list[str]:
         _naming(predictions, found),
         _sureness(found),
         _weakest(found),
+        _optimism(found),
         _unknown(predictions),
     ]
     return [item for item in items if item]
@@ -244,6 +245,17 @@ def _sureness(found: dict) -> str:
         )
         words += f" The probability of {name} is {direction}: {given} on average, where {are} are."
     return words
+
+
+def _optimism(found: dict) -> str:
+    """What choosing checkpoints on the scored fold does to all numbers; "" where it did not see."""
+    if not found["checkpoint_saw_scored_fold"]:
+        return ""
+    return (
+        "**Optimistic.** The epoch that each network stopped at was chosen on the same held-out "
+        "fold that it is scored on here, so these numbers are somewhat better than those of new "
+        "images would be."
+    )
 
 
 def _unknown(predictions: Predictions) -> str:

@@ -27,7 +27,7 @@ from kderm.evaluation.report.mistakes import mistakes_section
 from kderm.evaluation.report.model_card import model_card
 from kderm.evaluation.report.page import to_html
 from kderm.evaluation.report.probabilities import calibration_section
-from kderm.evaluation.report.provenance import warning_notes
+from kderm.evaluation.report.provenance import on_other_images, warning_notes
 from kderm.evaluation.report.reproduction import (
     Background,
     facts_section,
@@ -72,7 +72,8 @@ def write_report(
     Args:
         predictions: labelled predictions, out-of-fold or external.
         directory: where to write; made if absent.
-        title: heading of the report.
+        title: heading of the report; where `facts` say that the members were trained on none of
+            the images, it also says that these are others.
         histories: fold to history table, for the training curves; None or empty without.
         facts: printed as a small table (config, views, device, versions, ...); "synthetic data", if
             true, and each sentence of the list "warnings" become a warning at the top.
@@ -101,6 +102,8 @@ def write_report(
         progress=progress,
     )
     warnings = warning_notes(predictions, findings.metrics, told.facts)
+    if on_other_images(predictions, told.facts):
+        title += ": report on other images"
     document = Document(title, warnings, _sections(told, findings, training))
     write_document(document, directory)
     if background.name:
@@ -145,6 +148,7 @@ def _sections(told: _Told, findings: Findings, training: Section) -> list[Sectio
             checkpoint=told.checkpoint,
             monitor=told.monitor,
             sources=findings.sources,
+            facts=told.facts,
         ),
         discrimination_section(predictions, found),
         calibration_section(predictions, found, told.calibration),

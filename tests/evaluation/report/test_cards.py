@@ -94,6 +94,30 @@ def test_hugging_face_reads_the_cards_results(run):
     assert {result.task_type for result in data.eval_results} == {"image-classification"}
 
 
+def test_a_checkpoint_that_saw_the_scored_fold_is_told_in_the_minute_and_the_card(tmp_path, run):
+    directory = tmp_path / "run"
+    write_report(
+        predictions(70),
+        directory,
+        title="A run",
+        histories=None,
+        facts={"data set": "HAM10000"},
+        checkpoint="best",
+        monitor="macro_auc",
+        background=Background(name="a_run"),
+        resamples=5,
+    )
+    caveat = "HAM10000, out-of-fold (optimistic: checkpoints chosen on the scored fold)"
+    front, card = front_matter(directory)
+    assert front["model-index"][0]["results"][0]["dataset"]["name"] == caveat
+    minute = (directory / "report.md").read_text(encoding="utf-8").split("## Data and leakage")[0]
+    assert "- **Optimistic.** The epoch" in minute
+    assert "- **Optimistic.** The epoch" in card
+    clean, card = front_matter(run)
+    assert clean["model-index"][0]["results"][0]["dataset"]["name"].endswith(", out-of-fold")
+    assert "ptimistic" not in card
+
+
 def test_no_page_of_a_run_names_a_folder_of_this_machine(run):
     for name in ("MODEL_CARD.md", "CHECKLIST.md", "report.md"):
         text = (run / name).read_text(encoding="utf-8")
@@ -185,7 +209,8 @@ def test_how_pictures_of_an_unknown_kind_were_taken_is_asked_of_the_author(run):
     text = (run / "MODEL_CARD.md").read_text(encoding="utf-8")
     assert "**For the author:** how the pictures were taken" in text
     assert "dermoscop" not in text
-    known = front_matter_of("a_run", {"pooled": {}}, {"pictures": "dermoscopic pictures"})
+    nothing = {"pooled": {}, "checkpoint_saw_scored_fold": None}
+    known = front_matter_of("a_run", nothing, {"pictures": "dermoscopic pictures"})
     assert known["tags"][0] == "dermoscopy"
 
 

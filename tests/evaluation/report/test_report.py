@@ -211,6 +211,34 @@ def test_external_predictions_have_no_folds_and_no_curves(tmp_path):
     assert "resamples of images (each is its own group)" in text
 
 
+@pytest.mark.parametrize(
+    ("seen", "title", "words"),
+    [
+        (
+            0,
+            "# A run: report on other images\n",
+            "**Other images than the run's own.** The members",
+        ),
+        (3, "# A run\n", "**Not a test.** 3 of the predicted images"),
+        (
+            "unknown",
+            "# A run\n",
+            "Whether these images are new to the models that scored them is not",
+        ),
+    ],
+)
+def test_what_is_known_of_the_overlap_leads_the_data_of_other_images(tmp_path, seen, title, words):
+    facts = {
+        "images that the members were trained on": seen,
+        "before prediction": "overlap: 2 of 72",
+    }
+    _, text = report(external(out_of_fold(n=70).table), tmp_path, facts=facts)
+    assert text.startswith(title)
+    first = text.split("## Data and leakage\n\n")[1].split("\n")[0]
+    assert first.startswith(f"- {words}")
+    assert first.endswith(" Before prediction: overlap: 2 of 72.")
+
+
 def test_curves_of_an_earlier_report_do_not_stay_behind(tmp_path):
     report(out_of_fold(n=70), tmp_path, histories={0: history()})
     assert (tmp_path / "figures" / "training_curves.png").exists()

@@ -67,6 +67,7 @@ def found(points=(), notable=(), chosen_here=True, gap=(0, -0.1, 0.1), **pooled)
     return {
         "n_images": 4,
         "n_groups": 4,
+        "checkpoint_saw_scored_fold": None,
         "groups_in_several_folds": 0,
         "pooled": {"accuracy": nothing, "balanced_accuracy": nothing} | pooled,
         "per_class": {},

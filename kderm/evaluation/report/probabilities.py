@@ -10,6 +10,7 @@ from kderm.evaluation.report.document import (
     Estimate,
     Figure,
     Heading,
+    Note,
     Section,
     Share,
     Table,
@@ -131,7 +132,28 @@ def _scaling(report: dict, codes: list[str], kind: Kind) -> list[Block]:
         ]
         for kind, said in names.items()
     ]
-    return [Heading("Scaling"), Text(words), Table(header, rows, "scaling")]
+    better = better_scaling(scaling, kind)
+    notes = [Note("warn", better)] if better else []
+    return [Heading("Scaling"), Text(words), *notes, Table(header, rows, "scaling")]
+
+
+def better_scaling(scaling: dict, kind: Kind) -> str:
+    """That vector scaling would help where the applied temperature does not; else "".
+
+    Args:
+        scaling: of `calibration_report`, by out-of-fold fits.
+        kind: of the scaling that new images get.
+    """
+    raw, own, vector = (scaling[name]["log_loss"] for name in ("raw", kind, "vector"))
+    if kind == "vector" or own < raw or vector >= raw:
+        return ""
+    gain = ranged(scaling["vector"]["difference"]["log_loss"])
+    return (
+        f"**Temperature scaling does not lower the log-loss** ({raw:.3f} as they are, {own:.3f} "
+        f"scaled); vector scaling does ({vector:.3f}, difference {gain}). "
+        "`predict.calibration=vector` applies it to new images; its price: the predicted class of "
+        "an image may change."
+    )
 
 
 def scaling_words(fitted: dict, codes: list[str]) -> str:

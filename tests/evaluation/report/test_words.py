@@ -7,7 +7,7 @@ import pytest
 from kderm.evaluation.predictions import make_predictions
 from kderm.evaluation.report.decision_sections import benefit_section, operating_section
 from kderm.evaluation.report.mistakes import confident_mistakes, mistakes_section
-from kderm.evaluation.report.probabilities import scaling_words, tendency_words
+from kderm.evaluation.report.probabilities import better_scaling, scaling_words, tendency_words
 from kderm.evaluation.report.provenance import lesion_ids
 from kderm.evaluation.report.subgroup_sections import gaps_sentence, subgroup_name, weakest
 from kderm.evaluation.report.summary import plain_sentences
@@ -245,6 +245,32 @@ def test_the_scaling_of_new_images_is_told_with_its_values():
     words = scaling_words(fitted, ["mel", "nv"])
     assert "vector scaling" in words
     assert "(mel 0.80 and -0.30, nv 1.10 and +0.25)" in words
+
+
+@pytest.mark.parametrize(
+    ("kind", "raw", "temperature", "vector", "is_told"),
+    [
+        ("temperature", 0.878, 0.881, 0.816, True),
+        ("temperature", 0.878, 0.870, 0.816, False),
+        ("temperature", 0.878, 0.881, 0.879, False),
+        ("vector", 0.878, 0.881, 0.816, False),
+    ],
+)
+def test_vector_scaling_is_named_where_the_applied_temperature_does_not_help(
+    kind, raw, temperature, vector, is_told
+):
+    gain = {"log_loss": {"value": vector - raw, "low": -0.1, "high": -0.02}}
+    scaling = {
+        "raw": {"log_loss": raw},
+        "temperature": {"log_loss": temperature},
+        "vector": {"log_loss": vector, "difference": gain},
+    }
+    words = better_scaling(scaling, kind)
+    assert bool(words) == is_told
+    if is_told:
+        assert "(0.878 as they are, 0.881 scaled)" in words
+        assert "(0.816, difference -0.062 (-0.100 to -0.020))" in words
+        assert "`predict.calibration=vector`" in words
 
 
 def test_a_picture_of_a_mistake_is_captioned_in_words():

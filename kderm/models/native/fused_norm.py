@@ -14,20 +14,6 @@ from kderm.models.native import kernels
 Net = Callable[[torch.Tensor], torch.Tensor]  # (n, c) -> gate (n, c)
 
 
-class _Batch:
-    """Statistics of a batch and the affine map that normalises it."""
-
-    def __init__(
-        self, x: torch.Tensor, gamma: torch.Tensor | None, beta: torch.Tensor | None, epsilon: float
-    ) -> None:
-        self.mean, self.variance = kernels.statistics(x)
-        self.inverse = torch.rsqrt(self.variance + epsilon)
-        self.scale = self.inverse if gamma is None else self.inverse * gamma
-        self.shift = -self.mean * self.scale
-        if beta is not None:
-            self.shift = self.shift + beta
-
-
 class NormActivation(torch.autograd.Function):
     """activation(batch norm(x)) and the batch's mean and biased variance."""
 
@@ -41,7 +27,7 @@ class NormActivation(torch.autograd.Function):
         activation: str | None,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Args: x as `kernels.as_rows` gives it; activation by name."""
-        batch = _Batch(x, gamma, beta, epsilon)
+        batch = kernels.statistics(x, gamma, beta, epsilon)
         ctx.save_for_backward(x)
         ctx.batch, ctx.activation = batch, activation
         ctx.learns = gamma is not None, beta is not None
@@ -54,13 +40,7 @@ class NormActivation(torch.autograd.Function):
         """Gradients by x, gamma and beta."""
         (x,), batch = ctx.saved_tensors, ctx.batch
         by_x, by_gamma, by_beta = kernels.norm_gradient(
-            kernels.as_rows(g),
-            x,
-            batch.scale,
-            batch.shift,
-            batch.mean,
-            batch.inverse,
-            ctx.activation,
+            kernels.as_rows(g), x, batch, ctx.activation
         )
         scales, shifts = ctx.learns
         return by_x, by_gamma if scales else None, by_beta if shifts else None, None, None
@@ -85,7 +65,7 @@ class GatedNormActivation(torch.autograd.Function):
         *weights: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Args: as `NormActivation`; net: the gate's network; weights: what it learns."""
-        batch = _Batch(x, gamma, beta, epsilon)
+        batch = kernels.statistics(x, gamma, beta, epsilon)
         ctx.pooled = kernels.pooled(x, batch.scale, batch.shift, activation).requires_grad_()
         with torch.enable_grad():
             ctx.gate = net(ctx.pooled)
@@ -108,10 +88,7 @@ class GatedNormActivation(torch.autograd.Function):
         by_x, by_gamma, by_beta = kernels.norm_gradient(
             g,
             x,
-            batch.scale,
-            batch.shift,
-            batch.mean,
-            batch.inverse,
+            batch,
             ctx.activation,
             gate=ctx.gate.detach(),
             more=by_pooled / (x.shape[2] * x.shape[3]),

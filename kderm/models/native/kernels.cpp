@@ -98,41 +98,58 @@ static void join(const double *parts, long count, long c, double *sums) {
 
 /* === Statistics of a batch === */
 
-/* Mean and biased variance by channel of x (rows, c); sums are of the distance to the first row. */
-int statistics(const float *x, long rows, long c, float *mean, float *variance, long threads) {
-    long parts = smaller(threads, (rows + 255) / 256);
-    double *sums = (double *)calloc((parts + 1) * 2 * c, 8);
-    if (!sums) return 1;
+/* found (5, c): mean, biased variance, 1 / deviation, and the scale and shift that normalise x.
+ * x: (rows, c); gamma and beta (c,) may be missing. fold: rows that fill the lanes together.
+ * Sums are of the distance to the first row. */
+int statistics(const float *x, long rows, long c, long fold, const float *gamma,
+               const float *beta, double epsilon, float *found, long threads) {
+    long wide = c * fold, lines = rows / fold, parts = smaller(threads, (lines + 255) / 256);
+    double *sums = (double *)calloc((parts + 1) * 2 * wide, 8);
+    float *origins = (float *)malloc(4 * wide);
+    if (!sums || !origins) return 1;
+    for (long k = 0; k < wide; k++) origins[k] = x[k % c];
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (long part = 0; part < parts; part++) {
-        long first = rows * part / parts, end = rows * (part + 1) / parts;
-        double *mine = sums + part * 2 * c;
-        float *span = (float *)calloc(2 * c, 4);
+        long first = lines * part / parts, end = lines * (part + 1) / parts;
+        double *mine = sums + part * 2 * wide;
+        float *span = (float *)calloc(2 * wide, 4);
         for (long row = first; row < end; row += BLOCK) {
             long count = smaller(BLOCK, end - row);
-            if ((row - first) % SPAN == 0) flush(span, mine, c);
-            for (long k = 0; k < c; k += WIDTH) {
-                lanes origin = load(x + k, c - k), one = {0}, two = {0};
+            if ((row - first) % SPAN == 0) flush(span, mine, wide);
+            for (long k = 0; k < wide; k += WIDTH) {
+                long left = wide - k;
+                lanes origin = load(origins + k, left), one = {0}, two = {0};
                 for (long r = 0; r < count; r++) {
-                    lanes d = load(x + (row + r) * c + k, c - k) - origin;
+                    lanes d = load(x + (row + r) * wide + k, left) - origin;
                     one += d;
                     two += d * d;
                 }
-                store(span + k, load(span + k, c - k) + one, c - k);
-                store(span + c + k, load(span + c + k, c - k) + two, c - k);
+                store(span + k, load(span + k, left) + one, left);
+                store(span + wide + k, load(span + wide + k, left) + two, left);
             }
         }
-        flush(span, mine, c);
+        flush(span, mine, wide);
         free(span);
     }
-    double *total = sums + parts * 2 * c;
-    join(sums, parts, c, total);
+    double *total = sums + parts * 2 * wide;
+    join(sums, parts, wide, total);
     for (long k = 0; k < c; k++) {
-        double distance = total[k] / rows, spread = total[c + k] / rows - distance * distance;
-        mean[k] = x[k] + distance;
-        variance[k] = spread > 0 || isnan(spread) ? spread : 0;
+        double one = 0, two = 0;
+        for (long i = k; i < wide; i += c) {
+            one += total[i];
+            two += total[wide + i];
+        }
+        double distance = one / rows, spread = two / rows - distance * distance;
+        double mean = x[k] + distance, variance = spread > 0 || isnan(spread) ? spread : 0;
+        double inverse = 1 / sqrt(variance + epsilon), scale = gamma ? inverse * gamma[k] : inverse;
+        found[k] = mean;
+        found[c + k] = variance;
+        found[2 * c + k] = inverse;
+        found[3 * c + k] = scale;
+        found[4 * c + k] = (beta ? beta[k] : 0) - mean * scale;
     }
     free(sums);
+    free(origins);
     return 0;
 }
 
@@ -232,32 +249,6 @@ INLINE void channel_sums(const float *g, const float *x, long places, long c, co
     free(span);
 }
 
-/* Sums (2, c) over the batch of h and of h * (x - mean), h the gradient by x * scale + shift.
- * g: gradient by y of `normalize`; pooled: (n, c), what is added to the gradient of each place
- * before the activation, with a gate only. */
-int gradient_sums(const float *g, const float *x, long n, long places, long c, const float *scale,
-                  const float *shift, const float *mean, const float *gate, const float *pooled,
-                  float *sums, long activation, long threads) {
-    long parts = smaller((threads + n - 1) / n, (places + 63) / 64), tasks = n * parts;
-    double *all_sums = (double *)calloc((tasks + 1) * 2 * c, 8);
-    if (!all_sums) return 1;
-#pragma omp parallel for num_threads(threads) schedule(static)
-    for (long task = 0; task < tasks; task++) {
-        long image = task / parts, part = task % parts;
-        long first = places * part / parts, count = places * (part + 1) / parts - first;
-        long at = (image * places + first) * c;
-        const float *factor = gate ? gate + image * c : NULL;
-        const float *more = gate ? pooled + image * c : NULL;
-        CHOOSE(channel_sums, g + at, x + at, count, c, scale, shift, mean, factor, more,
-               all_sums + task * 2 * c)
-    }
-    double *total = all_sums + tasks * 2 * c;
-    join(all_sums, tasks, c, total);
-    for (long k = 0; k < 2 * c; k++) sums[k] = total[k];
-    free(all_sums);
-    return 0;
-}
-
 INLINE void backward(const float *g, const float *x, long places, long c, const float *scale,
                      const float *shift, const float *gate, const float *pooled,
                      const float *slope, const float *offset, float *out, const int activation) {
@@ -280,11 +271,48 @@ INLINE void backward(const float *g, const float *x, long places, long c, const 
     }
 }
 
-/* Gradient (n, places, c) by x: h * scale + x * slope + offset, h as in `gradient_sums`. */
-void gradient(const float *g, const float *x, long n, long places, long c, const float *scale,
-              const float *shift, const float *gate, const float *pooled, const float *slope,
-              const float *offset, float *out, long activation, long threads) {
-    long parts = smaller((4 * threads + n - 1) / n, (places + 63) / 64);
+/* Gradients of `normalize` with the statistics of the batch: out (n, places, c) by x, and
+ * found (2, c) by the scale (times the deviation) and the shift.
+ * g: by y; pooled: (n, c), what is added to the gradient of each place before the activation, with
+ * a gate only; scale, shift, mean: (c,), inverse: 1 / deviation. Channels are fold times their own
+ * number, see `statistics`. With h the gradient by x * scale + shift, the gradient by x is
+ * scale * (h - mean of h - (x - mean) * inverse^2 * mean of h * (x - mean)). */
+int norm_gradient(const float *g, const float *x, long n, long places, long c, long fold,
+                  const float *scale, const float *shift, const float *mean,
+                  const float *inverse, const float *gate, const float *pooled, float *found,
+                  float *out, long activation, long threads) {
+    long parts = smaller((threads + n - 1) / n, (places + 63) / 64), tasks = n * parts;
+    double *sums = (double *)calloc((tasks + 1) * 2 * c, 8);
+    float *slope = (float *)malloc(8 * c), *offset = slope + c;
+    if (!sums || !slope) return 1;
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (long task = 0; task < tasks; task++) {
+        long image = task / parts, part = task % parts;
+        long first = places * part / parts, count = places * (part + 1) / parts - first;
+        long at = (image * places + first) * c;
+        const float *factor = gate ? gate + image * c : NULL;
+        const float *more = gate ? pooled + image * c : NULL;
+        CHOOSE(channel_sums, g + at, x + at, count, c, scale, shift, mean, factor, more,
+               sums + task * 2 * c)
+    }
+    double *total = sums + tasks * 2 * c;
+    join(sums, tasks, c, total);
+    long own = c / fold;
+    for (long k = 0; k < own; k++) {
+        double one = 0, two = 0, rows = (double)n * places * fold;
+        for (long i = k; i < c; i += own) {
+            one += total[i];
+            two += total[c + i];
+        }
+        found[k] = two * inverse[k];
+        found[own + k] = one;
+        double steep = -scale[k] * (double)inverse[k] * inverse[k] * two / rows;
+        for (long i = k; i < c; i += own) {
+            slope[i] = steep;
+            offset[i] = -scale[k] * one / rows - steep * mean[k];
+        }
+    }
+    parts = smaller((4 * threads + n - 1) / n, (places + 63) / 64);
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (long task = 0; task < n * parts; task++) {
         long image = task / parts, part = task % parts;
@@ -295,6 +323,9 @@ void gradient(const float *g, const float *x, long n, long places, long c, const
         CHOOSE(backward, g + at, x + at, count, c, scale, shift, factor, more, slope, offset,
                out + at)
     }
+    free(sums);
+    free(slope);
+    return 0;
 }
 
 /* === Depthwise convolution of 5 x 5: gradient by the kernel === */

@@ -13,6 +13,7 @@ import platform
 import shutil
 import subprocess
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -84,12 +85,38 @@ def as_rows(x: torch.Tensor) -> torch.Tensor:
     return x.contiguous(memory_format=torch.channels_last)
 
 
-def statistics(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and biased variance (c,) of `x`, which is as `as_rows` gives it."""
-    n, c, h, w = x.shape
-    mean, variance = x.new_empty(c), x.new_empty(c)
-    _call("statistics", x, n * h * w, c, mean, variance, torch.get_num_threads())
-    return mean, variance
+@dataclass(frozen=True)
+class BatchStatistics:
+    """Of a batch, by channel, float32 (c,) each.
+
+    Attributes:
+        mean: over images and places.
+        variance: biased.
+        inverse: 1 / standard deviation, with epsilon.
+        scale: gamma / standard deviation.
+        shift: beta - mean · scale.
+    """
+
+    mean: torch.Tensor
+    variance: torch.Tensor
+    inverse: torch.Tensor
+    scale: torch.Tensor
+    shift: torch.Tensor
+
+
+def statistics(
+    x: torch.Tensor, gamma: torch.Tensor | None, beta: torch.Tensor | None, epsilon: float
+) -> BatchStatistics:
+    """What normalises `x`, which is as `as_rows` gives it."""
+    n, c, height, width = x.shape
+    fold = _Rows(x).fold
+    found = x.new_empty(5, c)
+    _call(
+        "statistics",
+        *(x, n * height * width, c, fold, gamma, beta, float(epsilon), found),
+        torch.get_num_threads(),
+    )
+    return BatchStatistics(*found.unbind())
 
 
 def normalize(
@@ -146,10 +173,7 @@ def gate_gradient(
 def norm_gradient(
     g: torch.Tensor,
     x: torch.Tensor,
-    scale: torch.Tensor,
-    shift: torch.Tensor,
-    mean: torch.Tensor,
-    inverse: torch.Tensor,
+    batch: BatchStatistics,
     activation: str | None,
     gate: torch.Tensor | None = None,
     more: torch.Tensor | None = None,
@@ -159,34 +183,20 @@ def norm_gradient(
     Args:
         g: gradient by the result, as `as_rows` gives it.
         x: what was normalised.
-        scale: gamma / standard deviation (c,).
-        shift: beta - mean · scale (c,).
-        mean: of the batch (c,).
-        inverse: 1 / standard deviation (c,).
+        batch: what `statistics` found.
         activation: name.
         gate: (n, c) or None.
         more: (n, c), further gradient by each place of the activation; with a gate.
     """
-    shape, threads = _Rows(x), torch.get_num_threads()
-    scales, shifts = shape.spread(scale), shape.spread(shift)
-    gates, mores = shape.spread(gate), shape.spread(more)
-    sums = x.new_empty(2, shape.c)
+    shape, found = _Rows(x), torch.empty_like(x)
+    sums = x.new_empty(2, x.shape[1])
     _call(
-        "gradient_sums",
-        *(g, x, *shape, scales, shifts, shape.spread(mean), gates, mores, sums),
-        *(ACTIVATIONS[activation], threads),
+        "norm_gradient",
+        *(g, x, *shape, shape.fold, shape.spread(batch.scale), shape.spread(batch.shift)),
+        *(shape.spread(batch.mean), batch.inverse, shape.spread(gate), shape.spread(more)),
+        *(sums, found, ACTIVATIONS[activation], torch.get_num_threads()),
     )
-    total, product = shape.gathered(sums)
-    count = x.numel() // x.shape[1]
-    slope = scale * inverse * inverse * product / -count
-    offset = scale * total / -count - slope * mean
-    found = torch.empty_like(x)
-    _call(
-        "gradient",
-        *(g, x, *shape, scales, shifts, gates, mores),
-        *(shape.spread(slope), shape.spread(offset), found, ACTIVATIONS[activation], threads),
-    )
-    return found, product * inverse, total
+    return found, *sums.unbind()
 
 
 def depthwise_kernel_gradient(
@@ -232,16 +242,22 @@ class _Rows:
         return sums if self.fold == 1 else sums.view(len(sums), self.fold, self.own).sum(1)
 
 
-def _call(name: str, *arguments: torch.Tensor | int | None) -> None:
-    """Call a kernel; the last argument, the number of threads, and the activation are ints."""
+def _call(name: str, *arguments: torch.Tensor | float | None) -> None:
+    """Call a kernel with pointers and whole or double numbers."""
     function = getattr(_library(), name)
-    converted = [
-        ctypes.c_void_p(one.data_ptr())
-        if isinstance(one, torch.Tensor)
-        else ctypes.c_void_p(None)
-        if one is None
-        else ctypes.c_long(one)
-        for one in arguments
-    ]
-    if function(*converted) and name in ("statistics", "gradient_sums"):
-        raise MemoryError(f"The kernel {name} could not have its sums.")
+    converted = [_CONVERTED[type(one)](one) for one in arguments]
+    if function(*converted) and name in ("statistics", "norm_gradient"):
+        raise MemoryError(f"The kernel {name} could not have memory for its sums.")
+
+
+def _pointer(tensor: torch.Tensor) -> ctypes.c_void_p:
+    return ctypes.c_void_p(tensor.data_ptr())
+
+
+_CONVERTED = {
+    torch.Tensor: _pointer,
+    torch.nn.Parameter: _pointer,
+    int: ctypes.c_long,
+    float: ctypes.c_double,
+    type(None): ctypes.c_void_p,
+}

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 # Not quite white: on dark pages the paper's white becomes dark, the words on full cells do not.
 PAPER = "#FDFDFD"
+# Of the smallest and the largest point of a reliability diagram.
+_AREAS = (3.0, 90.0)
 METRIC_NAMES = {
     "val_macro_auc": "macro AUC",
     "val_balanced_accuracy": "balanced accuracy",
@@ -186,7 +188,11 @@ def plot_reliability(path: Path, predictions: Predictions) -> None:
             used = bins.count > 0
             above.plot([0, 1], [0, 1], color=FAINT, linewidth=1.2, zorder=1)
             above.plot(
-                bins.confidence[used], bins.frequency[used], marker="o", markersize=5, color=colour
+                bins.confidence[used], bins.frequency[used], color=colour, linewidth=0.8, alpha=0.35
+            )
+            area = point_areas(bins.count)
+            above.scatter(
+                bins.confidence[used], bins.frequency[used], area[used], color=colour, zorder=3
             )
             above.set(xlim=(0, 1), ylim=(0, 1.02), ylabel="share that came true")
             above.set_title(f"{name}: calibration error {bins.expected_error:.3f}")
@@ -199,6 +205,15 @@ def plot_reliability(path: Path, predictions: Predictions) -> None:
             below.yaxis.set_major_formatter("{x:,.0f}")
             below.yaxis.set_minor_formatter("")
             below.grid(False)
+
+
+def point_areas(count: np.ndarray) -> np.ndarray:
+    """Areas of points (square points of print) for bins of so many images; still seen with one.
+
+    Args:
+        count: int (bins,), not all 0.
+    """
+    return np.maximum(_AREAS[1] * count / count.max(), _AREAS[0])
 
 
 def _see_through(colour: str) -> "LinearSegmentedColormap":

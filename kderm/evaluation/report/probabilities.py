@@ -19,7 +19,7 @@ from kderm.evaluation.report.document import (
 from kderm.evaluation.report.prior import prior_sentence, prior_shift
 from kderm.evaluation.report.wording import ranged
 
-_NAMES = {"mel": "it is a melanoma", "malignant": "it is malignant"}
+_NAMES = {"malignant": "it is malignant"}
 
 
 def calibration_section(predictions: Predictions, found: dict, kind: Kind) -> Section:
@@ -35,7 +35,8 @@ def calibration_section(predictions: Predictions, found: dict, kind: Kind) -> Se
     words = (
         f"The first choice gets a probability of {numbers['mean_confidence']:.3f} on average and "
         f"is right in {numbers['share_right']:.3f} of the images{tendency}. "
-        f"Expected calibration error {numbers['ece']:.3f} ({numbers['bins']} equal-width bins), "
+        f"Expected calibration error {numbers['ece']:.3f} ({numbers['bins']} equal-width bins, "
+        "those of the figure; the table below has bins of equal mass), "
         f"Brier score {numbers['brier']:.3f} (0 to 2), log-loss {numbers['log_loss']:.3f}."
     )
     panels = 2 if predictions.labels.malignant else 1
@@ -54,7 +55,8 @@ def calibration_section(predictions: Predictions, found: dict, kind: Kind) -> Se
             Text(words),
             Figure(
                 "reliability",
-                "Reliability diagram: predicted probability against what came true",
+                "Reliability diagram, equal-width bins: predicted probability against what came "
+                "true; the area of a point grows with the images of its bin",
                 partial(figures.plot_reliability, predictions=predictions),
                 430 * panels,
                 panels=panels,
@@ -85,10 +87,15 @@ def tendency_words(gap: dict) -> str:
 def _events(report: dict) -> list[Block]:
     """Calibration of each probability by itself."""
     events = {"first choice is right": report["top_label"]}
-    events |= {_NAMES.get(name, name): own for name, own in report["targets"].items()}
+    classes = report["classes"].values()
+    # A target that is one class alone has that class's row.
+    targets = {name: own for name, own in report["targets"].items() if own not in classes}
+    events |= {_NAMES.get(name, name): own for name, own in targets.items()}
     events |= {f"class {code}": own for code, own in report["classes"].items()}
     words = (
-        "Calibration error is the mean distance of probability and frequency; beside it stands "
+        "Calibration error is the mean distance of probability and frequency, here over "
+        f"{report['bins']} bins of equal mass, so it differs from that of the equal-width "
+        "bins above; beside it stands "
         "the most that a calibrated model would show by chance alone, were the same groups drawn "
         "anew (97.5th percentile): up to there, its interval begins at zero. A slope "
         "below 1 says that probabilities are too extreme, a gap above 0 that they are too high."

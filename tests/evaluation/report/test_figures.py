@@ -47,6 +47,12 @@ def test_drawing_leaves_the_users_matplotlib_settings_alone(tmp_path):
     assert dict(matplotlib.rcParams) == before
 
 
+def test_the_area_of_a_reliability_point_grows_with_the_images_of_its_bin():
+    areas = figures.point_areas(np.array([0, 1, 200, 400]))
+    assert areas.tolist() == [areas[0], areas[0], areas[3] / 2, areas[3]]
+    assert 0 < areas[0] < areas[3] / 20
+
+
 def test_twenty_four_classes_are_told_apart():
     styles = [tuple(figures.class_style(j).values()) for j in range(24)]
     assert len(set(styles)) == 24

@@ -158,6 +158,20 @@ def test_the_report_says_where_its_numbers_come_from(full):
     assert "Synthetic" not in text
 
 
+def test_each_calibration_error_says_its_bins_and_no_event_has_two_rows(full):
+    found, text = full
+    assert (
+        "(15 equal-width bins, those of the figure; the table below has bins of equal mass)" in text
+    )
+    assert "here over 15 bins of equal mass" in text
+    rows = text.split("### By probability")[1].split("### Scaling")[0]
+    mel = found["calibration_report"]["targets"]["mel"]["ece_mass"]["value"]
+    assert mel == found["calibration_report"]["classes"]["mel"]["ece_mass"]["value"]
+    assert "| class mel |" in rows
+    assert "| it is malignant |" in rows
+    assert "melanoma" not in rows
+
+
 def test_every_figure_is_embedded(full):
     assert all(f"(figures/{name}.png)" in full[1] for name in FIGURES)
 

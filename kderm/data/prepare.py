@@ -156,7 +156,7 @@ def default_folds_path(config: Config) -> Path:
         name = f"demo{data.demo_images}x{data.demo_size}-seed{DEMO_SEED}"
     else:
         name = _data_set_name(data.dataset, data.root, data.table)
-    if data.labels not in ("ham10000", "custom"):
+    if data.labels != "ham10000":
         name += f"_{data.labels}"
     return Path("cv_folds") / f"{name}_k{config.folds.k}_seed{config.folds.seed}.csv"
 

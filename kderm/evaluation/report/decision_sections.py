@@ -1,7 +1,9 @@
 """What deciding by the probabilities would bring: operating points and net benefit."""
 
+import math
 from functools import partial
 
+from kderm.evaluation.calibration.prevalence import predictive_values
 from kderm.evaluation.predictions import Predictions
 from kderm.evaluation.report import decision_figures
 from kderm.evaluation.report.document import (
@@ -18,6 +20,7 @@ from kderm.evaluation.report.document import (
 from kderm.evaluation.report.wording import rule_name
 
 TARGETS = {"mel": "melanoma"}
+NEEDED = "number needed to biopsy"
 # Rules whose predictive values are told at other prevalences.
 _RULES_ELSEWHERE = ("youden", "sensitivity_95")
 
@@ -35,7 +38,11 @@ def operating_section(predictions: Predictions, found: dict) -> Section:
             _table(points),
         ]
         blocks += [Text(_rules(points), soft=True)]
-        blocks += [Heading("At other prevalences"), Text(_PREVALENCE), _prevalence_table(points)]
+        blocks += [
+            Heading("At other prevalences"),
+            Text(_prevalence(points)),
+            _prevalence_table(points),
+        ]
     missing = [
         f"{_target(entry['target'])}, {points['rules'].get(entry['rule'], 'all rules')}: "
         f"{entry['reason']}."
@@ -45,10 +52,17 @@ def operating_section(predictions: Predictions, found: dict) -> Section:
     return Section("Operating points", blocks)
 
 
-_PREVALENCE = (
-    "The images at hand hold more malignant lesions than a practice sees. With the same "
-    "sensitivity and specificity, Bayes' rule gives these values where fewer are malignant."
-)
+def _prevalence(points: dict) -> str:
+    """What the numbers at other prevalences start from."""
+    said = (
+        "The images at hand hold more malignant lesions than a practice sees. With the same "
+        "sensitivity and specificity, Bayes' rule gives these values where fewer are malignant."
+    )
+    if any(point.get("cross_fitted") for point in points["points"]):
+        said += (
+            " They start from the sensitivity and specificity at the thresholds of the other folds."
+        )
+    return said
 
 
 def _rules(points: dict) -> str:
@@ -75,8 +89,8 @@ def _score(predictions: Predictions) -> Text:
 def _origin(points: dict, scaling: str | None) -> str:
     """Where the thresholds are from, and on which scale; `scaling` is that of new images."""
     needed = (
-        " Needed is the number of flagged images for each true one among them (1 / PPV): how many "
-        "lesions would be biopsied to find one."
+        " The number needed to biopsy is that of flagged images for each true positive among them "
+        "(1 / PPV)."
     )
     if not points["chosen_here"]:
         return (
@@ -103,46 +117,60 @@ def _target(name: str) -> str:
 
 def _table(points: dict) -> Table:
     honest = any(point.get("cross_fitted") for point in points["points"])
-    header = ["target", "threshold for", "threshold", "sensitivity", "specificity", "PPV", "needed"]
-    header += ["flagged"]
-    header += [f"{name}, other folds" for name in ("sensitivity", "specificity", "needed")] * honest
+    # What matters most comes first: a phone shows the first columns.
+    rates = ("sensitivity", "specificity", "number_needed_to_biopsy")
+    names = ("sensitivity", "specificity", NEEDED)
+    header = ["target", "threshold for", *names]
+    header += [f"{name}, other folds" for name in names] * honest
+    header += ["PPV", "flagged", "threshold"]
     rows = []
     for point in points["points"]:
+        sensitivity, specificity, needed = (point[name] for name in rates)
         row = [
             _target(point["target"]),
             rule_name(point["rule"]),
-            f"{point['threshold']:.4f}",
-            Estimate.of(point["sensitivity"]),
-            Estimate.of(point["specificity"]),
-            point["ppv"]["value"],
-            Estimate.of(point["number_needed_to_biopsy"], digits=1),
-            Share(point["flagged_share"]["value"]),
+            Estimate.of(sensitivity),
+            Estimate.of(specificity),
+            Estimate.of(needed, digits=1),
         ]
         if honest:
             other = point.get("cross_fitted")
-            rates = ("sensitivity", "specificity", "number_needed_to_biopsy")
             values = [other[name]["value"] if other else None for name in rates]
             row += [*values[:2], Estimate(values[2], digits=1)]
+        row += [
+            point["ppv"]["value"],
+            Share(point["flagged_share"]["value"]),
+            f"{point['threshold']:.4f}",
+        ]
         rows.append(row)
     return Table(header, rows, "operating_points")
 
 
 def _prevalence_table(points: dict) -> Table:
-    header = ["target", "threshold for", "prevalence", "PPV", "NPV", "needed"]
+    header = ["target", "threshold for", "prevalence", "PPV", "NPV", NEEDED]
     rows = [
         [
             _target(point["target"]),
             rule_name(point["rule"]),
             Share(at["prevalence"]),
-            at["ppv"],
-            at["npv"],
-            Estimate(at["number_needed_to_biopsy"], digits=1),
+            *_values_at(point, at["prevalence"]),
         ]
         for point in points["points"]
         for at in point["at_prevalence"]
         if point["rule"] in _RULES_ELSEWHERE
     ]
     return Table(header, rows, "prevalence", "All numbers")
+
+
+def _values_at(point: dict, prevalence: float) -> list:
+    """PPV, NPV and the number needed to biopsy, by the other folds' thresholds where there are."""
+    rates = point.get("cross_fitted") or point
+    sensitivity, specificity = (rates[name]["value"] for name in ("sensitivity", "specificity"))
+    if sensitivity is None or specificity is None:
+        return [None, None, Estimate(None)]
+    ppv, npv = predictive_values(sensitivity, specificity, prevalence)
+    ppv, npv = (None if math.isnan(value) else value for value in (ppv, npv))
+    return [ppv, npv, Estimate(1 / ppv if ppv else None, digits=1)]
 
 
 def _figure(predictions: Predictions, points: dict) -> list[Figure]:

@@ -172,7 +172,7 @@ def scaling_words(fitted: dict, codes: list[str]) -> str:
     """
     if fitted["kind"] == "temperature":
         value = fitted["temperature"]
-        meaning = "above 1: the probabilities were too extreme; below 1: too modest"
+        meaning = "above 1: the probabilities were overconfident; below 1: underconfident"
         return (
             f"The probabilities of new images get **temperature scaling with T = {value:.3f}**, "
             f"fitted on all folds ({meaning}); it changes no image's first choice."

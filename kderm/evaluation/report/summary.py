@@ -107,9 +107,9 @@ def _melanoma(found: dict) -> str:
         return told
     share = point["n_positive"] / (point["n_positive"] + point["n_negative"])
     return (
-        f"{told} Here {number(needed, 1)} pictures are flagged for each melanoma among them; "
-        f"{whole_percent(share)} of these pictures are melanomas, and in a practice, where fewer "
-        "are, more would be."
+        f"{told} The number needed to biopsy is {number(needed, 1)}, flagged pictures for each "
+        f"melanoma among them, where {whole_percent(share)} of the pictures are melanomas; in a "
+        "practice, where fewer are, it would be higher."
     )
 
 
@@ -119,7 +119,7 @@ def _malignant(found: dict) -> str:
         return ""
     return (
         f"**Malignant or not.** {_counts(found, point, 'malignant pictures', 'benign ones')} Other "
-        "thresholds, with other prices, are in the report under Operating points."
+        "trade-offs of sensitivity and specificity are in the report under Operating points."
     )
 
 
@@ -149,7 +149,7 @@ def _counts(found: dict, point: dict, events: str, others: str) -> str:
         between = f" (95 % interval {low} to {high})"
     return (
         f"At the balanced threshold, {origin}, it flags {caught} of 100 {events}{between} and "
-        f"misses {missed}; of 100 {others} it flags {flagged} for nothing."
+        f"misses {missed}; of 100 {others} it flags {flagged} (false positives)."
     )
 
 
@@ -225,11 +225,11 @@ def _sureness(found: dict) -> str:
     judged = ""
     if gap["low"] is not None:
         if gap["low"] <= 0 <= gap["high"] or abs(gap["value"]) < 0.01:
-            judged = ": on average neither too sure nor too modest"
+            judged = ": neither overconfident nor underconfident on average"
         else:
-            judged = ": too sure of itself" if gap["value"] > 0 else ": more modest than it need be"
+            judged = f": {'over' if gap['value'] > 0 else 'under'}confident"
     words = (
-        f"**How sure it is.** Its first choice gets a probability of {sure} on average and is "
+        f"**Confidence.** Its first choice gets a probability of {sure} on average and is "
         f"right in {right}{judged}."
     )
     for target, name in (("mel", "melanoma"), ("malignant", "malignancy")):
@@ -264,7 +264,7 @@ def _unknown(predictions: Predictions) -> str:
     if not any(name in table and table[name].notna().any() for name in SKIN_TONE_COLUMNS):
         unknown.append("other skin tones: skin tone is not recorded in this table")
     return (
-        "**What it says nothing about.** Diagnoses beyond "
+        "**Not covered.** Diagnoses beyond "
         f"{', '.join(predictions.labels.codes)}; {'; '.join(unknown)}; and what a doctor would "
         "decide with the patient in the room."
     )

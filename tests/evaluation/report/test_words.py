@@ -97,14 +97,14 @@ def test_melanoma_is_told_in_counts_of_a_hundred_by_the_other_folds_thresholds()
     honest["number_needed_to_biopsy"] = {"value": 4.56}
     words = said("Melanoma", points=[point("mel", cross_fitted=honest)])
     assert "set on the other folds, it flags 88 of 100 melanomas (95 % interval 86 to 90)" in words
-    assert "misses 12; of 100 pictures of something else it flags 25 for nothing" in words
-    assert "4.6 pictures are flagged for each melanoma" in words
-    assert "10 % of these pictures are melanomas" in words
+    assert "misses 12; of 100 pictures of something else it flags 25 (false positives)" in words
+    assert "The number needed to biopsy is 4.6, flagged pictures for each melanoma" in words
+    assert "where 10 % of the pictures are melanomas" in words
 
 
 def test_where_nothing_is_flagged_nothing_is_said_of_the_flagged():
     words = said("Melanoma", points=[point("mel", number_needed_to_biopsy={"value": None})])
-    assert words.endswith("flags 20 for nothing.")
+    assert words.endswith("flags 20 (false positives).")
 
 
 @pytest.mark.parametrize(
@@ -143,17 +143,21 @@ def test_almost_all_is_not_called_all():
 @pytest.mark.parametrize(
     ("gap", "page", "summary"),
     [
-        ((-0.0002, -0.02, 0.02), ": no overconfidence or underconfidence beyond", "neither too"),
-        ((0.09, 0.05, 0.13), ": overconfident (gap 0.090 (0.050 to", "right in 50 %: too sure of"),
-        ((-0.09, -0.13, -0.05), ": underconfident (gap -0.090", "more modest than it need be"),
+        ((-0.0002, -0.02, 0.02), ": no overconfidence or underconfidence beyond", "neither over"),
+        (
+            (0.09, 0.05, 0.13),
+            ": overconfident (gap 0.090 (0.050 to",
+            "right in 50 %: overconfident.",
+        ),
+        ((-0.09, -0.13, -0.05), ": underconfident (gap -0.090", "right in 50 %: underconfident."),
         ((0.09, None, None), "", "is right in 50 %."),
     ],
 )
-def test_too_sure_or_too_modest_is_said_where_it_is_more_than_chance(gap, page, summary):
+def test_overconfidence_or_underconfidence_is_said_where_it_is_more_than_chance(gap, page, summary):
     told = tendency_words(dict(zip(("value", "low", "high"), gap, strict=True)))
     assert told.startswith(page)
     assert bool(told) == bool(page)
-    assert summary in said("How sure", gap=gap)
+    assert summary in said("Confidence", gap=gap)
 
 
 @pytest.mark.parametrize("scaling", [None, "temperature"])
@@ -175,6 +179,27 @@ def test_the_calibrated_scale_is_named_only_where_there_is_one(scaling):
     ):
         text = " ".join(getattr(block, "words", "") for block in section.blocks)
         assert (words in text) == (scaling is not None)
+
+
+def test_other_prevalences_start_from_the_thresholds_of_the_other_folds():
+    optimistic = [{"prevalence": 0.05, "ppv": 0.99, "npv": 0.99, "number_needed_to_biopsy": 1.0}]
+    honest = {"sensitivity": rate(0.88), "specificity": rate(0.75)}
+    honest["number_needed_to_biopsy"] = rate(4.56)
+    one = point("mel", threshold=0.3, ppv=rate(0.3), flagged_share=rate(0.2))
+    one |= {"at_prevalence": optimistic, "number_needed_to_biopsy": rate(3)}
+    predictions = make_predictions(table(list("abcd"), list("abcd")), HAM10000)
+    for fitted, sensitivity, specificity in ((honest, 0.88, 0.75), (None, 0.9, 0.8)):
+        numbers = found(points=[one | {"cross_fitted": fitted}]) | {"scaling": None}
+        numbers["operating_points"] |= {"rules": {}, "not_chosen": []}
+        section = operating_section(predictions, numbers)
+        (row,) = next(
+            block for block in section.blocks if getattr(block, "name", "") == "prevalence"
+        ).rows
+        true, false = 0.05 * sensitivity, 0.95 * (1 - specificity)
+        assert row[3] == pytest.approx(true / (true + false))
+        assert row[5].value == pytest.approx((true + false) / true)
+        text = " ".join(getattr(block, "words", "") for block in section.blocks)
+        assert ("at the thresholds of the other folds" in text) == (fitted is not None)
 
 
 def test_a_threshold_from_elsewhere_is_called_frozen():

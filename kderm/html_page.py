@@ -85,7 +85,8 @@ overflow-x:auto;font:13px/1.5 ui-monospace,SFMono-Regular,Menlo,monospace;white-
 overflow-wrap:anywhere}
 code{font:.92em ui-monospace,SFMono-Regular,Menlo,monospace;overflow-wrap:anywhere}
 @media (max-width:560px){table{font-size:.86rem}td,th{padding-right:10px}td.n{white-space:normal}
-td.long{min-width:16ch}main{padding:20px 12px 40px}.card{padding:16px 14px}h1{font-size:1.5rem}
+td.long{min-width:16ch}
+td:first-child{min-width:0}main{padding:20px 12px 40px}.card{padding:16px 14px}h1{font-size:1.5rem}
 .grid{grid-template-columns:repeat(auto-fill,minmax(calc(.8*var(--least)),1fr))}}
 @media print{:root{--page:#fff}body{font-size:10.5pt}main{max-width:none;padding:0}nav{display:none}
 .card{border:0;border-top:1px solid var(--line);border-radius:0;padding:14px 0;margin:0}

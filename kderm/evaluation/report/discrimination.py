@@ -1,5 +1,7 @@
 """How well the classes are told apart: overall, by fold, by class, and who is taken for whom."""
 
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -47,6 +49,13 @@ _CLASS_COLUMNS = {
 }
 _WITH_INTERVAL = {"auc", "sensitivity"}
 MOST_PAIRS = 8
+_AUCS = ("auc", "macro_auc", "mel_auc", "malignant_auc")
+PERFECT = "†"
+_PERFECT_WORDS = (
+    f"{PERFECT} Every pair of these images is in the right order (or, at 0, in the wrong one), so "
+    "every resample's is too, and a bootstrap interval cannot show what other images would do. "
+    "With few images it says little."
+)
 
 
 def discrimination_section(predictions: Predictions, found: dict) -> Section:
@@ -55,6 +64,7 @@ def discrimination_section(predictions: Predictions, found: dict) -> Section:
         "Discrimination",
         [
             _headline(found),
+            *_footnote([found["pooled"]]),
             *_folds(found),
             Heading("Classes"),
             Text(
@@ -62,6 +72,7 @@ def discrimination_section(predictions: Predictions, found: dict) -> Section:
                 "of the class with the highest probability."
             ),
             _class_table(predictions, found),
+            *_footnote(found["per_class"].values()),
             *_curves(predictions, found),
             Heading("Confusion"),
             Figure(
@@ -83,7 +94,7 @@ def _headline(found: dict) -> Table:
     for name, words in HEADLINE.items():
         if name in found["pooled"]:
             spread = [Spread(**found["fold_mean"][name])] if has_folds else []
-            rows.append([words, Estimate.of(found["pooled"][name]), *spread])
+            rows.append([words, _marked(name, found["pooled"][name]), *spread])
     return Table(header, rows, "headline")
 
 
@@ -105,12 +116,29 @@ def _class_table(predictions: Predictions, found: dict) -> Table:
     for code, full_name in zip(predictions.labels.codes, predictions.labels.names, strict=True):
         own = found["per_class"][code]
         cells = (
-            Estimate.of(own[name]) if name in _WITH_INTERVAL else own[name]["value"]
+            _marked(name, own[name]) if name in _WITH_INTERVAL else own[name]["value"]
             for name in _CLASS_COLUMNS
         )
         name = code if full_name == code else f"{code} ({full_name})"
         rows.append([name, own["n"], *cells])
     return Table(header, rows, "classes")
+
+
+def _marked(name: str, entry: dict) -> Estimate:
+    """A metric's estimate; an AUC of 1 or 0 with the mark of its footnote."""
+    mark = PERFECT if _is_perfect(name, entry) else ""
+    return replace(Estimate.of(entry), mark=mark)
+
+
+def _is_perfect(name: str, entry: dict) -> bool:
+    # An interval of no width, because no resample can differ; without one there is nothing to say.
+    return name in _AUCS and entry["value"] in (0, 1) and entry["low"] is not None
+
+
+def _footnote(rows: Iterable[Mapping[str, dict]]) -> list[Text]:
+    """What the mark in the table above says, where that has one."""
+    perfect = any(_is_perfect(name, row[name]) for row in rows for name in _AUCS if name in row)
+    return [Text(_PERFECT_WORDS, soft=True)] if perfect else []
 
 
 def _curves(predictions: Predictions, found: dict) -> list[Block]:

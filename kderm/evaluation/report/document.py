@@ -20,12 +20,14 @@ class Estimate:
         low: lower end of its interval.
         high: upper end.
         digits: decimals that people are shown; files keep all.
+        mark: of a footnote, behind the number where people are shown it.
     """
 
     value: float | None
     low: float | None = None
     high: float | None = None
     digits: int = 3
+    mark: str = ""
 
     @classmethod
     def of(cls, entry: dict, digits: int = 3) -> "Estimate":

@@ -9,7 +9,7 @@ import pandas as pd
 
 from kderm.errors import UserError
 from kderm.evaluation.report import figures
-from kderm.evaluation.report.document import Block, Code, Figure, Section, Still, Table
+from kderm.evaluation.report.document import Block, Code, Figure, Section, Still, Table, Text
 from kderm.evaluation.report.mistakes import Pictures
 from kderm.evaluation.report.provenance import WARNINGS
 from kderm.evaluation.report.wording import fact
@@ -66,6 +66,11 @@ def training_section(histories: dict[int, pd.DataFrame], monitor: str | None) ->
         "Training",
         [
             Figure("training_curves", "Training curves of all folds", draw, 900, panels=2),
+            Text(
+                "The held-out numbers here were measured during training, on the plain view of "
+                "each image. The table of folds under Discrimination is of the final predictions, "
+                "the mean of all test-time views, so the two differ a little."
+            ),
             Table(header, rows, "training"),
         ],
     )

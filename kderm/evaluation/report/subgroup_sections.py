@@ -136,7 +136,8 @@ def _notable(report: dict) -> list[Block]:
     """The gaps whose interval leaves out zero: those to the worse, then those to the better."""
     worse = [gap for gap in report["notable"] if gap["gap"] < 0]
     better = [gap for gap in reversed(report["notable"]) if gap["gap"] >= 0]
-    header = ["subgroup", "images", "metric", "here", "in all others", "gap"]
+    # The gap comes early: a phone shows the first columns.
+    header = ["subgroup", "metric", "gap", "here", "in all others", "images"]
     blocks: list[Block] = []
     for words, gaps in (("Worse", worse), ("Better", better)):
         if gaps:
@@ -154,11 +155,11 @@ def _gap(report: dict, gap: dict) -> list:
     entry = level["metrics"][gap["metric"]]
     return [
         subgroup_name(gap["attribute"], gap["level"]),
-        level["images"],
         METRICS.get(gap["metric"], gap["metric"]),
+        Estimate(gap["gap"], gap["low"], gap["high"]),
         entry["value"],
         entry["rest"],
-        Estimate(gap["gap"], gap["low"], gap["high"]),
+        level["images"],
     ]
 
 

@@ -11,7 +11,7 @@ UNDEFINED = "–"
 def said(value: Value) -> str:
     """A table's or a tile's value in words."""
     if isinstance(value, Estimate):
-        return ranged(value)
+        return f"{ranged(value)}{f' {value.mark}' if value.mark else ''}"
     if isinstance(value, Spread):
         known = value.mean is not None and value.sd is not None
         return f"{value.mean:.3f} ± {value.sd:.3f}" if known else number(value.mean)

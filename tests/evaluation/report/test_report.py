@@ -156,6 +156,7 @@ def test_the_report_says_where_its_numbers_come_from(full):
     assert "| seconds | 12.3457 |" in text
     assert "| versions | keras 3.15 |" in text
     assert "Synthetic" not in text
+    assert "held-out numbers here were measured during training, on the plain view" in text
 
 
 def test_each_calibration_error_says_its_bins_and_no_event_has_two_rows(full):
@@ -274,6 +275,22 @@ def test_synthetic_data_is_said_at_the_top(tmp_path):
     assert text.split("\n\n")[1].startswith("> **Synthetic data.**")
     _, text = report(out_of_fold(n=70), tmp_path, facts={"synthetic data": False})
     assert "> **Synthetic" not in text
+
+
+def test_a_perfect_auc_has_a_footnote_on_what_its_interval_cannot_show(tmp_path, full):
+    table = out_of_fold(n=140).table
+    wrong = table["label"] != "df"
+    table.loc[wrong, "p_df"], table.loc[~wrong, "p_df"] = 1e-6, 0.9
+    table[HAM10000.columns] = table[HAM10000.columns].div(
+        table[HAM10000.columns].sum(axis=1), axis=0
+    )
+    _, text = report(make_predictions(table, HAM10000), tmp_path)
+    (row,) = (line for line in text.splitlines() if "1.000 (1.000 to 1.000) †" in line)
+    assert row.startswith("| df")
+    assert text.count("\n† Every pair") == 1
+    assert "†" not in full[1]
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "1.000 (1.000\u00a0to\u00a01.000)\u00a0†" in page
 
 
 def test_rare_and_absent_classes_are_pointed_out(tmp_path):

@@ -107,8 +107,8 @@ def _melanoma(found: dict) -> str:
         return told
     share = point["n_positive"] / (point["n_positive"] + point["n_negative"])
     return (
-        f"{told} The number needed to biopsy is {number(needed, 1)}, flagged pictures for each "
-        f"melanoma among them, where {whole_percent(share)} of the pictures are melanomas; in a "
+        f"{told} The number needed to biopsy is {number(needed, 1)} (flagged pictures for each "
+        f"melanoma among them), where {whole_percent(share)} of the pictures are melanomas; in a "
         "practice, where fewer are, it would be higher."
     )
 
@@ -252,7 +252,7 @@ def _optimism(found: dict) -> str:
     if not found["checkpoint_saw_scored_fold"]:
         return ""
     return (
-        "**Optimistic.** The epoch that each network stopped at was chosen on the same held-out "
+        "**Optimistic.** The epoch of each network that was kept was chosen on the same held-out "
         "fold that it is scored on here, so these numbers are somewhat better than those of new "
         "images would be."
     )

@@ -98,7 +98,10 @@ def test_melanoma_is_told_in_counts_of_a_hundred_by_the_other_folds_thresholds()
     words = said("Melanoma", points=[point("mel", cross_fitted=honest)])
     assert "set on the other folds, it flags 88 of 100 melanomas (95 % interval 86 to 90)" in words
     assert "misses 12; of 100 pictures of something else it flags 25 (false positives)" in words
-    assert "The number needed to biopsy is 4.6, flagged pictures for each melanoma" in words
+    assert (
+        "The number needed to biopsy is 4.6 (flagged pictures for each melanoma among them)"
+        in words
+    )
     assert "where 10 % of the pictures are melanomas" in words
 
 

@@ -228,7 +228,7 @@ def greedy_rows(
             np.mean(candidates[picks], axis=0),
             picks,
         ),
-        "greedy, scored on images that had no say": (nested, picks),
+        "greedy, scored on images not used to choose": (nested, picks),
     }
     for rule, (answer, chosen) in rules.items():
         answers[rule], texts[rule] = answer, _weights(names, chosen)

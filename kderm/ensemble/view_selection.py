@@ -143,8 +143,8 @@ def _sample_note(parts: Sequence[HeldOut], images: int | None) -> str:
     count = sum(map(len, parts))
     which = "all images of the run" if images is None else "images, whole groups drawn at random"
     return (
-        f"On {count} {which}, each by the one member that held it out: no leakage, and no word on "
-        "how many members are worth having."
+        f"On {count} {which}, each by the one member that held it out: no leakage. How many "
+        "members to use cannot be told from these."
     )
 
 

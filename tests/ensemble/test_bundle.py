@@ -256,7 +256,7 @@ def test_a_run_without_a_bundle_says_what_to_do(tmp_path):
     with pytest.raises(UserError, match="cv --folds 5"):
         read_bundle(tmp_path)
     (tmp_path / "config.yaml").write_text("seed: 1\n")
-    with pytest.raises(UserError, match="Finish the run first: .*cv --config .*config.yaml"):
+    with pytest.raises(UserError, match=r"Finish the run first: .*cv --config .*config\.yaml"):
         read_bundle(tmp_path)
 
 

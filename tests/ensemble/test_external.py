@@ -8,10 +8,10 @@ from PIL import Image
 from kderm import run_dir
 from kderm.atomic import write_csv, write_json
 from kderm.data.store import build_store, store_digest
-from kderm.ensemble import result
 from kderm.ensemble.bundle import read_bundle
 from kderm.ensemble.external import evaluate_external
 from kderm.errors import UserError
+from kderm.evaluation.report import write as report
 
 
 def draw(path, seed, turn=None):
@@ -90,7 +90,7 @@ def test_a_label_that_differs_from_the_runs_is_told(known_run, elsewhere):
 def test_the_report_says_from_the_start_what_was_left_out(known_run, elsewhere, monkeypatch):
     """Published in one piece, with overlap.csv there before it: a kill in between shows nothing."""
     seen = []
-    write = result.write_report
+    write = report.write_report
 
     def written(*args, **more):
         found = write(*args, **more)
@@ -98,13 +98,13 @@ def test_the_report_says_from_the_start_what_was_left_out(known_run, elsewhere, 
         seen.append(((place / "report.md").read_text(), (place / "overlap.csv").is_file()))
         return found
 
-    monkeypatch.setattr(result, "write_report", written)
+    monkeypatch.setattr(report, "write_report", written)
     evaluate_external(known_run, [str(elsewhere)])
-    (report, overlap) = seen[0]
-    assert "| before prediction | overlap with the 4 images of the run" in report
-    assert "3 of 8 image(s)" in report
+    (page, overlap) = seen[0]
+    assert "| before prediction | overlap with the 4 images of the run" in page
+    assert "3 of 8 image(s)" in page
     assert overlap
-    assert (known_run.external / "clinic" / "report.md").read_text() == report
+    assert (known_run.external / "clinic" / "report.md").read_text() == page
 
 
 def test_overlapping_images_can_be_kept_but_it_is_said(known_run, elsewhere):

@@ -144,7 +144,7 @@ def test_views_are_weighed_on_held_out_images_and_kept_for_the_next_time(spoilab
     views, greedy = select_views(spoilable, bundle, views=["d4"], batch_size=8, resamples=20)
     assert [row["views"] for row in views.rows] == ["none", "flips", "d4"]
     assert "answer as in its out-of-fold table" in " ".join(views.notes)
-    assert greedy.rows[-1]["choice"] == "greedy, scored on images that had no say"
+    assert greedy.rows[-1]["choice"] == "greedy, scored on images not used to choose"
     assert sum(passes) == 84
     passes.clear()
     again, _ = select_views(spoilable, bundle, views=["flips"], batch_size=8, resamples=20)
@@ -203,7 +203,7 @@ def test_members_are_weighed_on_images_from_elsewhere(spoilable, elsewhere, pass
         (count, views) for views in ("none", "flips") for count in (1, 2, 3)
     ]
     assert members.notes[0].startswith("On 24 labelled images from elsewhere (bcc 8, mel 8, nv 8)")
-    assert greedy.rows[-1]["choice"] == "greedy, scored on images that had no say"
+    assert greedy.rows[-1]["choice"] == "greedy, scored on images not used to choose"
     assert [row["model"] for row in soup.rows][:2] == ["ensemble", "soup"]
     assert sum(passes) == 4 * 24
     passes.clear()

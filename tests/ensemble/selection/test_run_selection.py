@@ -28,7 +28,7 @@ def predictions(seed, *more, **options):
 def test_two_runs_that_know_different_things_are_better_together():
     selection = select_runs([("a", predictions(1, 1.5)), ("b", predictions(2, 1.5))], resamples=50)
     by_choice = {row["choice"]: row for row in selection.rows}
-    honest = by_choice["greedy, scored on images that had no say"]
+    honest = by_choice["greedy, scored on images not used to choose"]
     assert honest["macro_auc_gain"] > 0
     assert honest["of"] == "each of 2" or {"a", "b"} <= set(honest["of"].split())
     assert selection.notes[0].startswith("On 140 images that all 2 runs have")

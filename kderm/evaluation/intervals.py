@@ -10,6 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from kderm.runtime import core_count
 
@@ -194,7 +195,8 @@ def _answered(
         yield from map(answer, drawn)
         return
     workers = min(MOST_THREADS, core_count())
-    with ThreadPoolExecutor(workers) as pool:
+    # One thread a chunk: the threads of BLAS beside them would wait for each other.
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(workers) as pool:
         waiting: deque[Future] = deque()
         for weights in drawn:
             waiting.append(pool.submit(answer, weights))

@@ -204,7 +204,7 @@ def test_a_second_call_predicts_anew_and_replaces_the_result(
     assert (len(table), summary.resumed, sum(passes)) == (8, 0, 3 * 8)
 
 
-@pytest.mark.parametrize("options", [{"views": "d5"}, {"combine": "oov"}])
+@pytest.mark.parametrize("options", [{"views": "flip"}, {"combine": "oov"}])
 def test_unknown_views_or_ways_of_combining_name_the_nearest(
     predict, trained, images, tmp_path, options
 ):

@@ -27,12 +27,25 @@ def diverged(what: str) -> UserError:
 
 
 class StopOnNan(keras.callbacks.Callback):
-    """End training with a clear word when the loss is no longer a number."""
+    """End training with a clear word when the loss is no longer a number.
+
+    Keras hands over the mean of the epoch so far, which stays no number once it is none. So it is
+    enough to look now and then: each look makes a GPU wait for the host.
+    """
+
+    EVERY = 20
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        if batch % self.EVERY == 0:
+            self._look(batch + 1, logs)
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        self._look(self.params["steps"], logs)
+
+    def _look(self, step: int, logs: dict | None) -> None:
         loss = float((logs or {}).get("loss", 0.0))
         if not math.isfinite(loss):
-            raise diverged(f"The training loss became {loss} at step {batch + 1}")
+            raise diverged(f"The training loss became {loss} by step {step}")
 
 
 class StepProgress(keras.callbacks.Callback):

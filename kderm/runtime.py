@@ -16,6 +16,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from kderm import console
 from kderm.errors import UserError
 
 _BACKENDS = {"torch": "torch", "jax": "jax", "tensorflow": "tensorflow"}
@@ -184,6 +185,22 @@ def is_out_of_memory(error: BaseException) -> bool:
         or "CUDA out of memory" in text
         or "MPS backend out of memory" in text
     )
+
+
+def halved_batch(batch_size: int) -> int:
+    """Half of `batch_size`, said to the user: the device's memory was full.
+
+    Raises:
+        UserError: one image is all that there is.
+    """
+    if batch_size == 1:
+        raise UserError(
+            "The device's memory is full with one image a forward pass. Expected room for one: "
+            "close other programs on the device, or run on the CPU (CUDA_VISIBLE_DEVICES=)."
+        )
+    half = batch_size // 2
+    console.warn(f"the device's memory is full; predicting {half} images at a time")
+    return half
 
 
 def release_memory() -> None:

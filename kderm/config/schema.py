@@ -233,7 +233,7 @@ class TrainConfig(_Section):
     patience: int | None = Field(
         None, ge=1, description="Stop after so many epochs of fine-tuning with no better monitor."
     )
-    fused: bool = Field(True, description="Fast layers on the torch backend.")
+    fused: bool = Field(True, description="The native graph on the torch backend.")
     store_on_device: Literal["auto", "never"] = Field(
         "auto",
         description="auto: on torch, keep the image store on a GPU if it takes at most a quarter "

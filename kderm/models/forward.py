@@ -10,13 +10,11 @@ from collections.abc import Callable
 import keras
 import numpy as np
 
-from kderm import console
 from kderm.data.augment import EFFECTS, plain_colours
 from kderm.data.warp import Warp
-from kderm.errors import UserError
 from kderm.models.classifier import input_size, metadata_width
 from kderm.models.native.swap import use_native_graph
-from kderm.runtime import is_out_of_memory, release_memory
+from kderm.runtime import halved_batch, is_out_of_memory, release_memory
 
 
 def warped(classifier: keras.Model, frame: tuple[int, int], effects: bool = False) -> keras.Model:
@@ -104,7 +102,8 @@ class Forward:
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
-                self._halve_batch()
+                self.batch_size = halved_batch(self.batch_size)
+                release_memory()
                 continue
             start += len(batch)
             if progress is not None:
@@ -131,16 +130,6 @@ class Forward:
         views = [np.broadcast_to(one, (size, 2, 3)).astype(np.float32) for one in transforms]
         answers = [self.model.predict_on_batch({**inputs, "transforms": view}) for view in views]
         return np.stack([np.asarray(answer)[:taken] for answer in answers], axis=1)
-
-    def _halve_batch(self) -> None:
-        if self.batch_size == 1:
-            raise UserError(
-                "The device's memory is full with one image a forward pass. Expected room for one: "
-                "close other programs on the device, or run on the CPU (CUDA_VISIBLE_DEVICES=)."
-            )
-        self.batch_size //= 2
-        console.warn(f"the device's memory is full; predicting {self.batch_size} images at a time")
-        release_memory()
 
 
 def _padded(rows: np.ndarray, size: int) -> np.ndarray:

@@ -12,10 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from kderm import console
 from kderm.ensemble.engines.looks import Turn, resample
-from kderm.errors import UserError
-from kderm.runtime import core_count, is_out_of_memory
+from kderm.runtime import core_count, halved_batch, is_out_of_memory
 
 # A member's word on a batch: probabilities float32 (n, k) and, where the bundle wants them, pooled
 # features float32 (n, c).
@@ -64,7 +62,7 @@ class Engine:
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
-                self._halve_batch()
+                self.batch_size = halved_batch(self.batch_size)
 
     def _round(self, pixels: Any, metadata: np.ndarray | None) -> list[Word]:
         starts = range(0, len(pixels), self.batch_size)
@@ -93,15 +91,6 @@ class Engine:
         if self._pool is None:
             self._pool = ThreadPoolExecutor(self.workers)
         return list(self._pool.map(task, range(count)))
-
-    def _halve_batch(self) -> None:
-        if self.batch_size == 1:
-            raise UserError(
-                "The device's memory is full with one image a forward pass. Expected room for one: "
-                "close other programs on the device, or run on the CPU (CUDA_VISIBLE_DEVICES=)."
-            )
-        self.batch_size //= 2
-        console.warn(f"the device's memory is full; predicting {self.batch_size} images at a time")
 
 
 def cores() -> int:

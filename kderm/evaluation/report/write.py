@@ -77,8 +77,8 @@ def write_report(
         histories: fold to history table, for the training curves; None or empty without.
         facts: printed as a small table (config, views, device, versions, ...); "synthetic data", if
             true, and each sentence of the list "warnings" become a warning at the top.
-        checkpoint: how each fold's checkpoint was chosen: "best", "last", "stopped" (the last one
-            before early stopping on the held-out fold), or None if unknown.
+        checkpoint: how each fold's was chosen: "best", "last", "stopped" (early, by the held-out
+            fold), or None.
         monitor: the metric that chose the checkpoint; drawn by epoch beside the loss.
         background: what may be told beside the table: config, versions, digests, images.
         calibration, frozen, frozen_sets, resamples, progress: as `gather` takes them.

@@ -364,6 +364,26 @@ def export(run_name: str | None, engine: str, precision: str) -> None:
     export.export(run_name, engine, precision)
 
 
+@main.command()
+@click.argument("run_name", required=False, metavar="[RUN]")
+@click.option(
+    "--members",
+    default="soup",
+    show_default=True,
+    metavar="soup|FOLD,...",
+    help="The mean of all members' weights as one network, or the members of these folds.",
+)
+@plainly
+def shrink(run_name: str | None, members: str) -> None:
+    """Write a smaller bundle of a run: cheaper to ask, and for ensemble-predict a run like others.
+
+    It goes to RUN/smaller/, a folder that can be copied alone.
+    """
+    from kderm.commands import shrink
+
+    shrink.shrink(run_name, members)
+
+
 @main.group()
 def weights() -> None:
     """Pretrained weights: what there is, and how to bring them to a machine with no network."""

@@ -19,6 +19,7 @@ runs/
     MODEL_CARD.md CHECKLIST.md
     explanations/               explain: sheets, overlays, maps.csv
     selection/                  select: what views and members gain and cost
+    smaller/<soup|folds_...>/   shrink: a bundle of averaged weights, or of some members
     engines/<engine>_<precision>/  export: the members for ONNX Runtime or OpenVINO, engine.json
     predictions/<name>/         ensemble-predict: predictions.csv, sources.json, the report;
                                 lesions.csv where lesions are named, prevalence.json if stated
@@ -197,6 +198,11 @@ class RunDir:
     def engines(self) -> Path:
         """The members, exported for other engines."""
         return self.path / "engines"
+
+    @property
+    def smaller(self) -> Path:
+        """Bundles of fewer members."""
+        return self.path / "smaller"
 
     @property
     def grad_cam(self) -> Path:

@@ -88,6 +88,8 @@ class Bundle:
     @property
     def member_weights(self) -> np.ndarray:
         """float64 (m,), sums to 1: each member's weight for combine="oof"."""
+        if len(self.facts.members) == 1:
+            return np.ones(1)
         return member_weights([member.scores for member in self.facts.members])
 
     @property
@@ -131,14 +133,17 @@ class Bundle:
         return predictions if self.calibration is None else scaled(predictions, self.calibration)
 
     def trained_on(self) -> set[str] | None:
-        """Ids of the images that the members were trained on; None if the OOF table is gone."""
+        """Ids of the images that a member was trained on; None if the OOF table is gone."""
         path = RunDir(self.directory).oof
         if not path.is_file():
             return None
         try:
-            return set(read_predictions(path, self.labels).table["image_id"])
+            table = read_predictions(path, self.labels).table
         except UserError:  # a damaged table costs a warning, not the predictions
             return None
+        if len(self.facts.members) == 1:
+            table = table[table["fold"] != self.facts.members[0].fold]
+        return set(table["image_id"])
 
 
 def join_oof(run: RunDir) -> Predictions:
@@ -306,18 +311,17 @@ def _check_member(directory: Path, member: MemberFacts) -> None:
     path = directory / member.path
     if not path.resolve().is_relative_to(directory.resolve()):
         raise UserError(
-            f"The member of fold {member.fold}, {path}, leads out of the bundle's folder (a "
-            "link?), so it is refused. Put a copy of the file there instead."
+            f"The member {path} leads out of the bundle's folder (a link?), so it is refused. Put "
+            "a copy of the file there instead."
         )
     if not path.is_file():
         raise UserError(
-            f"The member of fold {member.fold} is missing: {path}. Copy the whole folder, fold_*/ "
-            "included."
+            f"A member is missing: {path}. Copy the whole folder, the folders in it included."
         )
     if _sha256(path) != member.sha256:
         raise UserError(
-            f"The member of fold {member.fold}, {path}, is not the one that was trained (its "
-            "SHA-256 differs from the bundle's), so it is refused. Copy it again from its origin."
+            f"The member {path} is not the one that was trained (its SHA-256 differs from the "
+            "bundle's), so it is refused. Copy it again from its origin."
         )
 
 

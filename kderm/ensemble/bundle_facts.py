@@ -65,22 +65,23 @@ class MetadataFacts(_Closed):
 class MemberFacts(_Closed):
     """One trained member."""
 
-    fold: int = Field(ge=0, description="The fold that it did not see.")
+    fold: int | None = Field(ge=0, description="The fold that it did not see; None: it saw all.")
     path: str = Field(description="Its file, relative to the bundle, inside the bundle's folder.")
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
-    scores: dict[str, float] = Field(description="Of its held-out images; has macro_auc.")
+    scores: dict[str, float] = Field(
+        description="Of its held-out images; has macro_auc, and is empty if there are none."
+    )
 
     @field_validator("path")
     @classmethod
     def _stays_inside(cls, path: str) -> str:
         return path_inside(path)
 
-    @field_validator("scores")
-    @classmethod
-    def _has_auc(cls, scores: dict[str, float]) -> dict[str, float]:
-        if "macro_auc" not in scores:
-            raise ValueError("must hold macro_auc")
-        return scores
+    @model_validator(mode="after")
+    def _has_auc(self) -> "MemberFacts":
+        if self.fold is not None and "macro_auc" not in self.scores:
+            raise ValueError("scores must hold macro_auc")
+        return self
 
 
 class CalibrationFacts(_Closed):
@@ -213,12 +214,18 @@ class BundleFacts(_Closed):
         None, description="Sets of classes with a stated coverage; older bundles have none."
     )
     unlike: UnlikeFacts | None = Field(None, description="None until it was fitted for the run.")
+    smaller: str | None = Field(
+        None, description="What was made of the run's members; None for the run's own bundle."
+    )
 
     @field_validator("members")
     @classmethod
     def _differ(cls, members: tuple[MemberFacts, ...]) -> tuple[MemberFacts, ...]:
-        if len({member.fold for member in members}) < len(members):
+        folds = {member.fold for member in members}
+        if len(folds) < len(members):
             raise ValueError("must have different folds")
+        if None in folds and len(members) > 1:
+            raise ValueError("must have held out a fold each, or be one")
         return members
 
     @model_validator(mode="after")

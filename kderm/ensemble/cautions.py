@@ -77,10 +77,22 @@ def seen_warnings(seen: int | None, images: int, bundle: Bundle) -> tuple[str, .
     if not seen:
         return ()
     share = "ALL" if seen == images else f"{seen} of"
+    which = "members" if bundle.facts.smaller else f"{members - 1} of {members} members"
     return (
-        f"{share} {images} image(s) have the id of an image of the run, on which {members - 1} of "
-        f"{members} members were trained: what is said about them is memory, not a test. The "
-        f"run's out-of-fold table is the honest word on them.",
+        f"{share} {images} image(s) have the id of an image of the run, on which {which} were "
+        "trained: what is said about them is memory, not a test. The run's out-of-fold table is "
+        "the honest word on them.",
+    )
+
+
+def smaller_warnings(bundle: Bundle) -> tuple[str, ...]:
+    """What to say of a bundle of other members than those that the run measured."""
+    if bundle.facts.smaller is None:
+        return ()
+    return (
+        f"these answers are those of {bundle.facts.smaller} of the run {bundle.facts.run}; "
+        "calibration, thresholds and sets were fitted on its members' answers to images that they "
+        "held out.",
     )
 
 

@@ -4,7 +4,7 @@ Reads the bundle, the run's out-of-fold table and its image store or, where that
 Selection of views and the score of unlike images are fitted on what comes from here.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,13 +25,13 @@ class HeldOut:
     """One member and the images that it was not trained on.
 
     Attributes:
-        fold: the member's fold.
+        fold: the member's fold; None for a member of averaged weights.
         member: its file.
         sha256: of that file, from the bundle.
         table: its rows of the out-of-fold table: image_id, group_id, label, age, sex, site, ...
     """
 
-    fold: int
+    fold: int | None
     member: Path
     sha256: str
     table: pd.DataFrame
@@ -61,18 +61,40 @@ def held_out(bundle: Bundle, oof: Predictions) -> list[HeldOut]:
         UserError: the table and the bundle do not speak of the same folds.
     """
     of_table, of_bundle = set(oof.folds.tolist()), {one.fold for one in bundle.facts.members}
-    if of_table != of_bundle:
+    if None in of_bundle:
+        raise UserError(
+            "A member of averaged weights has held out no image, so nothing can be measured on the "
+            f"run's own. Received: {bundle.directory}. Give the run itself."
+        )
+    if not (of_bundle <= of_table if bundle.facts.smaller else of_bundle == of_table):
         raise UserError(
             f"Expected an out-of-fold table of the folds {sorted(of_bundle)}, those of the "
             f"bundle's members. Received: {sorted(of_table)}, in {RunDir(bundle.directory).oof}. "
             "Copy the whole folder of the run, or run evaluate on it."
         )
+    return _with_images(bundle, {fold: oof.folds == fold for fold in of_bundle}, oof)
+
+
+def own_images(bundle: Bundle, oof: Predictions) -> list[HeldOut]:
+    """As `held_out`; a member of averaged weights, which held out none, gets all. Not for scores.
+
+    Raises:
+        UserError: as `held_out`.
+    """
+    if [member.fold for member in bundle.facts.members] == [None]:
+        return _with_images(bundle, {None: np.ones(len(oof), bool)}, oof)
+    return held_out(bundle, oof)
+
+
+def _with_images(
+    bundle: Bundle, rows: Mapping[int | None, np.ndarray], oof: Predictions
+) -> list[HeldOut]:
     return [
         HeldOut(
             member.fold,
             bundle.directory / member.path,
             member.sha256,
-            oof.table[oof.folds == member.fold].reset_index(drop=True),
+            oof.table[rows[member.fold]].reset_index(drop=True),
         )
         for member in bundle.facts.members
     ]

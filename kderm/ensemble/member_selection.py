@@ -12,18 +12,16 @@ import numpy as np
 import pandas as pd
 
 from kderm.data.folds import group_ids
-from kderm.data.views import view_transforms
 from kderm.ensemble.bundle import Bundle
 from kderm.ensemble.combine import average_members
 from kderm.ensemble.comparison import compare
 from kderm.ensemble.group_parts import group_parts, some_groups
-from kderm.ensemble.held_out import RunFrames, read_oof
 from kderm.ensemble.image_files import size_and_time
 from kderm.ensemble.inputs import Inputs, find_inputs
 from kderm.ensemble.read_ahead import decoded_chunks
 from kderm.ensemble.selection import Truth, greedy_rows, member_rows, soup_rows
 from kderm.ensemble.selection_files import Selection
-from kderm.ensemble.soup import refresh_statistics, uniform_soup
+from kderm.ensemble.smaller import SOUP, averaged
 from kderm.ensemble.view_answers import ViewPool, view_answers, view_pool
 from kderm.errors import UserError
 from kderm.evaluation.intervals import RESAMPLES
@@ -33,9 +31,6 @@ from kderm.models.forward import Forward
 from kderm.run_dir import RunDir
 
 Progress = Callable[[int, int], None]
-
-# Images of the run whose statistics the soup's batch normalisations take.
-STATISTICS_IMAGES = 1024
 
 
 @dataclass(frozen=True)
@@ -169,27 +164,13 @@ def _models(
         models.append((f"fold_{member.fold}", member.sha256, load))
     if with_soup:
         digests = [member.sha256 for member in bundle.facts.members]
-        digest = hashlib.sha256(" ".join(["soup", *digests]).encode()).hexdigest()
-        models.append(("soup", digest, lambda: _soup(run, bundle, batch_size)))
+        digest = hashlib.sha256(" ".join([SOUP, *digests]).encode()).hexdigest()
+
+        def load_soup() -> Forward:
+            return Forward(averaged(run, bundle, batch_size), bundle.frame, batch_size)
+
+        models.append((SOUP, digest, load_soup))
     return models
-
-
-def _soup(run: RunDir, bundle: Bundle, batch_size: int) -> Forward:
-    """The soup, its statistics taken from an even choice of the run's images."""
-    soup = uniform_soup(bundle.member_paths)
-    table = read_oof(bundle).table
-    table = table.iloc[:: max(1, len(table) // STATISTICS_IMAGES)]
-    spec, frames = bundle.metadata, RunFrames(run, bundle)
-
-    def batches() -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
-        start = 0
-        for chunk in frames.chunks(table["image_id"].tolist(), batch_size):
-            rows = table.iloc[start : start + len(chunk)]
-            yield chunk, None if spec is None else spec.encode(rows)
-            start += len(chunk)
-
-    refresh_statistics(soup, batches(), bundle.frame, view_transforms("none", bundle.frame)[0])
-    return Forward(soup, bundle.frame, batch_size)
 
 
 def _external(

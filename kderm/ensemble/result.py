@@ -22,6 +22,7 @@ from kderm.ensemble.cautions import (
     metadata_warnings,
     seen_warnings,
     settings_warnings,
+    smaller_warnings,
     synthetic_warnings,
     unlike_warnings,
 )
@@ -217,6 +218,7 @@ def _warnings(
         *metadata_warnings(bundle, inputs),
         *unlike_warnings(table),
         *seen_warnings(seen, answered, bundle),
+        *smaller_warnings(bundle),
         *settings_warnings(bundle, settings),
     )
 

@@ -31,7 +31,7 @@ from kderm.ensemble.engines.record import (
     sha256,
     write_record,
 )
-from kderm.ensemble.held_out import HeldOut, RunFrames, held_out, read_oof
+from kderm.ensemble.held_out import HeldOut, RunFrames, own_images, read_oof
 from kderm.errors import UserError
 from kderm.run_dir import RunDir
 
@@ -54,7 +54,7 @@ def export(bundle: Bundle, engine: str, precision: str = "float32") -> Export:
 
     Raises:
         UserError: no such engine or precision, a missing package, another backend than torch,
-            held-out images that are gone (int8 alone needs them), or answers that differ.
+            images of the run that are gone (int8 alone needs them), or answers that differ.
     """
     check_engine(engine, precision)
     if engine == "keras":
@@ -74,7 +74,8 @@ def export(bundle: Bundle, engine: str, precision: str = "float32") -> Export:
 
 
 def _write_files(bundle: Bundle, engine: str, precision: str, directory: Path) -> list[Path]:
-    files = [directory / f"fold_{member.fold}.onnx" for member in bundle.facts.members]
+    folds = [member.fold for member in bundle.facts.members]
+    files = [directory / ("soup.onnx" if one is None else f"fold_{one}.onnx") for one in folds]
     if (engine, precision) == ("onnx", "float32"):
         for classifier, file in zip(load_members(bundle), files, strict=True):
             write_onnx(answering(classifier, bundle.facts.unlike is not None), file)
@@ -144,9 +145,9 @@ def compare_engines(bundle: Bundle, engine: Engine, reference: Engine) -> Parity
 
 
 def _shown(bundle: Bundle) -> tuple[np.ndarray, np.ndarray | None, bool]:
-    """Frames and metadata to compare on: held-out ones, or drawn where those are gone."""
+    """Frames and metadata to compare on: the run's, or drawn where those are gone."""
     try:
-        parts = held_out(bundle, read_oof(bundle))
+        parts = own_images(bundle, read_oof(bundle))
         each = -(-COMPARED_IMAGES // len(parts))
         chosen = [_frames(bundle, part, each) for part in parts]
     except UserError:
@@ -177,8 +178,8 @@ def _drawn(bundle: Bundle) -> tuple[np.ndarray, np.ndarray | None]:
 
 
 def _calibration(bundle: Bundle) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
-    """For each member pixels (n, s, s, 3), and metadata, of images that it held out."""
+    """For each member pixels (n, s, s, 3), and metadata, of images that it held out, if any."""
     plain = view_transforms("none", bundle.frame)[0]
-    for part in held_out(bundle, read_oof(bundle)):
+    for part in own_images(bundle, read_oof(bundle)):
         frames, metadata = _frames(bundle, part, CALIBRATION_IMAGES)
         yield resample(frames, plain, bundle.facts.image.size), metadata

@@ -25,13 +25,13 @@ class Parity(_Closed):
     """How far the answers lie from those of Keras in float32, over images, members and classes."""
 
     images: int = Field(description="Shown to every member in the plain view.")
-    real: bool = Field(description="Held-out images of the run; else patterns drawn for this.")
+    real: bool = Field(description="Images of the run; else patterns drawn for this.")
     largest: float = Field(description="Largest difference of a probability.")
     mean: float = Field(description="Mean absolute difference.")
     same_class: float = Field(description="Share of a member's answers whose class is the same.")
 
     def __str__(self) -> str:
-        shown = "held-out images" if self.real else "drawn patterns"
+        shown = "images of the run" if self.real else "drawn patterns"
         return (
             f"on {self.images} {shown} its probabilities differ from Keras' in float32 by at most "
             f"{self.largest:.1e} (mean {self.mean:.1e}); {self.same_class:.1%} of the members' "

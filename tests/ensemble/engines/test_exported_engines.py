@@ -154,6 +154,6 @@ def test_an_exported_ensemble_predicts_without_keras_and_torch(of_exported, imag
 def test_the_command_says_the_difference_and_the_next_command(telling):
     result = CliRunner().invoke(main, ["export", str(telling.path)])
     assert result.exit_code == 0, result.output
-    assert "held-out images" in result.output
+    assert "images of the run" in result.output
     assert "ensemble-predict IMAGES --run" in result.output
     assert "--engine onnx" in result.output

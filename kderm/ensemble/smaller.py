@@ -1,0 +1,127 @@
+"""A smaller bundle of a run: one network of averaged weights, or some of the members.
+
+`shrink` writes it below the run, with all that `ensemble-predict` and `export` need beside it, so
+that the folder can be copied alone.
+"""
+
+import hashlib
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import keras
+import numpy as np
+
+import kderm
+from kderm.atomic import atomic_path, locked, write_json
+from kderm.data.views import view_transforms
+from kderm.ensemble.bundle import Bundle, read_bundle
+from kderm.ensemble.bundle_facts import BundleFacts, MemberFacts
+from kderm.ensemble.held_out import RunFrames, read_oof
+from kderm.ensemble.soup import refresh_statistics, uniform_soup
+from kderm.errors import UserError
+from kderm.run_dir import RunDir
+
+SOUP = "soup"
+# Images of the run whose statistics the soup's batch normalisations take.
+STATISTICS_IMAGES = 1024
+
+
+def averaged(run: RunDir, bundle: Bundle, batch_size: int) -> keras.Model:
+    """The soup of all members, its statistics taken from an even choice of the run's images.
+
+    Raises:
+        UserError: members of different architecture, or images that are gone.
+    """
+    soup = uniform_soup(bundle.member_paths)
+    table = read_oof(bundle).table
+    table = table.iloc[:: max(1, len(table) // STATISTICS_IMAGES)]
+    spec, frames = bundle.metadata, RunFrames(run, bundle)
+
+    def batches() -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+        start = 0
+        for chunk in frames.chunks(table["image_id"].tolist(), batch_size):
+            rows = table.iloc[start : start + len(chunk)]
+            yield chunk, None if spec is None else spec.encode(rows)
+            start += len(chunk)
+
+    refresh_statistics(soup, batches(), bundle.frame, view_transforms("none", bundle.frame)[0])
+    return soup
+
+
+def write_smaller(
+    run: RunDir, bundle: Bundle, folds: Sequence[int] | None, batch_size: int
+) -> Bundle:
+    """Write `runs/<run>/smaller/<name>/`, replacing an earlier one of the same name.
+
+    Calibration, thresholds and sets stay those of the run: its members' answers to images that
+    they held out are the only ones to fit them on. The score of unlike images speaks of all
+    members' features and stays behind.
+
+    Args:
+        run: a finished run.
+        bundle: its bundle.
+        folds: the members to keep, by fold; None for the mean of all members' weights.
+        batch_size: images a forward pass, for the soup's statistics.
+
+    Raises:
+        UserError: a fold that is not there or is named twice, all of them, members of different
+            architecture, images that are gone.
+    """
+    kept = None if folds is None else _chosen(bundle, folds)
+    name = SOUP if kept is None else "folds_" + "_".join(str(member.fold) for member in kept)
+    place = RunDir(run.smaller / name)
+    with locked(place.path, f"Another command is writing to {place.path}. Wait for it.", "shrink"):
+        place.bundle.unlink(missing_ok=True)  # it speaks of the files that go now
+        for mine, own in _companions(place, run):
+            if own.is_file():
+                _copy(own, mine)
+        if kept is None:
+            members: tuple[MemberFacts, ...] = (_write_soup(run, bundle, place, batch_size),)
+            told = f"one network of the averaged weights of {len(bundle.facts.members)} members"
+        else:
+            members = kept
+            for member in kept:
+                _copy(bundle.directory / member.path, place.path / member.path)
+            some = ", ".join(str(member.fold) for member in kept)
+            told = f"the member(s) of fold {some} alone"
+        changes = {"members": members, "unlike": None, "smaller": told, "kderm": kderm.__version__}
+        facts = BundleFacts.model_validate(bundle.facts.model_copy(update=changes).model_dump())
+        write_json(place.bundle, facts.model_dump(mode="json"))
+    return read_bundle(place.bundle)
+
+
+def _chosen(bundle: Bundle, folds: Sequence[int]) -> tuple[MemberFacts, ...]:
+    known = {member.fold: member for member in bundle.facts.members}
+    if not folds or set(folds) - set(known) or len(set(folds)) < len(folds):
+        raise UserError(
+            f"Expected different folds of the run among {', '.join(map(str, known))}. Received: "
+            f"{', '.join(map(str, folds)) or 'none'}."
+        )
+    if len(folds) == len(known):
+        raise UserError(
+            f"Expected fewer than all {len(known)} members. Received: every fold; that is the "
+            "run's own bundle. Leave some out, or average their weights with --members soup."
+        )
+    return tuple(known[fold] for fold in sorted(folds))
+
+
+def _write_soup(run: RunDir, bundle: Bundle, place: RunDir, batch_size: int) -> MemberFacts:
+    path = place.path / SOUP / "model.keras"
+    with atomic_path(path) as temporary:
+        averaged(run, bundle, batch_size).save(temporary)
+    with open(path, "rb") as handle:
+        digest = hashlib.file_digest(handle, "sha256").hexdigest()
+    return MemberFacts(
+        fold=None, path=path.relative_to(place.path).as_posix(), sha256=digest, scores={}
+    )
+
+
+def _companions(place: RunDir, run: RunDir) -> list[tuple[Path, Path]]:
+    """What tells which images the members were trained on, and where their frames are."""
+    return [(place.oof, run.oof), (place.manifest, run.manifest), (place.store, run.store)]
+
+
+def _copy(source: Path, target: Path) -> None:
+    with atomic_path(target) as temporary:
+        shutil.copyfile(source, temporary)

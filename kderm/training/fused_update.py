@@ -100,6 +100,7 @@ class _Update:
             decays = optimizer.weight_decay and optimizer._use_weight_decay(variable)
             factor = self.factors[variable.path] if self.factors else 1.0
             groups[factor, bool(decays)].append(number)
+        steps = torch.full((), float(done + 1), device=device)
         for (factor, decays), members in groups.items():
             chosen = [variables[number] for number in members]
             torch._fused_adamw_(
@@ -108,7 +109,7 @@ class _Update:
                 self._of(optimizer._momentums, chosen),
                 self._of(optimizer._velocities, chosen),
                 [],
-                [torch.full((), float(done + 1), device=device) for _ in members],
+                [steps] * len(members),
                 lr=rate * factor,
                 beta1=optimizer.beta_1,
                 beta2=optimizer.beta_2,
@@ -119,6 +120,9 @@ class _Update:
                 grad_scale=divisor,
                 found_inf=None,
             )
+        # torch's fused operation does not say that it has changed the weights; who keeps something
+        # made from them asks (`kderm.models.native.inference`).
+        torch.autograd.graph.increment_version([variable._value for variable in variables])
 
     def _divisor(self, grads: list, every: int) -> Any:
         """What gradients are divided by: the number of steps in them, and clipping. None for 1."""

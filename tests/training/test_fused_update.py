@@ -119,3 +119,33 @@ def test_other_weights_and_other_clipping_stay_with_keras():
     half = keras.Variable(np.ones(3, "float16"), dtype="float16", name="half")
     optimizer.apply([torch.ones(3, dtype=torch.float16)], [half])
     assert (half.numpy() < 1).all()
+
+
+def test_an_update_is_seen_by_those_who_keep_what_they_made_of_the_weights(monkeypatch):
+    optimizer, variables = stepper(monkeypatch, {}, fused=True)
+    before = [variable._value._version for variable in variables]
+    optimizer.apply(gradients(0), variables)
+    assert all(one._value._version > old for one, old in zip(variables, before, strict=True))
+
+
+def test_answers_between_epochs_are_those_of_the_weights_as_they_are():
+    """Convolutions without a norm have nothing but their own weights to tell the change by."""
+    from kderm.models.native.swap import use_keras_layers, use_native_graph
+
+    inputs = keras.Input((8, 8, 3))
+    maps = keras.layers.Conv2D(4, 3, activation="relu")(inputs)
+    features = keras.layers.GlobalAveragePooling2D()(maps)
+    model = keras.Model(inputs, keras.layers.Dense(2)(features))
+    use_native_graph(model)
+    images = np.random.default_rng(0).normal(size=(4, 8, 8, 3)).astype("float32")
+    model.compile(recipe.build_optimizer(**PLAIN), "mse")
+    found = []
+    with torch.no_grad():
+        found.append(model(images).numpy())
+    model.fit(images, np.ones((4, 2)), epochs=3, verbose=0)
+    for swap in (use_native_graph, use_keras_layers):
+        swap(model)
+        with torch.no_grad():
+            found.append(model(images).numpy())
+    assert np.abs(found[0] - found[1]).max() > 1e-3
+    np.testing.assert_allclose(found[1], found[2], atol=1e-5)

@@ -158,11 +158,10 @@ class SumInPlace:
         self.stock = stock
 
     def __call__(self, run: Pass, first: torch.Tensor, *others: torch.Tensor) -> torch.Tensor:
-        if first.dtype != compute_dtype(self.stock.layer):
+        spread = any(other.shape != first.shape for other in others)
+        if spread or first.dtype != compute_dtype(self.stock.layer):
             return self.stock(run, first, *others)
         for other in others:
-            if other.shape != first.shape:
-                return self.stock(run, first, *others)
             first.add_(other)
         return first
 

@@ -1,6 +1,6 @@
 """Batch normalisation with the activation behind it, and the moving statistics of a whole pass."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 
 import keras
 import torch
@@ -31,7 +31,8 @@ class Normalization:
         """
         renorm = getattr(layer, "renorm", False)  # older Keras has none
         last = layer.axis in (-1, rank - 1)
-        if renorm or layer.synchronized or layer.compute_dtype == "float64" or not last:
+        exact = layer.variable_dtype == "float32" and layer.compute_dtype != "float64"
+        if renorm or layer.synchronized or not exact or not last:
             raise UnknownSetting
         self.layer, self.activation = layer, activation
         self.name = NAMES.get(activation)
@@ -48,7 +49,8 @@ class Normalization:
     def learns_fused(self, run: Pass, x: torch.Tensor) -> bool:
         """Whether the layer learns in this pass and the kernels can do it."""
         learns = run.training and self.layer.trainable and self.is_known
-        return learns and x.numel() > x.shape[1] and kernels.fits(x)
+        several = learns and x.numel() > x.shape[1]
+        return several and self.layer.compute_dtype == "float32" and kernels.fits(x)
 
     def __call__(self, run: Pass, x: torch.Tensor) -> torch.Tensor:
         """(n, c, ...) -> the same shape."""
@@ -96,11 +98,12 @@ class Normalization:
 
 def move_statistics(run: Pass) -> None:
     """Move the statistics of all layers that learnt in a pass towards those of the batch."""
-    groups = defaultdict(lambda: ([], []))
+    groups, times = defaultdict(lambda: ([], [])), Counter()
     for layer, mean, variance in run.moved:
-        moving, batch = groups[float(layer.momentum)]
+        times[id(layer)] += 1  # a layer that is called twice moves twice, one move after the other
+        moving, batch = groups[times[id(layer)], float(layer.momentum)]
         moving += [raw(layer.moving_mean), raw(layer.moving_variance)]
         batch += [mean, variance]
     with torch.no_grad():
-        for momentum, (moving, batch) in groups.items():
+        for (_, momentum), (moving, batch) in groups.items():
             torch._foreach_lerp_(moving, batch, 1.0 - momentum)

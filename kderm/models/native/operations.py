@@ -116,16 +116,23 @@ class Rescaling:
 
     def __init__(self, layer: keras.layers.Rescaling) -> None:
         self.layer = layer
+        self.made: dict[tuple, tuple[torch.Tensor, torch.Tensor]] = {}
 
     def __call__(self, run: Pass, x: torch.Tensor) -> torch.Tensor:
         dtype = compute_dtype(self.layer)
-        like = {"dtype": dtype, "device": x.device}
-        scale = torch.as_tensor(self.layer.scale, **like)
-        offset = torch.as_tensor(self.layer.offset, **like)
-        if x.ndim == 4:
-            scale = scale.reshape(-1, 1, 1) if scale.ndim else scale
-            offset = offset.reshape(-1, 1, 1) if offset.ndim else offset
+        key = dtype, x.device, x.ndim
+        if key not in self.made:  # a copy to a GPU would wait for all that is under way there
+            self.made[key] = self._factors(*key)
+        scale, offset = self.made[key]
         return torch.addcmul(offset, x.to(dtype), scale)
+
+    def _factors(
+        self, dtype: torch.dtype, device: torch.device, rank: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        like = {"dtype": dtype, "device": device}
+        both = torch.as_tensor(self.layer.scale, **like), torch.as_tensor(self.layer.offset, **like)
+        scale, offset = (one.reshape(-1, 1, 1) if one.ndim and rank == 4 else one for one in both)
+        return scale, offset
 
 
 class Apply:
@@ -173,6 +180,12 @@ class Dropout:
     def __init__(self, layer: keras.layers.Dropout) -> None:
         self.layer = layer
 
+    @property
+    def draws_by_place(self) -> bool:
+        """Whether the places of a feature map are dropped by themselves."""
+        shape = self.layer.noise_shape
+        return shape is None or len(shape) != 4 or tuple(shape[1:3]) != (1, 1)
+
     def __call__(self, run: Pass, x: torch.Tensor) -> torch.Tensor:
         layer = self.layer
         x = x.to(compute_dtype(layer))
@@ -213,7 +226,7 @@ class AsMap:
         self.layer = layer
 
     def __call__(self, run: Pass, x: torch.Tensor) -> torch.Tensor:
-        return x.reshape(x.shape[0], -1, 1, 1).to(compute_dtype(self.layer))
+        return x.flatten(1)[:, :, None, None].to(compute_dtype(self.layer))
 
 
 class MaxPooling:

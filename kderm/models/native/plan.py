@@ -108,7 +108,7 @@ def _gains_from_mirroring(steps: list[Planned], graph: Graph) -> bool:
     for operation, inputs, outputs in steps:
         if not any(len(graph.shapes[slot]) == 4 for slot in (*inputs, *outputs)):
             continue
-        draws = isinstance(operation, operations.Dropout) and operation.layer.noise_shape is None
+        draws = isinstance(operation, operations.Dropout) and operation.draws_by_place
         if draws or isinstance(operation, (KerasCall, operations.MaxPooling)):
             return False
         if isinstance(operation, Convolution):
@@ -168,15 +168,14 @@ class _Planner:
         behind = self.only_reader(node)
         activation = self.activation(behind) if behind else None
         norm = Normalization(node.operation, len(self.graph.shapes[node.inputs[0]]), activation)
-        end = node
-        if activation is not None:
-            self.taken.add(id(behind))
-            end = behind
+        end = node if activation is None else behind
         gate, product = self.gate(end)
+        made = [OPERATIONS[type(one.operation)](one.operation) for one in gate]
+        if end is not node:
+            self.taken.add(id(end))
         if product is None:
             return norm, end
         self.taken.update(id(one) for one in (*gate, product))
-        made = [OPERATIONS[type(one.operation)](one.operation) for one in gate]
         return GatedNormalization(norm, made, Product(product.operation)), product
 
     def gate(self, node: Node) -> tuple[list[Node], Node | None]:
@@ -198,6 +197,9 @@ class _Planner:
         dtype = node.operation.compute_dtype
         same = all(one.operation.compute_dtype == dtype for one in (found[0], product))
         plain = all(_is_pointwise(one.operation) for one in found[1:])
+        # A gate of one channel for all of them is a product like any other.
+        sides, channels = (self.graph.shapes[one.outputs[0]][1:] for one in (found[-1], node))
+        plain = plain and sides == (1, 1, channels[-1])
         return (found, product) if ends and same and plain else ([], None)
 
     def is_native(self, node: Node) -> bool:
@@ -208,7 +210,18 @@ class _Planner:
             and node.is_plain
             and len(node.outputs) == 1
             and computes_plainly(layer)
+            and self.has_layout(node)
         )
+
+    def has_layout(self, node: Node) -> bool:
+        """Whether the layer means the same where feature maps have their channels first."""
+        shapes = [self.graph.shapes[slot] for slot in node.inputs]
+        if type(node.operation) is LAYERS.Dense:
+            return len(shapes[0]) != 4
+        if type(node.operation) is LAYERS.Reshape:
+            return len(shapes[0]) == 2 or shapes[0][1:3] == (1, 1)
+        merges = type(node.operation) in (LAYERS.Add, LAYERS.Multiply)
+        return not merges or len({len(shape) for shape in shapes}) == 1
 
     def only_reader(self, node: Node) -> Node | None:
         """The one node that reads what `node` gives, if it may become one with it."""

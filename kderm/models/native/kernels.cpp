@@ -2,7 +2,7 @@
  *
  * Feature maps are rows of channels: (n, places, c), contiguous. A pass reads what it needs, computes
  * in registers and writes once; activations are computed again where they would have to be stored.
- * Compiled for the machine at hand by kderm/models/native/kernels.py, which says how to call these.
+ * Compiled for the machine at hand by compiled.py; kernels.py says how to call these.
  */
 #include <math.h>
 #include <stdlib.h>

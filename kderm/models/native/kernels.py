@@ -1,77 +1,25 @@
-"""The C++ kernels beside torch's own: compiled for this machine on first use, called by pointer.
+"""The C++ kernels beside torch's own, called by pointer.
 
 They exist for float32 on the CPU, where torch's operators read memory several times over. Without a
 C++ compiler `available` is False and the callers use torch's operators.
 """
 
 import ctypes
-import functools
-import hashlib
 import math
-import os
-import platform
-import shutil
-import subprocess
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
-from kderm.atomic import atomic_path
+from kderm.models.native.compiled import library
 
 ACTIVATIONS = {None: 0, "silu": 1, "relu": 2, "relu6": 3}
 
-_SOURCE = Path(__file__).with_name("kernels.cpp")
-_FLAGS = (
-    *("-O3", "-march=native", "-mprefer-vector-width=512", "-fopenmp", "-shared", "-fPIC"),
-    # No fast-math: it would make NaN invisible and change the rounding of the whole process.
-    *("-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast"),
-)
 _LANES = 16
 
 
 def available() -> bool:
     """Whether the kernels could be compiled here."""
-    return _library() is not None
-
-
-@functools.cache
-def _library() -> ctypes.CDLL | None:
-    compiler = os.environ.get("CXX") or shutil.which("c++") or shutil.which("g++")
-    if compiler is None or platform.system() != "Linux":
-        return None
-    try:
-        source = _SOURCE.read_bytes()
-        machine = f"{compiler} {_FLAGS} {platform.machine()} {_processor()}"
-        key = hashlib.sha256(source + machine.encode()).hexdigest()[:24]
-        path = _folder() / f"kernels_{key}.so"
-        if not path.exists():
-            with atomic_path(path) as temporary:
-                command = [compiler, *_FLAGS, "-o", str(temporary), str(_SOURCE)]
-                subprocess.run(command, check=True, capture_output=True, timeout=120)
-        return ctypes.CDLL(str(path))
-    except (OSError, subprocess.SubprocessError):
-        return None
-
-
-def _processor() -> str:
-    """What the processor can do: a library for another one of a shared home must not be used."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line for line in lines if line.startswith(("flags", "Features"))), "")
-
-
-def _folder() -> Path:
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = cache / "kderm" / "kernels"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError:
-        folder = Path(tempfile.mkdtemp(prefix="kderm_kernels_"))
-    return folder
+    return library() is not None
 
 
 def fits(x: torch.Tensor) -> bool:
@@ -244,7 +192,7 @@ class _Rows:
 
 def _call(name: str, *arguments: torch.Tensor | float | None) -> None:
     """Call a kernel with pointers and whole or double numbers."""
-    function = getattr(_library(), name)
+    function = getattr(library(), name)
     converted = [_CONVERTED[type(one)](one) for one in arguments]
     if function(*converted) and name in ("statistics", "norm_gradient"):
         raise MemoryError(f"The kernel {name} could not have memory for its sums.")

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 
+from kderm.models.native import kernels
 from kderm.models.native.gated import GatedNormalization
 from kderm.models.native.operations import KerasCall
 from kderm.models.native.swap import use_keras_layers, use_native_graph
@@ -154,6 +155,24 @@ def network():
         return LAYERS.Dense(4)(x)
 
     return model_of(build, 12, 12, 3)
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+@pytest.mark.parametrize("there", [True, False], ids=["kernels", "no kernels"])
+def test_a_network_agrees_with_kernels_and_without(there, threads, compare, monkeypatch):
+    if not there:
+        monkeypatch.setattr(kernels, "library", lambda: None)
+    elif not kernels.available():
+        pytest.skip("needs Linux and a C++ compiler")
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        model = network()
+        for count in (4, 1):
+            compare(model, random_array(count, 12, 12, 3), training=True)
+            predicted_alike(model, random_array(count, 12, 12, 3, seed=1))
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_no_images_have_no_answers():

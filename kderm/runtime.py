@@ -184,6 +184,7 @@ def is_out_of_memory(error: BaseException) -> bool:
         or "RESOURCE_EXHAUSTED" in text
         or "CUDA out of memory" in text
         or "MPS backend out of memory" in text
+        or "Failed to allocate memory for requested buffer" in text  # ONNX Runtime
     )
 
 
@@ -204,17 +205,17 @@ def halved_batch(batch_size: int) -> int:
 
 
 def release_memory() -> None:
-    """Give the device memory of things that are gone back."""
+    """Give the device memory of things that are gone back; imports no backend for it."""
     import gc
 
-    import keras
-
     gc.collect()
-    if keras.backend.backend() == "torch":
-        import torch
-
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    elif torch.backends.mps.is_available():
+        torch.mps.empty_cache()
 
 
 def environment_record() -> dict:

@@ -102,12 +102,14 @@ class Forward:
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
-                self.batch_size = halved_batch(self.batch_size)
-                release_memory()
+            else:
+                start += len(batch)
+                if progress is not None:
+                    progress(start, count)
                 continue
-            start += len(batch)
-            if progress is not None:
-                progress(start, count)
+            # Outside of the handler: its traceback would keep alive what filled the memory.
+            self.batch_size = halved_batch(self.batch_size)
+            release_memory()
         return result
 
     def _checked(self, metadata: np.ndarray | None, count: int) -> np.ndarray:

@@ -233,7 +233,9 @@ def run_phase(task: Task, state: FoldState, phase: Phase) -> FoldState:
     except Exception as error:
         if not is_out_of_memory(error):
             raise
-    # Outside of the handler: its traceback would keep the failed step's tensors alive.
+    # Outside of the handler: its traceback would keep the failed step's tensors alive, and these
+    # names the optimizer's moments.
+    del model, batches
     return with_smaller_batch(task, state)
 
 

@@ -1,5 +1,7 @@
 """Forward passes: inputs by name, metadata, batches of one shape."""
 
+import weakref
+
 import keras
 import numpy as np
 import pytest
@@ -100,11 +102,17 @@ def test_a_full_memory_halves_the_batch_and_loses_no_metadata(
 
     def limited(inputs):
         if len(inputs["images"]) > 1:
+            activation = np.zeros(3)
+            kept.append(weakref.ref(activation))
             raise RuntimeError("CUDA out of memory")
         return predict(inputs)
 
-    monkeypatch.setattr("kderm.models.forward.is_out_of_memory", lambda error: True)
+    kept, gone = [], []
     monkeypatch.setattr(forward.model, "predict_on_batch", limited)
+    monkeypatch.setattr(
+        "kderm.models.forward.release_memory", lambda: gone.append(kept[-1]() is None)
+    )
     found = forward(frames, views, metadata=metadata)
     assert forward.batch_size == 1
+    assert gone == [True, True]
     np.testing.assert_array_equal(found, expected)

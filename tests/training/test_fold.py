@@ -3,6 +3,7 @@ import os
 import signal
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
 import keras
@@ -14,7 +15,8 @@ from kderm.config.reading import load_config
 from kderm.data.datasets.demo import write_demo
 from kderm.errors import UserError
 from kderm.run_dir import RunDir
-from kderm.training import callbacks
+from kderm.runtime import release_memory
+from kderm.training import callbacks, fold
 from kderm.training.crossval import cross_validate
 from kderm.training.optimizer import inner_optimizer
 
@@ -163,10 +165,18 @@ def test_a_full_device_memory_halves_the_batch_and_keeps_the_effective_size(
         optimizer = inner_optimizer(self.model.optimizer)
         seen.append((self.steps, optimizer.gradient_accumulation_steps))
         if len(seen) == 7:  # in the second epoch of 4 steps
+            kept.append(weakref.ref(self.model.optimizer))
             raise FakeOutOfMemoryError("CUDA out of memory")
 
+    def release():
+        release_memory()
+        gone.extend(one() is None for one in kept)
+
+    kept, gone = [], []
     monkeypatch.setattr(callbacks.StepProgress, "on_train_batch_end", full)
+    monkeypatch.setattr(fold, "release_memory", release)
     run = run_folds(workplace, [*tiny_overrides, "train.frozen_epochs=0"], "oom", [0])
+    assert gone == [True]
     done = json.loads(run.fold(0).done.read_text())
     assert done["batch_size"] == 8
     assert done["epochs"] == 3

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from kderm.ensemble.engines.looks import Turn, resample
-from kderm.runtime import core_count, halved_batch, is_out_of_memory
+from kderm.runtime import core_count, halved_batch, is_out_of_memory, release_memory
 
 # A member's word on a batch: probabilities float32 (n, k) and, where the bundle wants them, pooled
 # features float32 (n, c).
@@ -62,7 +62,9 @@ class Engine:
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
-                self.batch_size = halved_batch(self.batch_size)
+            # Outside of the handler: its traceback would keep alive what filled the memory.
+            self.batch_size = halved_batch(self.batch_size)
+            release_memory()
 
     def _round(self, pixels: Any, metadata: np.ndarray | None) -> list[Word]:
         starts = range(0, len(pixels), self.batch_size)

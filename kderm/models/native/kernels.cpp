@@ -10,6 +10,7 @@
 
 #define WIDTH 16
 #define BLOCK 2 /* rows whose sums stay in registers: few, so that memory is read in order */
+#define AHEAD 1024 /* floats; rows in turns confuse the processor's own foresight */
 #define INLINE static inline __attribute__((always_inline))
 
 /* Sixteen floats; the compiler splits them where registers are narrower. */
@@ -120,7 +121,9 @@ int statistics(const float *x, long rows, long c, long fold, const float *gamma,
                 long left = wide - k;
                 lanes origin = load(origins + k, left), one = {0}, two = {0};
                 for (long r = 0; r < count; r++) {
-                    lanes d = load(x + (row + r) * wide + k, left) - origin;
+                    const float *at = x + (row + r) * wide + k;
+                    __builtin_prefetch(at + AHEAD);
+                    lanes d = load(at, left) - origin;
                     one += d;
                     two += d * d;
                 }
@@ -165,6 +168,7 @@ INLINE void forward(const float *x, long places, long c, const float *scale, con
             lanes factor = gate ? load(gate + k, left) : all(1.0f);
             for (long r = 0; r < count; r++) {
                 long at = (row + r) * c + k;
+                __builtin_prefetch(x + at + AHEAD);
                 lanes z = activated(load(x + at, left) * a + b, activation);
                 if (sums) sum += z;
                 if (y) store(y + at, gate ? z * factor : z, left);
@@ -203,6 +207,8 @@ INLINE void gate_sums(const float *g, const float *x, long places, long c, const
             lanes a = load(scale + k, left), b = load(shift + k, left), sum = {0};
             for (long r = 0; r < count; r++) {
                 long at = (row + r) * c + k;
+                __builtin_prefetch(x + at + AHEAD);
+                __builtin_prefetch(g + at + AHEAD);
                 lanes z = activated(load(x + at, left) * a + b, activation);
                 sum += load(g + at, left) * z;
             }
@@ -235,6 +241,8 @@ INLINE void channel_sums(const float *g, const float *x, long places, long c, co
             lanes more = pooled ? load(pooled + k, left) : all(0.0f), one = {0}, two = {0};
             for (long r = 0; r < count; r++) {
                 long at = (row + r) * c + k;
+                __builtin_prefetch(x + at + AHEAD);
+                __builtin_prefetch(g + at + AHEAD);
                 lanes value = load(x + at, left), incoming = load(g + at, left);
                 if (gate) incoming = incoming * factor + more;
                 incoming = returned(incoming, value * a + b, activation);
@@ -262,6 +270,8 @@ INLINE void backward(const float *g, const float *x, long places, long c, const 
             lanes more = pooled ? load(pooled + k, left) : all(0.0f);
             for (long r = 0; r < count; r++) {
                 long at = (row + r) * c + k;
+                __builtin_prefetch(x + at + AHEAD);
+                __builtin_prefetch(g + at + AHEAD);
                 lanes value = load(x + at, left), incoming = load(g + at, left);
                 if (gate) incoming = incoming * factor + more;
                 incoming = returned(incoming, value * a + b, activation);

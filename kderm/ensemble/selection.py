@@ -13,6 +13,7 @@ from math import comb
 import numpy as np
 
 from kderm.ensemble.combine import average_members
+from kderm.evaluation.differences import told_spread
 from kderm.evaluation.intervals import RESAMPLES, batched, group_intervals
 from kderm.evaluation.metrics import Scorecard, epoch_metrics
 from kderm.labels import LabelSpace
@@ -329,14 +330,15 @@ def _gains(
             for metric in METRICS
         }
 
-    values = {name: both[0] for name, both in gain(np.ones((1, len(truth.y)))).items()}
+    points = {name: card(np.ones(len(truth.y))) for name, card in cards.items()}
     intervals = group_intervals(gain, truth.groups, resamples=resamples, seed=seed)
     rows: dict[str, dict[str, float | None]] = {name: {} for name in answers}
     for name in answers:
         for metric in METRICS:
-            interval = intervals[f"{name}/{metric}"]
+            own, other = points[name][metric], points[base][metric]
+            interval = told_spread(other, own, intervals[f"{name}/{metric}"])
             rows[name] |= {
-                f"{metric}_gain": _number(values[f"{name}/{metric}"]),
+                f"{metric}_gain": _number(own - other),
                 f"{metric}_gain_low": _number(interval.low),
                 f"{metric}_gain_high": _number(interval.high),
             }

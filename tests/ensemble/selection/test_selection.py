@@ -210,6 +210,15 @@ def test_the_soup_stands_beside_the_ensemble_and_each_member():
     assert rows[0]["macro_auc_gain"] == 0
 
 
+def test_a_gain_that_no_draw_changes_has_no_interval_to_tell():
+    truth = truth_of(80)
+    right = np.eye(K)[truth.y] * 0.9 + 0.1 / K
+    wrong = (1 - np.eye(K)[truth.y]) / (K - 1)
+    rows = soup_rows(["a", "b"], np.stack([wrong, wrong]), wrong, right, truth, 20)
+    assert rows[1]["macro_auc_gain"] == 1
+    assert rows[1]["macro_auc_gain_low"] is None
+
+
 def test_parts_keep_groups_whole_and_are_the_same_each_time():
     groups = np.random.default_rng(0).integers(0, 30, 100).astype(str)
     parts = group_parts(groups)

@@ -11,6 +11,10 @@ import numpy as np
 # 0.44 to under 0.2 (benchmarks/README.md).
 USUAL = 0.03
 USUAL_COUNTS = 3
+# Images that leave after one or two views are ranked against those that got all, and the mean of
+# two views lies further out than that of eight: on the run's 10,015 held-out images two passes at
+# the least cost 0.0011 of macro AUC for a saving of 1.67, four cost 0.0006 for 1.75.
+FEWEST_PASSES = 4
 
 
 def settled(
@@ -31,12 +35,12 @@ def settled(
             without replacement).
 
     Returns:
-        bool (n,); False for images with one pass alone.
+        bool (n,); False for images with fewer than `FEWEST_PASSES` passes.
     """
     n, members, rounds, classes = answers.shape
     passes = answers.reshape(n, members * rounds, classes).astype(np.float64)
     count = passes.shape[1]
-    if count < 2:
+    if count < FEWEST_PASSES:
         return np.zeros(n, dtype=bool)
     of_malignant = passes[..., list(malignant)].sum(axis=2, keepdims=True)
     passes = np.concatenate([passes, of_malignant], axis=2)

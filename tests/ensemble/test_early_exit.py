@@ -1,6 +1,6 @@
 import numpy as np
 
-from kderm.ensemble.early_exit import settled
+from kderm.ensemble.early_exit import FEWEST_PASSES, settled
 
 MALIGNANT = (0, 1)
 
@@ -19,20 +19,24 @@ def test_answers_that_agree_are_settled_and_those_that_do_not_are_not():
 
 
 def test_more_passes_settle_the_same_spread():
-    few, many = answers(0.06, 3), answers(0.06, 30)
+    few, many = answers(0.06, 4), answers(0.06, 30)
     assert not settled(few, MALIGNANT, 0.02, left=0.9).any()
     assert settled(many, MALIGNANT, 0.02, left=0.9).all()
 
 
-def test_one_pass_alone_settles_nothing():
-    assert not settled(answers(0.0, 1), MALIGNANT, 0.5, left=0.9).any()
+def test_few_passes_settle_nothing_and_those_of_several_members_count_together():
+    for passes in range(1, FEWEST_PASSES):
+        assert not settled(answers(0.0, passes), MALIGNANT, 0.4, left=0.9).any()
+    assert settled(answers(0.0, FEWEST_PASSES), MALIGNANT, 0.4, left=0.5).all()
+    members = answers(0.0, FEWEST_PASSES).reshape(1, FEWEST_PASSES, 1, 4)
+    assert settled(members, MALIGNANT, 0.4, left=0.5).all()
 
 
-def test_two_passes_that_agree_by_chance_are_not_taken_for_certain():
-    undecided = np.full((1, 1, 2, 4), 0.25)
+def test_passes_that_agree_by_chance_are_not_taken_for_certain():
+    undecided = np.full((1, 1, 4, 4), 0.25)
     assert not settled(undecided, MALIGNANT, 0.02, left=0.75).any()
     sure = np.array([0.0, 0.0, 0.001, 0.999])
-    assert settled(np.tile(sure, (1, 1, 2, 1)), MALIGNANT, 0.02, left=0.75).all()
+    assert settled(np.tile(sure, (1, 1, 4, 1)), MALIGNANT, 0.02, left=0.75).all()
 
 
 def test_what_only_moves_between_malignant_classes_still_counts():

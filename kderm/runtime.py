@@ -12,7 +12,7 @@ import platform
 import re
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -58,12 +58,30 @@ def check_backend() -> str:
             f"KERAS_BACKEND is {name!r}, but that package is not installed. "
             f"Install it with: {extra}"
         )
-    if name == "tensorflow":
+    if name == "tensorflow":  # which needs some of them itself
         with quiet_tensorflow():
             import keras  # noqa: F401
     else:
-        leave_tensorflow_out()
+        with left_out([package for package in _COMPANIONS if package != name]):
+            leave_tensorflow_out()
     return name
+
+
+# What Keras imports on its start if it is installed, for wrappers and pictures that kderm does not
+# use: nearly half of the time that `import keras` takes.
+_COMPANIONS = ("sklearn", "matplotlib", "cv2", "jax", "requests")
+
+
+@contextlib.contextmanager
+def left_out(packages: Iterable[str]) -> Iterator[None]:
+    """Have no import of `packages` succeed inside, unless they are there already."""
+    absent = [package for package in packages if package not in sys.modules]
+    sys.modules.update(dict.fromkeys(absent))
+    try:
+        yield
+    finally:
+        for package in absent:
+            sys.modules.pop(package, None)
 
 
 def leave_tensorflow_out() -> None:

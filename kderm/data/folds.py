@@ -14,8 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 
 from kderm import __version__
 from kderm.atomic import write_csv
@@ -82,6 +80,9 @@ def group_ids(table: pd.DataFrame, duplicates: Sequence[tuple[str, str]] = ()) -
         starts += [np.arange(n), codes[n::2] + nodes]
         ends += [codes[:n] + nodes, codes[n + 1 :: 2] + nodes]
         nodes += int(codes.max()) + 1
+    from scipy.sparse import coo_matrix  # prediction reads this module too, and groups nothing
+    from scipy.sparse.csgraph import connected_components
+
     start, end = np.concatenate(starts), np.concatenate(ends)
     graph = coo_matrix((np.ones(len(start), dtype=np.int8), (start, end)), shape=(nodes, nodes))
     _, component = connected_components(graph, directed=False)

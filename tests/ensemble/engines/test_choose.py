@@ -69,8 +69,23 @@ def test_what_is_slow_to_import_is_not_imported_by_a_prediction_without_labels()
         "import sys\nimport kderm.commands.prediction, kderm.ensemble.predictor\n"
         "import kderm.ensemble.prevalence, kderm.ensemble.inputs, kderm.ensemble.engines.choose\n"
         "slow = {'keras', 'torch', 'tensorflow', 'jax', 'sklearn', 'matplotlib', 'scipy.stats',\n"
-        "        'scipy.optimize', 'rich'}\n"
+        "        'scipy.optimize', 'scipy.sparse.csgraph', 'rich'}\n"
         "print(sorted(slow & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_keras_starts_without_what_it_only_has_wrappers_for():
+    """And they can be imported afterwards, as a report does."""
+    code = (
+        "import sys\nfrom kderm.runtime import check_backend\n"
+        "print(check_backend())\n"
+        "needless = {'sklearn', 'matplotlib', 'cv2', 'jax', 'requests', 'tensorflow', 'keras_cv'}\n"
+        "print(sorted(needless & set(sys.modules) - {check_backend()}))\n"
+        "import keras, matplotlib.figure, sklearn.linear_model\n"
+        "print(keras.layers.Dense(2)(keras.ops.ones((1, 3))).shape)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.splitlines()[1:2] == ["[]"], done.stdout + done.stderr
+    assert len(done.stdout.splitlines()) == 3, done.stderr

@@ -15,6 +15,7 @@ import torch
 from torch.nn import functional
 
 from kderm.models.native.graph import Node
+from kderm.models.native.masks import Masks
 
 
 @dataclass
@@ -178,7 +179,7 @@ class Dropout:
     """Dropout with the masks that Keras' layer would draw, from the same generator."""
 
     def __init__(self, layer: keras.layers.Dropout) -> None:
-        self.layer = layer
+        self.layer, self.masks = layer, Masks(layer)
 
     @property
     def draws_by_place(self) -> bool:
@@ -191,17 +192,15 @@ class Dropout:
         x = x.to(compute_dtype(layer))
         if not run.training or not layer.rate:
             return x
-        seed, shape = layer.seed_generator, layer.noise_shape
+        shape = layer.noise_shape
         if shape is None or x.ndim != 4:
+            seed = layer.seed_generator
             dropped = keras.random.dropout(to_keras(x), layer.rate, shape, seed=seed)
             return from_keras(dropped)
         # The factors of the whole, drawn on the small shape: Keras would spread them first.
         seen = to_keras(x).shape
         shape = [own if own is not None else seen[axis] for axis, own in enumerate(shape)]
-        factors = keras.random.dropout(
-            torch.ones(shape, dtype=x.dtype, device=x.device), layer.rate, shape, seed=seed
-        )
-        return x * factors.permute(0, 3, 1, 2)
+        return x * self.masks.factors(shape, x).permute(0, 3, 1, 2)
 
 
 class GlobalAverage:

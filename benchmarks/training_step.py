@@ -1,11 +1,13 @@
 """Training steps and forward passes: the native graph, Keras' own layers, and timm, in turns.
 
     python benchmarks/training_step.py --preset keras_applications/efficientnetb0
-    python benchmarks/training_step.py --preset keras_cv/efficientnetv2_b0 --compiled --profile
+    python benchmarks/training_step.py --preset keras_cv/efficientnetv2_b0 --sides timm compiled
 
 The peer needs `pip install timm torchvision`; without it, it is left out. One process, one batch:
 a round runs each once, so that a busy machine slows all alike; the table has medians over rounds.
-Keras with the torch backend only. All sides clip the gradient and take an AdamW step.
+Keras with the torch backend only. All sides clip the gradient and take an AdamW step. On a busy
+machine --processor-time counts what the process itself used. The side "compiled" is timm under
+torch.compile; what its first calls take is printed apart. Where the time goes: profile_step.py.
 """
 
 import argparse
@@ -24,6 +26,7 @@ PEERS = {
     "keras_applications/efficientnetv2b0": "tf_efficientnetv2_b0",
 }
 CLASSES = 7
+SIDES = ["native", "keras", "timm", "compiled"]
 
 
 def parse():
@@ -35,8 +38,10 @@ def parse():
     parser.add_argument("--threads", type=int, help="CPU threads (default: torch's)")
     parser.add_argument("--precision", default="float32", help="float32, float16 or bfloat16")
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--compiled", action="store_true", help="timm under torch.compile too")
-    parser.add_argument("--profile", action="store_true", help="where a native step's time goes")
+    parser.add_argument(
+        "--sides", nargs="+", choices=SIDES, default=SIDES[:3], help="what is timed beside native"
+    )
+    parser.add_argument("--processor-time", action="store_true", help="instead of time on the wall")
     return parser.parse_args()
 
 
@@ -110,6 +115,29 @@ def peer(arguments, *, compiled):
     return step, forward
 
 
+def side(name, arguments):
+    """The calls of one of SIDES; None, with a word, for a peer that is not there."""
+    if name in ("native", "keras"):
+        return member(arguments, native=name == "native")
+    if arguments.preset not in PEERS:
+        print(f"timm has nothing to compare {arguments.preset} with")
+        return None
+    try:
+        return peer(arguments, compiled=name == "compiled")
+    except ImportError as error:
+        print(f"without {name} ({error}); it needs: pip install timm torchvision")
+        return None
+
+
+def batch_of(arguments):
+    """Random images, float32 (n, h, w, 3) in 0..255, and labels (n,)."""
+    import torch
+
+    shape = (arguments.batch, arguments.size, arguments.size, 3)
+    images = 255 * torch.rand(shape, device=device())
+    return images, torch.randint(0, CLASSES, (arguments.batch,), device=device())
+
+
 def device():
     """Where tensors go."""
     import torch
@@ -125,28 +153,31 @@ def wait():
         torch.cuda.synchronize()
 
 
-def seconds(function, *arguments):
-    """Wall time of one call."""
+def seconds(function, *arguments, clock=time.perf_counter):
+    """Time of one call."""
     wait()
-    start = time.perf_counter()
+    start = clock()
     function(*arguments)
     wait()
-    return time.perf_counter() - start
+    return clock() - start
 
 
-def measured(sides, images, labels, rounds):
+def measured(sides, images, labels, rounds, clock):
     """Median seconds as {(side, what): value}; the first, warming round is left out."""
     times = {}
     for number in range(rounds + 1):
         for name, (step, forward) in sides.items():
-            for what, taken in (
-                ("training step", seconds(step, images, labels)),
-                ("forward", seconds(forward, images)),
+            for what, call in (
+                ("training step", (step, images, labels)),
+                ("forward", (forward, images)),
             ):
                 if number:
+                    taken = seconds(*call, clock=clock)
                     times.setdefault((name, what), []).append(taken)
-                elif name == "timm compiled":
-                    print(f"compiling timm's {what}: {taken:.0f} s")
+                else:
+                    taken = seconds(*call)
+                    if name == "compiled":
+                        print(f"compiling timm's {what}: {taken:.0f} s on the wall", flush=True)
     return {key: statistics.median(values) for key, values in times.items()}
 
 
@@ -160,46 +191,23 @@ def print_table(found, batch):
             print(f"  {name:22}{batch / found[name, what]:10.1f}{ratio:10.2f}x")
 
 
-def print_profile(step, forward, images, labels, taken, rows=14):
-    """Share of a step by operator, and how far it is from the machine's limits."""
-    from torch.profiler import ProfilerActivity, profile
-
-    on_gpu = device().type == "cuda"
-    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
-    with profile(activities=activities, with_flops=True) as trace:
-        step(images, labels)
-        wait()
-    with profile(activities=activities, with_flops=True) as passed:
-        forward(images)
-        wait()
-    events = trace.key_averages()
-    spent = {
-        event.key: event.self_device_time_total if on_gpu else event.self_cpu_time_total
-        for event in events
-    }
-    whole = sum(spent.values())
-    print("\nshare of a native training step")
-    for name in sorted(spent, key=spent.get, reverse=True)[:rows]:
-        print(f"{spent[name] / whole:7.1%}  {name}")
-    work = 3 * sum(event.flops or 0 for event in passed.key_averages())
-    rate, bandwidth = peaks()
-    print(
-        f"\nmultiplications and additions of a step (three forward passes): {work / 1e9:.1f} G; "
-        f"at the rate of a matrix product ({rate / 1e9:.0f} G/s) {work / rate:.3f} s "
-        f"of the {taken:.3f} s\nmemory copies at {bandwidth / 1e9:.1f} GB/s (read and write)"
-    )
-
-
-def peaks(size=2048, repeats=5):
-    """Operations a second of a matrix product, and bytes a second of a copy."""
+def peaks(dtype, clock=time.perf_counter, repeats=7):
+    """Operations a second of a convolution that suits the machine, and bytes a second of a copy."""
     import torch
 
-    a = torch.rand(size, size, device=device())
-    product = min(seconds(torch.mm, a, a) for _ in range(repeats))
-    source = torch.rand(1 << 26, device=device())
+    images = torch.rand(16, 256, 32, 32, device=device(), dtype=dtype)
+    images = images.contiguous(memory_format=torch.channels_last)
+    kernel = torch.rand(256, 256, 3, 3, device=device(), dtype=dtype)
+    kernel = kernel.contiguous(memory_format=torch.channels_last)
+    source = torch.rand(1 << 25, device=device())
     target = torch.empty_like(source)
-    copy = min(seconds(target.copy_, source) for _ in range(repeats))
-    return 2 * size**3 / product, 2 * source.numel() * source.element_size() / copy
+    calls = (torch.nn.functional.conv2d, images, kernel, None, 1, 1), (target.copy_, source)
+    with torch.no_grad():
+        convolution, copy = (
+            min(seconds(*call, clock=clock) for _ in range(repeats)) for call in calls
+        )
+    work = 2 * images.numel() * kernel[0].numel()
+    return work / convolution, 2 * source.numel() * source.element_size() / copy
 
 
 def where():
@@ -222,28 +230,17 @@ def main():
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     keep_freed_memory()
-    sides = {
-        "native": member(arguments, native=True),
-        "Keras' layers": member(arguments, native=False),
-    }
-    try:
-        if arguments.preset in PEERS:
-            sides["timm"] = peer(arguments, compiled=False)
-            if arguments.compiled:
-                sides["timm compiled"] = peer(arguments, compiled=True)
-    except ImportError as error:
-        print(f"without the peer ({error}); it needs: pip install timm torchvision")
-    shape = (arguments.batch, arguments.size, arguments.size, 3)
-    images = 255 * torch.rand(shape, device=device())
-    labels = torch.randint(0, CLASSES, (arguments.batch,), device=device())
-    found = measured(sides, images, labels, arguments.rounds)
+    sides = {name: side(name, arguments) for name in dict.fromkeys(["native", *arguments.sides])}
+    sides = {name: calls for name, calls in sides.items() if calls is not None}
+    images, labels = batch_of(arguments)
+    clock = time.process_time if arguments.processor_time else time.perf_counter
+    found = measured(sides, images, labels, arguments.rounds, clock)
     print(
         f"{arguments.preset}, {arguments.size} px, batch {arguments.batch}, "
         f"{arguments.precision}, torch {torch.__version__} on {where()}"
+        f"{', processor time' if arguments.processor_time else ''}"
     )
     print_table(found, arguments.batch)
-    if arguments.profile:
-        print_profile(*sides["native"], images, labels, found["native", "training step"])
 
 
 if __name__ == "__main__":

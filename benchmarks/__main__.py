@@ -19,6 +19,10 @@ TABLES: dict[str, list[str]] = {
         "--preset keras_applications/efficientnetb0",
         "--preset keras_cv/efficientnetv2_b0",
     ],
+    "profile_step": [
+        "--preset keras_applications/efficientnetb0 --threads 1 --rounds 3",
+        "--preset keras_cv/efficientnetv2_b0 --threads 1 --rounds 3",
+    ],
     "prediction": ["--images 8 --batch 8 --rounds 3"],
     "batches": ["--images 128 --rounds 5"],
     "intervals": [""],

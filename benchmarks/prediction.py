@@ -2,14 +2,15 @@
 
     python benchmarks/prediction.py
     python benchmarks/prediction.py --run RUN --peer tf_efficientnet_lite0 --early-exit 0.03
+    python benchmarks/prediction.py --run RUN --external IMAGES/ --early-exit 0.03
 
 Five members, every view of d4, frames in memory (no decoding). The peer does the same number of
 passes on the same pixels: its models in channels_last, eager, the views flipped on the device. All
-take turns round by round, so that a busy machine slows all; medians over rounds. With a run the
-members are its own, the images those that the first of them held out, and an early exit is timed
-too; the other members trained on these, so its saving is larger than on new images, for which see
-prediction_cost.py. Without a run the members have random weights. The peer needs
-`pip install timm torchvision`; its weights are random, which changes no time.
+take turns round by round, so that a busy machine slows all; medians over rounds. With a run (or a
+smaller bundle of one) the members are its own, and an early exit is timed too, on images from
+elsewhere (--external), or on those that the first member held out; the other members trained on
+these, so there it saves more than on new images. Without a run the members have random weights. The
+peer needs `pip install timm torchvision`; its weights are random, which changes no time.
 """
 
 import argparse
@@ -30,6 +31,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--run", type=Path, help="folder of a finished run")
     parser.add_argument("--preset", default="keras_applications/efficientnetb0")
+    parser.add_argument("--external", nargs="+", help="for --run: images from elsewhere")
     parser.add_argument("--size", type=int, default=224, help="for --preset: input, pixels a side")
     parser.add_argument("--members", type=int, default=5, help="for --preset")
     parser.add_argument("--peer", default="tf_efficientnet_b0", help="timm model; '' for none")
@@ -99,12 +101,25 @@ def held_out_frames(bundle, count: int):
     """Frames of the run that the first member held out."""
     import numpy as np
 
-    from kderm.ensemble.held_out import RunFrames, held_out, read_oof
+    from kderm.ensemble.held_out import RunFrames, own_images, read_oof
     from kderm.run_dir import RunDir
 
-    part = held_out(bundle, read_oof(bundle))[0]
+    part = own_images(bundle, read_oof(bundle))[0]
     run = RunFrames(RunDir(bundle.directory), bundle)
     return np.concatenate(list(run.chunks(part.image_ids[:count], 64)))
+
+
+def external_frames(bundle, sources, count: int):
+    """Frames of images from elsewhere, evenly from all that there are."""
+    import numpy as np
+
+    from kderm.data.images import read_image
+    from kderm.ensemble.inputs import find_inputs
+
+    table = find_inputs(sources, bundle.labels, translate=True).table
+    paths = table.loc[table["problem"] == "", "path"].tolist()
+    rows = np.unique(np.linspace(0, len(paths) - 1, min(count, len(paths))).astype(int))
+    return np.stack([read_image(paths[row], bundle.spec) for row in rows])
 
 
 def peer(arguments, bundle, frames):
@@ -190,7 +205,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         if arguments.run:
             bundle = read_bundle(arguments.run)
-            frames = held_out_frames(bundle, arguments.images)
+            if arguments.external:
+                frames = external_frames(bundle, arguments.external, arguments.images)
+            else:
+                frames = held_out_frames(bundle, arguments.images)
         else:
             own = (arguments.preset, arguments.size, arguments.members)
             bundle = random_bundle(Path(folder), *own)

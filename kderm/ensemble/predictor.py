@@ -161,7 +161,7 @@ class Ensemble:
         passed = self._run()(decoded.frames, metadata, progress)
         members = self._members(passed)
         unlike = np.full(len(members), np.nan)
-        if self._unlike is not None:
+        if self._unlike is not None and len(members):
             unlike = self._unlike.score(passed.features)
         by_member = members.swapaxes(0, 1)  # (m, n, k)
         how = self.asked.combine

@@ -1,7 +1,10 @@
 """`export`: a run's members for another engine, with the difference that it makes."""
 
+import shlex
+
 from kderm import console
 from kderm.commands.pieces import known_run
+from kderm.run_dir import runs_root
 from kderm.runtime import check_backend
 
 
@@ -19,8 +22,8 @@ def export(run_name: str | None, engine: str, precision: str) -> None:
     found = export_members(bundle, engine, precision)
     console.say(f"{engine} in {precision}: {found.record.parity}")
     console.say(f"Exported: {found.directory}")
-    asked = "" if precision == "float32" else f" predict.precision={precision}"
-    console.say(
-        f"Next: {console.program()} ensemble-predict IMAGES --run {run.name} --engine {engine}"
-        f"{asked}"
-    )
+    # A shrunken run lies where its name alone does not lead.
+    place = run.name if run.path == runs_root() / run.name else str(run.path)
+    words = ["ensemble-predict", "IMAGES", "--run", place, "--engine", engine]
+    words += [] if precision == "float32" else [f"predict.precision={precision}"]
+    console.say(f"Next: {console.program()} {shlex.join(words)}")

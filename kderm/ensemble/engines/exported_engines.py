@@ -1,7 +1,7 @@
 """ONNX Runtime and OpenVINO: an exported ensemble, without Keras and its backends.
 
-Reads the files that `kderm.ensemble.engines.export` wrote. Each worker thread asks one member about
-one batch on one core, which wastes less than all cores on one batch do.
+Reads the files that `kderm.ensemble.engines.exports` wrote. Each worker thread asks one member
+about one batch on one core, which wastes less than all cores on one batch do.
 """
 
 import threading
@@ -16,6 +16,7 @@ from kderm.errors import missing_extra
 
 # Names of the inputs and outputs of an exported member.
 PIXELS, METADATA, PROBABILITIES, FEATURES = "pixels", "metadata", "probabilities", "features"
+_CUDA = "CUDAExecutionProvider"
 
 
 class OnnxEngine(Engine):
@@ -31,16 +32,17 @@ class OnnxEngine(Engine):
         features: whether pooled features are wanted too.
         """
         onnxruntime = import_onnxruntime()
-        known = onnxruntime.get_available_providers()
-        gpu = "CUDAExecutionProvider" in known
-        super().__init__(len(files), size, batch_size, 1 if gpu else cores())
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.log_severity_level = 3
-        providers = [*(["CUDAExecutionProvider"] if gpu else []), "CPUExecutionProvider"]
+        known = onnxruntime.get_available_providers()
+        providers = [name for name in (_CUDA, "CPUExecutionProvider") if name in known]
         self._sessions = [
             onnxruntime.InferenceSession(str(file), options, providers=providers) for file in files
         ]
+        # The GPU build knows CUDA without a card too, and then takes the CPU without a word.
+        gpu = all(_CUDA in session.get_providers() for session in self._sessions)
+        super().__init__(len(files), size, batch_size, 1 if gpu else cores())
         self._wanted = [PROBABILITIES, *([FEATURES] if features else [])]
         self._pads = gpu
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,7 @@ from click.testing import CliRunner
 import kderm.ensemble.engines.onnx_file as onnx_file
 from kderm.cli import main
 from kderm.ensemble.bundle import read_bundle
+from kderm.ensemble.engines import exported_engines
 from kderm.ensemble.engines.choose import open_engine
 from kderm.ensemble.engines.exports import compare_engines, export
 from kderm.ensemble.engines.record import RECORD, export_directory, find_export
@@ -155,5 +157,49 @@ def test_the_command_says_the_difference_and_the_next_command(telling):
     result = CliRunner().invoke(main, ["export", str(telling.path)])
     assert result.exit_code == 0, result.output
     assert "images of the run" in result.output
-    assert "ensemble-predict IMAGES --run" in result.output
+    assert f"ensemble-predict IMAGES --run {telling.path}" in result.output
     assert "--engine onnx" in result.output
+
+
+def test_a_run_is_called_by_its_name_where_names_are_looked_for(telling, monkeypatch):
+    monkeypatch.setenv("KDERM_RUNS", str(telling.path.parent))
+    result = CliRunner().invoke(main, ["export", telling.path.name])
+    assert f"--run {telling.path.name} --engine onnx\n" in result.output
+
+
+def test_images_that_cannot_be_read_are_told_where_features_are_asked_for(
+    telling, predict, tmp_path
+):
+    (tmp_path / "x.jpg").write_bytes(b"no picture")
+    summary, table = predict(telling, [tmp_path / "x.jpg"], tmp_path / "out")
+    assert summary.unreadable == 1
+    assert table.loc["x", "error"]
+
+
+@pytest.mark.parametrize(("used", "workers"), [(True, 1), (False, 3)])
+def test_a_gpu_build_without_a_gpu_computes_on_all_cores(monkeypatch, used, workers):
+    cpu, cuda = "CPUExecutionProvider", "CUDAExecutionProvider"
+    shapes = []
+
+    class Session:
+        def __init__(self, file, options, providers):
+            self.providers = providers if used else [cpu]
+
+        def get_providers(self):
+            return self.providers
+
+        def run(self, wanted, given):
+            shapes.append(len(given["pixels"]))
+            return [np.ones((len(given["pixels"]), 1), np.float32)]
+
+    fake = SimpleNamespace(
+        get_available_providers=lambda: [cuda, cpu],
+        SessionOptions=SimpleNamespace,
+        InferenceSession=Session,
+    )
+    monkeypatch.setattr(exported_engines, "import_onnxruntime", lambda: fake)
+    monkeypatch.setattr(exported_engines, "cores", lambda: 3)
+    engine = exported_engines.OnnxEngine([Path("a.onnx")], 4, batch_size=8)
+    assert engine.workers == workers
+    assert len(engine.ask(0, np.zeros((2, 4, 4, 3), np.float32), None)[0]) == 2
+    assert shapes == [8 if used else 2]  # an accelerator is given batches of one shape

@@ -1,5 +1,7 @@
 """`shrink`: a smaller bundle of a run, and what that saves."""
 
+import shlex
+
 from kderm import console
 from kderm.commands.asked import refuse_lost_images, refuse_unfinished
 from kderm.commands.pieces import known_run
@@ -14,13 +16,19 @@ def shrink(run_name: str | None, members: str) -> None:
     run = known_run(run_name)
     refuse_unfinished(run, run.bundle)
     folds = None if members == "soup" else _folds(members)
+    from kderm.ensemble.bundle import read_bundle
+
+    bundle = read_bundle(run.path)
+    if bundle.facts.smaller:
+        raise UserError(
+            f"Expected a run with all its members. Received: {run.path}, {bundle.facts.smaller} "
+            f"of the run {bundle.facts.run}. Shrink that run itself."
+        )
     if folds is None:
         refuse_lost_images(run)
     check_backend()
-    from kderm.ensemble.bundle import read_bundle
     from kderm.ensemble.smaller import write_smaller
 
-    bundle = read_bundle(run.path)
     smaller = write_smaller(run, bundle, folds, BATCH_SIZE)
     before, after = len(bundle.facts.members), len(smaller.facts.members)
     console.say(
@@ -31,7 +39,8 @@ def shrink(run_name: str | None, members: str) -> None:
         "How good it is, only images can tell that no member was trained on: "
         f"{console.program()} select {run.name} --external LABELLED{' --soup' * (folds is None)}"
     )
-    console.say(f"Next: {console.program()} ensemble-predict IMAGES --run {smaller.directory}")
+    words = ["ensemble-predict", "IMAGES", "--run", str(smaller.directory)]
+    console.say(f"Next: {console.program()} {shlex.join(words)}")
 
 
 def _folds(text: str) -> list[int]:

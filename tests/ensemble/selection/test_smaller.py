@@ -122,6 +122,16 @@ def test_other_members_are_refused_and_nothing_is_written(shrink, spoilable, mem
     assert not list((spoilable.path / "smaller").glob("*/*"))
 
 
+@pytest.mark.parametrize("members", ["soup", "0"])
+def test_what_was_shrunk_is_not_shrunk_again(shrink, spoilable, members):
+    assert shrink("--members", "0,2")[1] == 0
+    place = spoilable.path / "smaller" / "folds_0_2"
+    result = CliRunner().invoke(main, ["shrink", str(place), "--members", members])
+    assert result.exit_code == 2
+    assert "Shrink that run itself" in " ".join(result.output.split())
+    assert not (place / "smaller").exists()
+
+
 def test_a_soup_needs_the_images_of_the_run(shrink, spoilable, tmp_path):
     table = spoilable.manifest.read_text().replace("/images/", "/gone/")
     spoilable.manifest.write_text(table)

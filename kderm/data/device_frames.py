@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Protocol
 import keras
 import numpy as np
 
+from kderm.runtime import is_out_of_memory, release_memory
+
 if TYPE_CHECKING:
     import torch
 
@@ -39,7 +41,12 @@ def training_frames(images: FrameSource, store_on_device: str = "auto") -> Frame
         return images
     device = keras.ops.convert_to_tensor(0).device
     if store_on_device == "auto" and np.prod(images.shape) <= STORE_SHARE * _free_bytes(device):
-        return DeviceFrames(images, device)
+        try:
+            return DeviceFrames(images, device)
+        except Exception as error:  # folds that began at the same moment saw the same free memory
+            if not is_out_of_memory(error):
+                raise
+        release_memory()
     return HostFrames(images, device)
 
 

@@ -57,3 +57,13 @@ def test_the_store_goes_to_the_device_if_it_takes_a_quarter_of_the_free_memory(
 
 def test_on_the_cpu_the_store_stays_where_it_is(images):
     assert type(training_frames(images)) is HostFrames
+
+
+def test_a_card_that_others_have_filled_meanwhile_leaves_the_store_on_the_host(images, monkeypatch):
+    monkeypatch.setattr(device_frames, "_free_bytes", lambda device: 1 << 40)
+
+    def full(*arguments, **options):
+        raise RuntimeError("CUDA out of memory")
+
+    monkeypatch.setattr(torch, "empty", full)
+    assert type(training_frames(images)) is HostFrames

@@ -83,7 +83,9 @@ class Passes:
         shape = (len(frames), self._engine.members, len(self._looks), self._classes)
         found = Passed(np.zeros(shape, np.float32), np.zeros(len(frames), np.int64), None)
         features: list[list[np.ndarray]] = []
-        block = max(self._engine.batch_size, MAX_PIXEL_BYTES // (12 * self._engine.size**2))
+        batch = self._engine.batch_size
+        # Whole batches: an accelerator pads what is left of one at the end of each block.
+        block = batch * max(1, MAX_PIXEL_BYTES // (12 * self._engine.size**2) // batch)
         for start in range(0, len(frames), block):
             rows = slice(start, start + block)
             part = Passed(found.probabilities[rows], found.rounds[rows], None)

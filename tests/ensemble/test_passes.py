@@ -108,3 +108,10 @@ def test_a_full_memory_halves_the_batch_and_costs_no_answer(capsys):
     )
     assert engine.batch_size == 2
     assert "memory is full" in capsys.readouterr().err
+
+
+def test_blocks_are_whole_batches_so_that_little_is_padded(monkeypatch):
+    monkeypatch.setattr(passes_module, "MAX_PIXEL_BYTES", 7 * 12 * 16**2)  # seven images
+    engine = Told(members=1, batch_size=4)
+    run(engine, frames(10), "none")
+    assert [count for _, count in engine.asked] == [4, 4, 2]

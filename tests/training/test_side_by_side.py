@@ -220,3 +220,17 @@ def test_a_process_that_ends_without_a_word_is_a_failed_fold(
     while one.listen(lambda *_: None):
         pass
     assert one.outcome() == told
+
+
+def test_what_lies_in_the_folder_that_cv_was_started_in_is_not_imported(
+    workplace, tiny_overrides, monkeypatch
+):
+    monkeypatch.chdir(workplace)
+    for name in ("kderm", "random"):
+        (workplace / f"{name}.py").write_text("raise SystemExit(9)\n")
+    data = prepare(load_config(None, tiny_overrides))
+    run = RunDir(workplace / "runs" / "none")  # has no config, which the process can only tell
+    one = FoldProcess(data, run, 0, shares.Share({}, "nothing"))  # once it is all imported
+    while one.listen(lambda *_: None):
+        pass
+    assert "readable YAML config" in one.outcome()

@@ -84,7 +84,8 @@ class FoldProcess:
         self.rest = b""
         self.place.path.mkdir(parents=True, exist_ok=True)
         self.pipe, told = os.pipe()
-        worker = [sys.executable, "-m", "kderm.training.launchers.worker"]
+        # -P: the folder that cv was started in may hold a random.py or another kderm.
+        worker = [sys.executable, "-P", "-m", "kderm.training.launchers.worker"]
         with open(self.place.log, "ab") as log:
             begun = time.strftime("%Y-%m-%d %H:%M:%S")
             log.write(f"\n{begun}: {self.name} on {share.words}\n".encode())
@@ -161,7 +162,7 @@ def _told(failed: dict[int, str], run: RunDir, count: int) -> str:
         f"  fold {fold}: {error} (log: {run.fold(fold).log})"
         for fold, error in sorted(failed.items())
     ]
-    left = "the others are finished" if len(failed) < count else "none is finished"
+    left = "the others are finished" if len(failed) < count else "none of these is finished"
     return (
         f"{len(failed)} of {count} folds failed; {left}:\n" + "\n".join(lines) + "\nMend the cause "
         "and repeat the command: finished folds are kept, the others go on after their last epoch."

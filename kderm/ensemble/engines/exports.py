@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import keras
 import numpy as np
 
 import kderm
@@ -66,7 +67,9 @@ def export(bundle: Bundle, engine: str, precision: str = "float32") -> Export:
     check_can_export()
     directory = export_directory(bundle, engine, precision)
     refusal = f"Another command is writing to {directory}. Wait for it."
-    with locked(directory, refusal):
+    # On the CPU, whatever else there is: the files are of no device, and the reference for float32
+    # is not what a GPU's shortened products make of it.
+    with locked(directory, refusal), keras.device("cpu"):
         (directory / RECORD).unlink(missing_ok=True)  # it speaks of the files that go now
         files = _write_files(bundle, engine, precision, directory)
         found = _compared(bundle, engine, precision, directory, files)

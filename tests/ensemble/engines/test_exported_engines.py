@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 
+import keras
 import numpy as np
 import pandas as pd
 import pytest
@@ -203,3 +204,9 @@ def test_a_gpu_build_without_a_gpu_computes_on_all_cores(monkeypatch, used, work
     assert engine.workers == workers
     assert len(engine.ask(0, np.zeros((2, 4, 4, 3), np.float32), None)[0]) == 2
     assert shapes == [8 if used else 2]  # an accelerator is given batches of one shape
+
+
+def test_an_export_is_made_on_the_cpu_whatever_the_device_is(telling):
+    with keras.device("meta"):  # stands for a GPU: nothing could be computed there
+        found = export(read_bundle(telling.path), "onnx")
+    assert found.record.parity.largest < 1e-5

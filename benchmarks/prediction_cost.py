@@ -4,7 +4,7 @@
     python benchmarks/prediction_cost.py RUN --external labelled.csv
 
 Out of fold: each image by the one member that held it out, in all views of d4, so an early exit can
-save at most 7 of 8 passes. With --external all members answer labelled images from elsewhere. The
+save at most 4 of 8 passes. With --external all members answer labelled images from elsewhere. The
 reference is every pass by the members in float32; differences of AUC are paired, their 95 %
 intervals from resampling lesions. Times are those of this machine; for ratios see prediction.py.
 """

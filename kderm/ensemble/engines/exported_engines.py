@@ -85,6 +85,9 @@ class OpenVinoEngine(Engine):
             "INFERENCE_NUM_THREADS": self.workers,
         }
         self._compiled = [core.compile_model(str(file), "CPU", settings) for file in files]
+        # OpenVINO's binding looks numpy up at the first array. Two threads that are first at the
+        # same time wait for each other for ever (seen), so the first one is here.
+        _ = openvino.Tensor(np.zeros(1, np.float32)).data
         self._features = features
         self._own = threading.local()
 

@@ -72,12 +72,14 @@ def write_smaller(
     name = SOUP if kept is None else "folds_" + "_".join(str(member.fold) for member in kept)
     place = RunDir(run.smaller / name)
     with locked(place.path, f"Another command is writing to {place.path}. Wait for it.", "shrink"):
+        # Before anything goes: what cannot be averaged costs no earlier bundle.
+        soup = averaged(run, bundle, batch_size) if kept is None else None
         place.bundle.unlink(missing_ok=True)  # it speaks of the files that go now
         for mine, own in _companions(place, run):
             if own.is_file():
                 _copy(own, mine)
         if kept is None:
-            members: tuple[MemberFacts, ...] = (_write_soup(run, bundle, place, batch_size),)
+            members: tuple[MemberFacts, ...] = (_write_soup(soup, place),)
             told = f"one network of the averaged weights of {len(bundle.facts.members)} members"
         else:
             members = kept
@@ -106,10 +108,10 @@ def _chosen(bundle: Bundle, folds: Sequence[int]) -> tuple[MemberFacts, ...]:
     return tuple(known[fold] for fold in sorted(folds))
 
 
-def _write_soup(run: RunDir, bundle: Bundle, place: RunDir, batch_size: int) -> MemberFacts:
+def _write_soup(soup: keras.Model, place: RunDir) -> MemberFacts:
     path = place.path / SOUP / "model.keras"
     with atomic_path(path) as temporary:
-        averaged(run, bundle, batch_size).save(temporary)
+        soup.save(temporary)
     with open(path, "rb") as handle:
         digest = hashlib.file_digest(handle, "sha256").hexdigest()
     return MemberFacts(

@@ -4,6 +4,7 @@ import pytest
 from click.testing import CliRunner
 
 from kderm.cli import main
+from kderm.ensemble import smaller
 from kderm.ensemble.bundle import read_bundle
 from kderm.ensemble.engines.engine import Engine
 from kderm.ensemble.held_out import held_out, own_images, read_oof
@@ -137,3 +138,16 @@ def test_a_soup_needs_the_images_of_the_run(shrink, spoilable, tmp_path):
     spoilable.manifest.write_text(table)
     assert shrink()[1] == 2
     assert not (spoilable.path / "smaller" / "soup" / "ensemble.json").exists()
+
+
+def test_members_that_cannot_be_averaged_leave_the_earlier_bundle_be(spoilable, monkeypatch):
+    whole = read_bundle(spoilable.path)
+    before = write_smaller(spoilable, whole, None, 32)
+
+    def refused(paths):
+        raise UserError("different shapes")
+
+    monkeypatch.setattr(smaller, "uniform_soup", refused)
+    with pytest.raises(UserError, match="different shapes"):
+        write_smaller(spoilable, whole, None, 32)
+    assert read_bundle(before.directory).digest == before.digest

@@ -141,6 +141,20 @@ def refuse_unfinished(run: RunDir, needed: Path) -> None:
     )
 
 
+def refuse_smaller(run: RunDir) -> None:
+    """Refuse a folder that `shrink` wrote: it answers, but was not trained, so there is no more.
+
+    Raises:
+        UserError: with what it can be used for.
+    """
+    if run.bundle.is_file() and not run.config.is_file():
+        raise UserError(
+            f"Expected a run with its folds. Received: {run.path}, a bundle alone, as shrink "
+            "writes it. Name the run that it came from; the bundle is for ensemble-predict IMAGES "
+            "--run, explain IMAGES --run, and evaluate --external IMAGES."
+        )
+
+
 def refuse_lost_images(run: RunDir) -> None:
     """Refuse a run whose decoded images and image files are all gone, before anything is loaded.
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kderm import console
+from kderm.commands.asked import refuse_smaller
 from kderm.commands.pieces import SYNTHETIC
 from kderm.config.schema import DataConfig
 from kderm.errors import UserError
@@ -97,7 +98,9 @@ def find(given: str) -> Path:
         return path
     if (path / PREDICTIONS).is_file() and not RunDir(path).config.is_file():
         return path / PREDICTIONS
-    return open_run(given).path
+    run = open_run(given)
+    refuse_smaller(run)
+    return run.path
 
 
 def plain_name(place: Path) -> str:

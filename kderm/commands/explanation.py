@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kderm import console
-from kderm.commands.asked import refuse_lost_images, refuse_unfinished
+from kderm.commands.asked import refuse_lost_images, refuse_smaller, refuse_unfinished
 from kderm.errors import UserError
 from kderm.run_dir import EXPLANATIONS, RunDir, open_run, runs_root
 from kderm.runtime import check_backend
@@ -45,6 +45,7 @@ def explain(
             "--batch-size belongs to images; the maps of a run take its predict.batch_size. "
             f"Received: the run {run.name}."
         )
+    refuse_smaller(run)
     refuse_unfinished(run, run.oof)
     refuse_lost_images(run)
     check_backend()
@@ -68,7 +69,8 @@ def named(sources: Sequence[str], run_name: str | None) -> RunDir | None:
         return open_run(run_name)
     if len(sources) == 1 and run_name is None:
         places = (runs_root() / sources[0], Path(sources[0]))
-        if any(RunDir(place).config.is_file() for place in places) or (
+        of_runs = (RunDir(place) for place in places)
+        if any(run.config.is_file() or run.bundle.is_file() for run in of_runs) or (
             RunDir(places[0]).manifest.is_file()
         ):
             return open_run(sources[0])

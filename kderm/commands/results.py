@@ -5,7 +5,7 @@ from pathlib import Path
 
 from kderm import console
 from kderm.atomic import write_csv
-from kderm.commands.asked import refuse_unfinished
+from kderm.commands.asked import refuse_smaller, refuse_unfinished
 from kderm.commands.pieces import SYNTHETIC, exclusive, is_demo, known_run, read_json
 from kderm.config.reading import load_config
 from kderm.config.schema import Config
@@ -35,6 +35,7 @@ def evaluate(run_name: str | None, about: str | None = None) -> None:
     With `about`, a CSV of what else is known of the images; the run keeps a copy.
     """
     run = known_run(run_name)
+    refuse_smaller(run)
     with exclusive(run, "evaluate"):
         if about is not None:
             console.say(keep_about(run, Path(about)))

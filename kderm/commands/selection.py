@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from kderm import console
-from kderm.commands.asked import refuse_lost_images, refuse_unfinished
+from kderm.commands.asked import refuse_lost_images, refuse_smaller, refuse_unfinished
 from kderm.commands.pieces import exclusive
 from kderm.errors import UserError
 from kderm.run_dir import RunDir, open_run
@@ -36,6 +36,7 @@ def select(
         _among_runs(run_names)
         return
     run = open_run(run_names[0] if run_names else None)
+    refuse_smaller(run)
     refuse_unfinished(run, run.bundle)
     if not external:
         refuse_lost_images(run)

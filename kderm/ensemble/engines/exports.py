@@ -41,7 +41,7 @@ CALIBRATION_IMAGES = 256
 # Images that the answers are compared on.
 COMPARED_IMAGES = 32
 # Differences in float32 are rounding; more than this is another network.
-LARGEST_ROUNDING = 1e-3
+LARGEST_ROUNDING = 1e-4
 _TOGETHER = 32
 
 

@@ -151,3 +151,13 @@ def test_members_that_cannot_be_averaged_leave_the_earlier_bundle_be(spoilable, 
     with pytest.raises(UserError, match="different shapes"):
         write_smaller(spoilable, whole, None, 32)
     assert read_bundle(before.directory).digest == before.digest
+
+
+@pytest.mark.parametrize("verb", ["select", "explain", "evaluate", "compare"])
+def test_verbs_of_a_run_say_what_a_smaller_bundle_is_for(shrink, spoilable, verb):
+    assert shrink("--members", "0")[1] == 0
+    place = str(spoilable.path / "smaller" / "folds_0")
+    words = [place, place] if verb == "compare" else [place]
+    result = CliRunner().invoke(main, [verb, *words])
+    assert result.exit_code == 2
+    assert "as shrink writes it" in " ".join(result.output.split())

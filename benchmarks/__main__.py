@@ -1,4 +1,4 @@
-"""All benchmarks that need no data set, one after another: the tables of README.md, made anew.
+"""The benchmarks of README.md that need no data set, one after another, some of them smaller.
 
     python -m benchmarks
     python -m benchmarks --only training_step prediction
@@ -13,7 +13,7 @@ from pathlib import Path
 
 FOLDER = Path(__file__).parent
 
-# Script -> the command lines of README.md's tables.
+# Script -> command lines that end in minutes; README.md has those of its tables.
 TABLES: dict[str, list[str]] = {
     "training_step": [
         "--preset keras_applications/efficientnetb0",
@@ -31,7 +31,7 @@ TABLES: dict[str, list[str]] = {
     "scaling": ["--rows 10000 100000 --stages prepare predict"],
 }
 OF_A_RUN: dict[str, list[str]] = {
-    "prediction": ["--peer tf_efficientnet_lite0 --early-exit 0.03 --images 8 --batch 8"],
+    "prediction": ["--peer efficientnet_lite0 --early-exit 0.03 --images 8 --batch 8"],
     "prediction_cost": ["--engines openvino:bfloat16,openvino:int8"],
 }
 
@@ -49,7 +49,7 @@ def commands(only: list[str] | None, run: str | None) -> list[list[str]]:
 def main() -> int:
     """Run them in turn; the number of those that failed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", nargs="+", choices=sorted({*TABLES, *OF_A_RUN}))
+    parser.add_argument("--only", nargs="+", metavar="NAME", choices=sorted({*TABLES, *OF_A_RUN}))
     parser.add_argument("--run", help="folder of a finished run")
     arguments = parser.parse_args()
     failed = 0

@@ -3,10 +3,11 @@
     python benchmarks/batches.py [FOLDER OF JPEGS] [--workers 2]
 
 Without a folder it makes JPEGs of 600 x 450 pixels, HAM10000's size. The peer is a torch DataLoader
-over Pillow's decode and resize, with workers that live through all rounds. Beside the batches
-stands what the memory gives: the rate of copying as many frames that lie in one piece. The
-rivals take turns within one run, so that a busy machine slows both; the table shows the median of
-the rounds. The backend is KERAS_BACKEND's, the device the one Keras picks.
+over Pillow's decode and resize, whose workers live through all rounds; it is timed over whole
+epochs, because it decodes ahead, and alone, before the others. Beside the batches stands what the
+memory gives: the rate of copying as many frames that lie in one piece. The others take turns within
+one run; the table shows the median of the rounds. The backend is KERAS_BACKEND's, the device the
+one Keras picks.
 """
 
 import argparse
@@ -53,8 +54,8 @@ class Decoded:
             return np.array(image.convert("RGB").resize((self.spec.width, self.spec.height)))
 
 
-def decoding_loader(paths, spec, batch_size, workers):
-    """An endless run of shuffled batches, uint8 (n, H, W, 3)."""
+def decoding_rate(paths, spec, batch_size, workers, rounds):
+    """Median images/s of whole epochs of shuffled batches, uint8 (n, H, W, 3)."""
     import torch
 
     loader = torch.utils.data.DataLoader(
@@ -65,12 +66,17 @@ def decoding_loader(paths, spec, batch_size, workers):
         num_workers=workers,
         persistent_workers=workers > 0,
     )
-    while True:
-        yield from loader
+    seconds = []
+    for number in range(rounds + 1):
+        start = time.perf_counter()
+        count = sum(len(batch) for batch in loader)  # whole epochs, so nothing is decoded before
+        if number:  # the first one starts the workers
+            seconds.append(time.perf_counter() - start)
+    return count / statistics.median(seconds)
 
 
-def image_rates(rivals, images, rounds, pause=0.0):
-    """Median images/s of each named function of a round number, called in turns with a pause."""
+def image_rates(rivals, images, rounds):
+    """Median images/s of each named function of a round number, called in turns."""
     seconds = {name: [] for name in rivals}
     for round_number in range(rounds + 1):
         for name, function in rivals.items():
@@ -78,7 +84,6 @@ def image_rates(rivals, images, rounds, pause=0.0):
             function(round_number)
             if round_number:  # the first call builds and compiles
                 seconds[name].append(time.perf_counter() - start)
-            time.sleep(pause)
     return {name: images / statistics.median(times) for name, times in seconds.items()}
 
 
@@ -96,7 +101,6 @@ def compare_store(paths, spec, batch_size, rounds, workers):
         built = len(paths) / (time.perf_counter() - start)
         if unreadable:
             raise SystemExit(f"These files cannot be read: {unreadable}")
-        decoded = decoding_loader(paths, spec, batch_size, workers)
         rows = [rng.permutation(len(paths))[:batch_size] for _ in range(per_round)]
         batches = train_batches(training_frames(store.images), len(paths), batch_size)
         whole = np.array(store.images[:count])
@@ -110,14 +114,12 @@ def compare_store(paths, spec, batch_size, rounds, workers):
             return run
 
         rivals = {
-            f"DataLoader, {workers} workers": each(lambda _: next(decoded)),
             "store, rows of a batch": each(lambda number: store.images[rows[number]]),
             "training batches, draws included": each(lambda k: batches[k % len(batches)]),
             "memory: copying as many frames": lambda _: np.copyto(target[: len(whole)], whole),
         }
-        # The DataLoader's workers read two batches ahead each; nobody else is timed meanwhile.
-        pause = 3 * workers * batch_size / built
-        rates = image_rates(rivals, count, rounds, pause)
+        decoded = decoding_rate(paths, spec, batch_size, workers, rounds)
+        rates = {f"DataLoader, {workers} workers": decoded, **image_rates(rivals, count, rounds)}
         rates["memory: copying as many frames"] *= len(whole) / count
     frame = int(np.prod(spec.shape))
     print(

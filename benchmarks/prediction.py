@@ -10,7 +10,8 @@ take turns round by round, so that a busy machine slows all; medians over rounds
 smaller bundle of one) the members are its own, and an early exit is timed too, on images from
 elsewhere (--external), or on those that the first member held out; the other members trained on
 these, so there it saves more than on new images. Without a run the members have random weights. The
-peer needs `pip install timm torchvision`; its weights are random, which changes no time.
+peer needs `pip install timm torchvision` and is left out without; its weights are random, which
+changes no time.
 """
 
 import argparse
@@ -19,6 +20,7 @@ import os
 import statistics
 import tempfile
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 os.environ["KERAS_BACKEND"] = "torch"
@@ -34,7 +36,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--external", nargs="+", help="for --run: images from elsewhere")
     parser.add_argument("--size", type=int, default=224, help="for --preset: input, pixels a side")
     parser.add_argument("--members", type=int, default=5, help="for --preset")
-    parser.add_argument("--peer", default="tf_efficientnet_b0", help="timm model; '' for none")
+    parser.add_argument("--peer", default="efficientnet_b0", help="timm model; '' for none")
     parser.add_argument(
         "--peer-precision", default="float32", help="float32 or bfloat16 (autocast)"
     )
@@ -217,7 +219,9 @@ def main() -> None:
         runs = contenders(arguments, bundle, frames)
         reference = answers(runs["keras float32"]()) if "keras float32" in runs else None
         told = {name: run() for name, run in runs.items()}
-        if arguments.peer:
+        if arguments.peer and find_spec("timm") is None:
+            print("without timm; it needs: pip install timm torchvision")
+        elif arguments.peer:
             runs = {f"timm {arguments.peer}, {arguments.peer_precision}": None, **runs}
             runs[next(iter(runs))] = peer(arguments, bundle, frames)
         times = {name: [] for name in runs}

@@ -19,7 +19,7 @@ def known_run(name: str | None) -> RunDir:
     """The finished run called `name`; without a name the newest, which is said."""
     run = open_run(name)
     if name is None:
-        console.say(f"run {run.name} (the newest; --run NAME or RUN for another)")
+        console.say(f"run {run.name} (the newest; name another if it is not the one meant)")
     return run
 
 

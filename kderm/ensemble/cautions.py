@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from kderm.data.views import VIEWS
 from kderm.ensemble.bundle import Bundle
+from kderm.ensemble.early_exit import FEWEST_PASSES, can_leave
 from kderm.ensemble.inputs import Inputs
 from kderm.ensemble.settings import Settings
 from kderm.ensemble.unlike import expected_warnings
@@ -96,6 +98,22 @@ def smaller_warnings(bundle: Bundle) -> tuple[str, ...]:
     )
 
 
+def early_exit_warnings(bundle: Bundle, settings: Settings) -> tuple[str, ...]:
+    """What to say of an early exit by which no image can leave."""
+    if not settings.early_exit or _can_leave(bundle, settings):
+        return ()
+    members, views = len(bundle.facts.members), VIEWS[settings.views].count
+    return (
+        f"early exit at {settings.early_exit:g} saves nothing here: an image leaves after "
+        f"{FEWEST_PASSES} passes at the earliest, and {members} member(s) x {views} view(s) leave "
+        "none to save.",
+    )
+
+
+def _can_leave(bundle: Bundle, settings: Settings) -> bool:
+    return can_leave(len(bundle.facts.members), VIEWS[settings.views].count)
+
+
 def settings_warnings(bundle: Bundle, settings: Settings) -> tuple[str, ...]:
     """What a reader must know about answers of another kind than those that the run measured.
 
@@ -106,7 +124,7 @@ def settings_warnings(bundle: Bundle, settings: Settings) -> tuple[str, ...]:
         "views {}": (settings.views, bundle.facts.views),
         "combine {}": (settings.combine, bundle.facts.combine),
         "precision {}": (settings.precision, "float32"),
-        "early exit at {:g}": (settings.early_exit, 0.0),
+        "early exit at {:g}": (settings.early_exit if _can_leave(bundle, settings) else 0.0, 0.0),
     }
     if all(here == own for here, own in told.values()):
         return ()

@@ -17,6 +17,11 @@ USUAL_COUNTS = 3
 FEWEST_PASSES = 4
 
 
+def can_leave(members: int, views: int) -> bool:
+    """Whether any image can leave before its last view: it needs `FEWEST_PASSES` before that."""
+    return members * (views - 1) >= FEWEST_PASSES
+
+
 def settled(
     answers: np.ndarray, malignant: tuple[int, ...], tolerance: float, left: float
 ) -> np.ndarray:

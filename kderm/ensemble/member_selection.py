@@ -146,7 +146,7 @@ def _tables(
         ensemble = average_members(each.swapaxes(0, 1), plain)
         rows = soup_rows(names, each, ensemble, average_views(soup[:, own], how), truth, resamples)
         caution = "The soup's batch normalisations took their statistics from the run's images."
-        title = "Mean of the weights (soup) beside mean of the answers"
+        title = f"Mean of the weights (soup) beside mean of the answers, views {bundle.facts.views}"
         result.append(Selection("soup", title, rows, (*notes, caution)))
     return result
 
@@ -203,7 +203,8 @@ def _external(
     y = np.array([bundle.labels.index(code) for code in codes])
     told = ", ".join(f"{code} {codes.count(code)}" for code in bundle.labels.codes if code in codes)
     notes = (
-        f"On {len(table)} labelled images from elsewhere ({told}); {found.found(len(inputs))}.",
+        f"On {len(table)} labelled images from elsewhere ({told}); {found.found(len(inputs))}. "
+        "Scores are those of the members' own answers, before calibration.",
         *inputs.notes,
         *found.warnings,
     )

@@ -19,6 +19,7 @@ from kderm.data.images import UnreadableImage, read_image
 from kderm.ensemble.bundle import Bundle
 from kderm.ensemble.cautions import (
     count_seen,
+    early_exit_warnings,
     metadata_warnings,
     seen_warnings,
     settings_warnings,
@@ -219,6 +220,7 @@ def _warnings(
         *unlike_warnings(table),
         *seen_warnings(seen, answered, bundle),
         *smaller_warnings(bundle),
+        *early_exit_warnings(bundle, settings),
         *settings_warnings(bundle, settings),
     )
 

@@ -20,11 +20,16 @@ from kderm.ensemble.bundle_facts import BundleFacts, MemberFacts
 from kderm.ensemble.held_out import RunFrames, read_oof
 from kderm.ensemble.soup import refresh_statistics, uniform_soup
 from kderm.errors import UserError
+from kderm.models.classifier import load_classifier
+from kderm.models.forward import Forward
+from kderm.models.keras_file import rebuild
 from kderm.run_dir import RunDir
 
 SOUP = "soup"
 # Images of the run whose statistics the soup's batch normalisations take.
 STATISTICS_IMAGES = 1024
+# Images of the run on which the soup's answers are held against the members'.
+COMPARED_IMAGES = 256
 
 
 def averaged(run: RunDir, bundle: Bundle, batch_size: int) -> keras.Model:
@@ -34,24 +39,46 @@ def averaged(run: RunDir, bundle: Bundle, batch_size: int) -> keras.Model:
         UserError: members of different architecture, or images that are gone.
     """
     soup = uniform_soup(bundle.member_paths)
-    table = read_oof(bundle).table
-    table = table.iloc[:: max(1, len(table) // STATISTICS_IMAGES)]
-    spec, frames = bundle.metadata, RunFrames(run, bundle)
-
-    def batches() -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
-        start = 0
-        for chunk in frames.chunks(table["image_id"].tolist(), batch_size):
-            rows = table.iloc[start : start + len(chunk)]
-            yield chunk, None if spec is None else spec.encode(rows)
-            start += len(chunk)
-
-    refresh_statistics(soup, batches(), bundle.frame, view_transforms("none", bundle.frame)[0])
+    shown = _own_images(run, bundle, STATISTICS_IMAGES, batch_size)
+    refresh_statistics(soup, shown, bundle.frame, view_transforms("none", bundle.frame)[0])
     return soup
+
+
+def same_class(run: RunDir, bundle: Bundle, soup: keras.Model, batch_size: int) -> float:
+    """Share of the run's images of which the soup names the class that its members name together.
+
+    Labels play no part, and all of them have trained on most of these images: it tells whether the
+    averaged network still is one, not how good it is.
+    """
+    plain = view_transforms("none", bundle.frame)
+    shown = list(_own_images(run, bundle, COMPARED_IMAGES, batch_size))
+
+    def answers(classifier: keras.Model) -> np.ndarray:
+        ask = Forward(classifier, bundle.frame, batch_size)
+        found = [ask(frames, plain, metadata=metadata)[:, 0] for frames, metadata in shown]
+        return np.concatenate(found)
+
+    together = sum(answers(load_classifier(path)) for path in bundle.member_paths)
+    own = answers(rebuild(soup))  # the soup itself is still to be saved, without a native graph
+    return float((own.argmax(axis=1) == together.argmax(axis=1)).mean())
+
+
+def _own_images(
+    run: RunDir, bundle: Bundle, count: int, batch_size: int
+) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+    """Frames and metadata of about `count` images of the run, evenly from all."""
+    table = read_oof(bundle).table
+    table = table.iloc[:: max(1, len(table) // count)]
+    spec, start = bundle.metadata, 0
+    for frames in RunFrames(run, bundle).chunks(table["image_id"].tolist(), batch_size):
+        rows = table.iloc[start : start + len(frames)]
+        yield frames, None if spec is None else spec.encode(rows)
+        start += len(frames)
 
 
 def write_smaller(
     run: RunDir, bundle: Bundle, folds: Sequence[int] | None, batch_size: int
-) -> Bundle:
+) -> tuple[Bundle, float | None]:
     """Write `runs/<run>/smaller/<name>/`, replacing an earlier one of the same name.
 
     Calibration, thresholds and sets stay those of the run: its members' answers to images that
@@ -63,6 +90,9 @@ def write_smaller(
         bundle: its bundle.
         folds: the members to keep, by fold; None for the mean of all members' weights.
         batch_size: images a forward pass, for the soup's statistics.
+
+    Returns:
+        The smaller bundle; and for the soup what `same_class` says of it, else None.
 
     Raises:
         UserError: a fold that is not there or is named twice, all of them, members of different
@@ -78,19 +108,25 @@ def write_smaller(
         for mine, own in _companions(place, run):
             if own.is_file():
                 _copy(own, mine)
-        if kept is None:
+        alike = None
+        if soup is not None:
+            alike = same_class(run, bundle, soup, batch_size)
             members: tuple[MemberFacts, ...] = (_write_soup(soup, place),)
-            told = f"one network of the averaged weights of {len(bundle.facts.members)} members"
+            count = len(bundle.facts.members)
+            told = (
+                f"one network of the averaged weights of {count} members (in {alike:.0%} of the "
+                "run's images its class is that of all of them together)"
+            )
         else:
             members = kept
             for member in kept:
                 _copy(bundle.directory / member.path, place.path / member.path)
             some = ", ".join(str(member.fold) for member in kept)
-            told = f"the member(s) of fold {some} alone"
+            told = f"the member{'s' * (len(kept) > 1)} of fold {some} alone"
         changes = {"members": members, "unlike": None, "smaller": told, "kderm": kderm.__version__}
         facts = BundleFacts.model_validate(bundle.facts.model_copy(update=changes).model_dump())
         write_json(place.bundle, facts.model_dump(mode="json"))
-    return read_bundle(place.bundle)
+    return read_bundle(place.bundle), alike
 
 
 def _chosen(bundle: Bundle, folds: Sequence[int]) -> tuple[MemberFacts, ...]:

@@ -60,6 +60,7 @@ def cross_validate(
         write_text(run.config, config.to_yaml())
         if config.distil.teacher is not None:
             follow(config.distil.teacher, data, run)
+            console.say(f"learning from the answers of {config.distil.teacher} beside the labels")
     if show is not None:
         show(data)
     for warning in [*idle_options(config), *balance_warnings(config, data)]:

@@ -1,6 +1,6 @@
 import numpy as np
 
-from kderm.ensemble.early_exit import FEWEST_PASSES, settled
+from kderm.ensemble.early_exit import FEWEST_PASSES, can_leave, settled
 
 MALIGNANT = (0, 1)
 
@@ -52,3 +52,10 @@ def test_an_image_is_judged_by_itself():
     sure, unsure = answers(0.0, 5), answers(0.3, 5)
     together = settled(np.concatenate([unsure, sure, unsure]), MALIGNANT, 0.03, left=0.5)
     assert together.tolist() == [False, True, False]
+
+
+def test_leaving_takes_enough_passes_before_the_last_view():
+    assert can_leave(members=1, views=FEWEST_PASSES + 1)
+    assert not can_leave(members=1, views=FEWEST_PASSES)
+    assert can_leave(members=FEWEST_PASSES, views=2)
+    assert not can_leave(members=5 * FEWEST_PASSES, views=1)

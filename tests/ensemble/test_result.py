@@ -108,6 +108,16 @@ def test_another_precision_is_told_even_where_the_bundle_asks_for_it(trained):
     assert settings_warnings(bundle, Settings("flips", "probability", engine="onnx")) == ()
 
 
+def test_an_early_exit_that_can_save_nothing_says_so_and_changes_nothing(
+    predict, trained, images, tmp_path
+):
+    options = {"views": "none", "early_exit": 0.2}
+    summary, _ = predict(trained, [images], tmp_path / "out", **options)
+    assert "3 member(s) x 1 view(s) leave none to save" in summary.warnings[0]
+    assert "early exit" not in summary.warnings[1]
+    assert "made with views none; the run's" in summary.warnings[1]
+
+
 def test_a_correction_promises_no_sensitivity_here():
     note = correction_note(Prevalence({"mel": 0.02}, ("mel", "nv"), (0.5, 0.5), (0.02, 0.98)))
     assert "leaves them as they are" in note

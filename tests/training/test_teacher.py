@@ -1,3 +1,5 @@
+import shutil
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -6,7 +8,7 @@ from kderm.commands.training import cross_validate
 from kderm.config.reading import load_config
 from kderm.data.prepare import prepare
 from kderm.errors import UserError
-from kderm.run_dir import RunDir
+from kderm.run_dir import RunDir, runs_root
 from kderm.training.split import split
 from kderm.training.teacher import freeze_teacher, soft_targets
 
@@ -98,4 +100,8 @@ def test_a_teacher_that_is_no_finished_run_or_knows_none_of_the_images_is_refuse
         freeze_teacher("student", student, data.labels, strangers)
     with pytest.raises(UserError, match="teachr"):
         freeze_teacher("teachr", student, data.labels, strangers)
+    shutil.copytree(runs_root() / "teacher", runs_root() / "shrunk")
+    (runs_root() / "shrunk" / "ensemble.json").write_text("{}")
+    with pytest.raises(UserError, match="shrink wrote has none"):
+        freeze_teacher("shrunk", student, data.labels, strangers)
     assert not student.teacher.exists()

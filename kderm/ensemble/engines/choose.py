@@ -30,9 +30,9 @@ def check_engine(engine: str, precision: str) -> None:
     if precision not in ENGINES[engine]:
         others = [name for name, known in ENGINES.items() if precision in known]
         raise UserError(
-            f"The engine {engine} computes in {' or '.join(ENGINES[engine])}. Received: "
-            f"predict.precision={precision}. "
-            + (f"Choose another engine for it: --engine {' or '.join(others)}." if others else "")
+            f"The engine {engine} computes in {' or '.join(ENGINES[engine])}. Received: the "
+            f"precision {precision}. "
+            + (f"Choose another engine for it: {' or '.join(others)}." if others else "")
         )
 
 

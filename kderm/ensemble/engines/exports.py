@@ -41,7 +41,7 @@ CALIBRATION_IMAGES = 256
 # Images that the answers are compared on.
 COMPARED_IMAGES = 32
 # Differences in float32 are rounding; more than this is another network.
-LARGEST_ROUNDING = 1e-4
+LARGEST_ROUNDING = 1e-3
 _TOGETHER = 32
 
 
@@ -184,5 +184,15 @@ def _calibration(bundle: Bundle) -> Iterator[tuple[np.ndarray, np.ndarray | None
     """For each member pixels (n, s, s, 3), and metadata, of images that it held out, if any."""
     plain = view_transforms("none", bundle.frame)[0]
     for part in own_images(bundle, read_oof(bundle)):
-        frames, metadata = _frames(bundle, part, CALIBRATION_IMAGES)
+        try:
+            frames, metadata = _frames(bundle, part, CALIBRATION_IMAGES)
+        except UserError as error:
+            if bundle.facts.smaller is None:
+                raise
+            raise UserError(
+                f"The ranges of int8 are taken from images of the run {bundle.facts.run}. "
+                f"Received: {bundle.directory}, from where they are not found ({error}). Export "
+                "int8 where the run and its images are, before the folder is copied; its engines/ "
+                "travel with it."
+            ) from None
         yield resample(frames, plain, bundle.facts.image.size), metadata

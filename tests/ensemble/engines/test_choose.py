@@ -18,9 +18,9 @@ def test_an_unknown_engine_is_answered_with_the_nearest():
 
 
 def test_a_precision_that_an_engine_lacks_names_the_engines_that_have_it():
-    with pytest.raises(UserError, match="--engine onnx or openvino"):
+    with pytest.raises(UserError, match="for it: onnx or openvino"):
         check_engine("keras", "int8")
-    with pytest.raises(UserError, match="--engine keras or openvino"):
+    with pytest.raises(UserError, match="for it: keras or openvino"):
         check_engine("onnx", "bfloat16")
 
 

@@ -1,3 +1,6 @@
+import shutil
+from dataclasses import replace
+
 import keras
 import numpy as np
 import pytest
@@ -8,7 +11,7 @@ from kderm.ensemble import smaller
 from kderm.ensemble.bundle import read_bundle
 from kderm.ensemble.engines.engine import Engine
 from kderm.ensemble.held_out import held_out, own_images, read_oof
-from kderm.ensemble.smaller import averaged, write_smaller
+from kderm.ensemble.smaller import averaged, same_class, write_smaller
 from kderm.errors import UserError
 
 CODES = ["p_akiec", "p_bcc", "p_bkl", "p_df", "p_mel", "p_nv", "p_vasc"]
@@ -44,7 +47,7 @@ def test_a_soup_answers_as_the_network_of_averaged_weights(shrink, spoilable, el
 
 def test_what_was_frozen_in_the_run_stays_but_the_score_of_unlike_images(spoilable):
     whole = read_bundle(spoilable.path)
-    facts = write_smaller(spoilable, whole, None, 32).facts
+    facts = write_smaller(spoilable, whole, None, 32)[0].facts
     for name in ("calibration", "prior", "malignant_threshold", "operating_points", "conformal"):
         assert getattr(facts, name) == getattr(whole.facts, name)
     assert facts.unlike is None
@@ -55,9 +58,9 @@ def test_what_was_frozen_in_the_run_stays_but_the_score_of_unlike_images(spoilab
 def test_chosen_members_are_averaged_as_they_are_in_the_run(spoilable, elsewhere, predict):
     whole = read_bundle(spoilable.path)
     alone = [
-        write_smaller(spoilable, whole, [fold], 32).directory for fold in (0, 2)
+        write_smaller(spoilable, whole, [fold], 32)[0].directory for fold in (0, 2)
     ]  # each by itself
-    both = write_smaller(spoilable, whole, [2, 0], 32)
+    both = write_smaller(spoilable, whole, [2, 0], 32)[0]
     assert both.directory.name == "folds_0_2"
     assert [member.sha256 for member in both.facts.members] == [
         whole.facts.members[fold].sha256 for fold in (0, 2)
@@ -82,13 +85,13 @@ def test_only_images_that_a_member_was_trained_on_count_as_seen(spoilable):
     of_fold = {
         fold: set(part.image_ids) for fold, part in enumerate(held_out(whole, read_oof(whole)))
     }
-    assert write_smaller(spoilable, whole, [1], 32).trained_on() == own - of_fold[1]
-    assert write_smaller(spoilable, whole, [0, 1], 32).trained_on() == own
-    assert write_smaller(spoilable, whole, None, 32).trained_on() == own
+    assert write_smaller(spoilable, whole, [1], 32)[0].trained_on() == own - of_fold[1]
+    assert write_smaller(spoilable, whole, [0, 1], 32)[0].trained_on() == own
+    assert write_smaller(spoilable, whole, None, 32)[0].trained_on() == own
 
 
 def test_a_soup_has_images_to_look_at_but_none_to_be_scored_on(spoilable):
-    soup = write_smaller(spoilable, read_bundle(spoilable.path), None, 32)
+    soup = write_smaller(spoilable, read_bundle(spoilable.path), None, 32)[0]
     oof = read_oof(soup)
     assert own_images(soup, oof)[0].image_ids == oof.table["image_id"].tolist()
     with pytest.raises(UserError, match="held out no image"):
@@ -142,14 +145,14 @@ def test_a_soup_needs_the_images_of_the_run(shrink, spoilable, tmp_path):
 
 def test_members_that_cannot_be_averaged_leave_the_earlier_bundle_be(spoilable, monkeypatch):
     whole = read_bundle(spoilable.path)
-    before = write_smaller(spoilable, whole, None, 32)
+    before = write_smaller(spoilable, whole, None, 32)[0]
 
     def refused(paths):
         raise UserError("different shapes")
 
     monkeypatch.setattr(smaller, "uniform_soup", refused)
     with pytest.raises(UserError, match="different shapes"):
-        write_smaller(spoilable, whole, None, 32)
+        write_smaller(spoilable, whole, None, 32)[0]
     assert read_bundle(before.directory).digest == before.digest
 
 
@@ -161,3 +164,26 @@ def test_verbs_of_a_run_say_what_a_smaller_bundle_is_for(shrink, spoilable, verb
     result = CliRunner().invoke(main, [verb, *words])
     assert result.exit_code == 2
     assert "as shrink writes it" in " ".join(result.output.split())
+
+
+def test_a_soup_of_strangers_is_warned_of_and_one_of_equals_is_not(shrink, spoilable):
+    output, code = shrink()
+    assert code == 0
+    assert "answers otherwise than its members" in output  # three members of other random weights
+    whole = read_bundle(spoilable.path)
+    member = keras.saving.load_model(whole.member_paths[0])
+    alone = whole.facts.model_copy(update={"members": whole.facts.members[:1]})
+    assert same_class(spoilable, replace(whole, facts=alone), member, 8) == 1
+
+
+def test_int8_of_a_copy_without_its_run_says_where_to_export_it(shrink, spoilable, tmp_path):
+    pytest.importorskip("onnxscript")
+    pytest.importorskip("onnxruntime")
+    assert shrink("--members", "0")[1] == 0
+    place = shutil.copytree(spoilable.path / "smaller" / "folds_0", tmp_path / "alone")
+    table = (place / "manifest.csv").read_text().replace("/images/", "/gone/")
+    (place / "manifest.csv").write_text(table)
+    words = ["export", str(place), "--precision", "int8"]
+    result = CliRunner().invoke(main, words)
+    assert result.exit_code == 2
+    assert "before the folder is copied" in " ".join(result.output.split())

@@ -122,7 +122,8 @@ def write_smaller(
             for member in kept:
                 _copy(bundle.directory / member.path, place.path / member.path)
             some = ", ".join(str(member.fold) for member in kept)
-            told = f"the member{'s' * (len(kept) > 1)} of fold {some} alone"
+            plural = "s" * (len(kept) > 1)
+            told = f"the member{plural} of fold{plural} {some} alone"
         changes = {"members": members, "unlike": None, "smaller": told, "kderm": kderm.__version__}
         facts = BundleFacts.model_validate(bundle.facts.model_copy(update=changes).model_dump())
         write_json(place.bundle, facts.model_dump(mode="json"))

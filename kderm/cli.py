@@ -1,14 +1,10 @@
 """The command line: parse, call one function, print. Heavy imports stay inside the commands."""
 
-import functools
-import shlex
-import sys
-from collections.abc import Callable
-
 import click
 
 from kderm import __version__
 from kderm.errors import UserError
+from kderm.plainly import plainly
 
 CONFIG = click.option("--config", "-c", type=click.Path(), help="YAML config; default: the demo.")
 RUN = click.option(
@@ -20,38 +16,6 @@ FINISHED_RUN = click.option(
 OUT = click.option("--out", "-o", type=click.Path(), help="Folder of the results.")
 POSITIVE = click.IntRange(min=1)
 OVERRIDES = click.argument("overrides", nargs=-1, metavar="[SECTION.KEY=VALUE]...")
-
-
-def plainly(command: Callable) -> Callable:
-    """Tell a user's mistake as one paragraph (exit 2) and Ctrl-C as a way to go on (exit 130)."""
-
-    @functools.wraps(command)
-    def wrapper(*args: object, **kwargs: object) -> object:
-        try:
-            return command(*args, **kwargs)
-        except UserError as error:
-            click.echo(f"error: {error}", err=True)
-            sys.exit(2)
-        except BrokenPipeError:  # whoever reads the output has had enough
-            sys.stdout = None
-            sys.exit(1)
-        except OSError as error:
-            place = f": {error.filename}" if error.filename else ""
-            click.echo(
-                f"error: The system refused a file operation ({error.strerror or error}{place}). "
-                "Expected enough room and the right to read and write there. What was finished "
-                "before is kept: mend it and repeat the command.",
-                err=True,
-            )
-            sys.exit(2)
-        except KeyboardInterrupt:
-            from kderm.console import program
-
-            again = f"{program()} {shlex.join(sys.argv[1:])}"
-            click.echo(f"\ninterrupted; nothing is lost. Go on with: {again}", err=True)
-            sys.exit(130)
-
-    return wrapper
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})

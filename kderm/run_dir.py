@@ -255,6 +255,11 @@ class RunDir:
         return f"{where}{console.program()} {shlex.join(words)}"
 
     @property
+    def is_bundle_alone(self) -> bool:
+        """Whether it was not trained but written by shrink: it answers, and has no folds."""
+        return self.bundle.is_file() and not self.config.is_file()
+
+    @property
     def is_started(self) -> bool:
         """Whether any fold has begun: from then on config, images and folds are fixed."""
         return any(FoldDir(path).is_started for path in self.path.glob("fold_*"))

@@ -147,7 +147,7 @@ def refuse_smaller(run: RunDir) -> None:
     Raises:
         UserError: with what it can be used for.
     """
-    if run.bundle.is_file() and not run.config.is_file():
+    if run.is_bundle_alone:
         raise UserError(
             f"Expected a run with its folds. Received: {run.path}, a bundle alone, as shrink "
             "writes it. Name the run that it came from; the bundle is for ensemble-predict IMAGES "

@@ -190,7 +190,7 @@ def write_bundle(run: RunDir, calibration: Kind = "temperature") -> Bundle:
     members, finished = [], _finished_folds(run, config)
     for fold, done in finished.items():
         model = run.fold(fold).model
-        if not model.is_file() or _sha256(model) != done["model_sha256"]:
+        if not model.is_file() or file_sha256(model) != done["model_sha256"]:
             raise UserError(
                 f"{model} is not the model that fold {fold} finished with (its SHA-256 differs "
                 f"from {run.fold(fold).done}). " + _train_again(run, fold)
@@ -318,7 +318,7 @@ def _check_member(directory: Path, member: MemberFacts) -> None:
         raise UserError(
             f"A member is missing: {path}. Copy the whole folder, the folders in it included."
         )
-    if _sha256(path) != member.sha256:
+    if file_sha256(path) != member.sha256:
         raise UserError(
             f"The member {path} is not the one that was trained (its SHA-256 differs from the "
             "bundle's), so it is refused. Copy it again from its origin."
@@ -371,6 +371,7 @@ def _train_again(run: RunDir, fold: int) -> str:
     return f"Delete {place} and train that fold again: {run.command('cv')}"
 
 
-def _sha256(path: Path) -> str:
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file, hex."""
     with open(path, "rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()

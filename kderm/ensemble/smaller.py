@@ -4,7 +4,6 @@
 that the folder can be copied alone.
 """
 
-import hashlib
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ import numpy as np
 import kderm
 from kderm.atomic import atomic_path, locked, write_json
 from kderm.data.views import view_transforms
-from kderm.ensemble.bundle import Bundle, read_bundle
+from kderm.ensemble.bundle import Bundle, file_sha256, read_bundle
 from kderm.ensemble.bundle_facts import BundleFacts, MemberFacts
 from kderm.ensemble.held_out import RunFrames, read_oof
 from kderm.ensemble.soup import refresh_statistics, uniform_soup
@@ -103,14 +102,15 @@ def write_smaller(
     place = RunDir(run.smaller / name)
     with locked(place.path, f"Another command is writing to {place.path}. Wait for it.", "shrink"):
         # Before anything goes: what cannot be averaged costs no earlier bundle.
-        soup = averaged(run, bundle, batch_size) if kept is None else None
+        soup, alike = None, None
+        if kept is None:
+            soup = averaged(run, bundle, batch_size)
+            alike = same_class(run, bundle, soup, batch_size)
         place.bundle.unlink(missing_ok=True)  # it speaks of the files that go now
         for mine, own in _companions(place, run):
             if own.is_file():
                 _copy(own, mine)
-        alike = None
         if soup is not None:
-            alike = same_class(run, bundle, soup, batch_size)
             members: tuple[MemberFacts, ...] = (_write_soup(soup, place),)
             count = len(bundle.facts.members)
             told = (
@@ -149,11 +149,8 @@ def _write_soup(soup: keras.Model, place: RunDir) -> MemberFacts:
     path = place.path / SOUP / "model.keras"
     with atomic_path(path) as temporary:
         soup.save(temporary)
-    with open(path, "rb") as handle:
-        digest = hashlib.file_digest(handle, "sha256").hexdigest()
-    return MemberFacts(
-        fold=None, path=path.relative_to(place.path).as_posix(), sha256=digest, scores={}
-    )
+    inside = path.relative_to(place.path).as_posix()
+    return MemberFacts(fold=None, path=inside, sha256=file_sha256(path), scores={})
 
 
 def _companions(place: RunDir, run: RunDir) -> list[tuple[Path, Path]]:

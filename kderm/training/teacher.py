@@ -30,14 +30,13 @@ def find_teacher(name: str) -> Path:
         UserError: no such run, or it is not finished.
     """
     teacher = open_run(name)
-    shrunk = teacher.bundle.is_file() and not teacher.config.is_file()
-    if shrunk or not teacher.oof.is_file():
+    if teacher.is_bundle_alone or not teacher.oof.is_file():
         raise UserError(
             f"distil.teacher must be a finished run, with an {teacher.oof.name} of its own. "
             f"Received: {teacher.path}. "
             + (
                 "A bundle that shrink wrote has none: name the run that it came from."
-                if shrunk
+                if teacher.is_bundle_alone
                 else "Finish it first, by the cv command that began it."
             )
         )

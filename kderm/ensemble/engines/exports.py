@@ -14,7 +14,7 @@ import numpy as np
 import kderm
 from kderm.atomic import atomic_path, locked
 from kderm.data.views import view_transforms
-from kderm.ensemble.bundle import Bundle
+from kderm.ensemble.bundle import Bundle, file_sha256
 from kderm.ensemble.engines.choose import check_engine, engine_of, import_engine
 from kderm.ensemble.engines.engine import Engine
 from kderm.ensemble.engines.keras_engines import keras_engine
@@ -29,7 +29,6 @@ from kderm.ensemble.engines.record import (
     Record,
     export_directory,
     find_export,
-    sha256,
     write_record,
 )
 from kderm.ensemble.held_out import HeldOut, RunFrames, own_images, read_oof
@@ -104,7 +103,7 @@ def _compared(
         precision=precision,
         kderm=kderm.__version__,
         members=tuple(
-            ExportedMember(member_sha256=member.sha256, file=file.name, sha256=sha256(file))
+            ExportedMember(member_sha256=member.sha256, file=file.name, sha256=file_sha256(file))
             for member, file in members
         ),
         features=bundle.facts.unlike is not None,

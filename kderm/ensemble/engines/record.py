@@ -4,14 +4,13 @@
 last. An export of other members, or whose files have changed, is none. Knows no Keras.
 """
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from kderm.atomic import write_json
-from kderm.ensemble.bundle import Bundle
+from kderm.ensemble.bundle import Bundle, file_sha256
 from kderm.run_dir import RunDir
 
 RECORD = "engine.json"
@@ -90,7 +89,7 @@ def find_export(bundle: Bundle, engine: str, precision: str) -> Export | None:
     if not record.features and bundle.facts.unlike is not None:
         return None  # the score of unlike images came later
     for file, member in zip(export.files, record.members, strict=True):
-        if not file.is_file() or sha256(file) != member.sha256:
+        if not file.is_file() or file_sha256(file) != member.sha256:
             return None
     return export
 
@@ -99,9 +98,3 @@ def write_record(directory: Path, record: Record) -> Export:
     """Write `engine.json`, the last file of an export."""
     write_json(directory / RECORD, record.model_dump(mode="json"))
     return Export(directory, record)
-
-
-def sha256(path: Path) -> str:
-    """SHA-256 of a file, hex."""
-    with open(path, "rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()

@@ -9,13 +9,13 @@ PACKAGE = Path(kderm.__file__).parent
 ROOMS = [
     {
         *("errors", "atomic", "labels", "label_spaces", "label_maps", "run_dir", "runtime"),
-        *("console", "download", "unpack", "html_page", "plainly"),
+        *("console", "download", "unpack", "leftovers", "html_page", "plainly"),
     },
     {"config"},
     {"data", "evaluation"},
     {"models"},
     {"training", "ensemble", "explain", "inspection", "doctor"},
-    {"commands"},
+    {"commands", "api"},
     {"cli"},
 ]
 RANK = {room: rank for rank, rooms in enumerate(ROOMS) for room in rooms}

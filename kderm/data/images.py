@@ -53,6 +53,10 @@ _UPRIGHT = {
 _ORIENTATION_TAG = 0x0112
 
 
+# What `read_image` takes: a path, a file's bytes, a Pillow image, or uint8 pixels (h, w, 3), RGB.
+ImageSource = str | os.PathLike | bytes | Image.Image | np.ndarray
+
+
 @dataclass(frozen=True)
 class ImageSpec:
     """The facts that fix a frame's pixels; they live in the ensemble bundle.
@@ -100,7 +104,7 @@ class UnreadableImage(Exception):
         self.reason = reason
 
 
-def read_image(source: str | os.PathLike | bytes, spec: ImageSpec) -> np.ndarray:
+def read_image(source: ImageSource, spec: ImageSpec) -> np.ndarray:
     """Decode, turn upright, resize to cover the frame with the centre kept, and preprocess.
 
     EXIF orientation is applied, transparency is laid on white, 16-bit grey is scaled to 8 bits, an
@@ -110,8 +114,12 @@ def read_image(source: str | os.PathLike | bytes, spec: ImageSpec) -> np.ndarray
     from the file and `spec` alone, so that training and prediction agree. The steps of
     `spec.preprocess` come last, but for `border_crop`, which comes before the resize.
 
+    Pixels that are in memory already are taken as they are: a Pillow image or an array that was
+    read from a large JPEG at its full size can differ by a little from the file's own answer.
+
     Args:
-        source: path of a file, or the file's bytes.
+        source: path of a file, the file's bytes, a Pillow image (left as it is), or a uint8 array
+            (h, w, 3), RGB.
         spec: the frame.
 
     Returns:
@@ -120,15 +128,17 @@ def read_image(source: str | os.PathLike | bytes, spec: ImageSpec) -> np.ndarray
     Raises:
         UnreadableImage: missing, empty, truncated, too large, not an image, ...
     """
-    data = source if isinstance(source, bytes) else _read_bytes(Path(source))
-    if not data:
-        raise UnreadableImage("the file is empty")
-    if data.startswith(b"\x89HDF\r\n"):
-        raise UnreadableImage("an HDF5 file of many images: name one in it as FILE.hdf5::ID")
-    if data.startswith(b"\xff\xd8") and not _jpeg_is_whole(data):
-        raise UnreadableImage("truncated JPEG: it has no end marker")
     try:
-        return preprocess_frame(_decode(io.BytesIO(data), spec), spec.preprocess)
+        if isinstance(source, np.ndarray):
+            frame = _fitted(_as_picture(source), spec)
+        elif isinstance(source, Image.Image):
+            _check_size(source)
+            frame = _fitted(source.copy(), spec)
+        else:
+            data = source if isinstance(source, bytes) else _read_bytes(Path(source))
+            _check_bytes(data)
+            frame = _decode(io.BytesIO(data), spec)
+        return preprocess_frame(frame, spec.preprocess)
     except UnreadableImage:
         raise
     except UnidentifiedImageError:
@@ -141,6 +151,24 @@ def read_image(source: str | os.PathLike | bytes, spec: ImageSpec) -> np.ndarray
     # KeyError, ...); one bad file must not stop the rest.
     except Exception as error:
         raise UnreadableImage(_short(error)) from None
+
+
+def _check_bytes(data: bytes) -> None:
+    if not data:
+        raise UnreadableImage("the file is empty")
+    if data.startswith(b"\x89HDF\r\n"):
+        raise UnreadableImage("an HDF5 file of many images: name one in it as FILE.hdf5::ID")
+    if data.startswith(b"\xff\xd8") and not _jpeg_is_whole(data):
+        raise UnreadableImage("truncated JPEG: it has no end marker")
+
+
+def _as_picture(pixels: np.ndarray) -> Image.Image:
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
+        raise UnreadableImage(
+            "expected an array of uint8 (height, width, 3). "
+            f"Received: {pixels.dtype} of shape {pixels.shape}"
+        )
+    return Image.fromarray(pixels)
 
 
 def _read_bytes(path: Path) -> bytes:
@@ -168,18 +196,27 @@ def _decode(stream: io.BytesIO, spec: ImageSpec) -> np.ndarray:
         if image.format == "PNG":  # `load` leaves the checksums of the pixels unread
             with Image.open(io.BytesIO(stream.getvalue())) as unread:
                 unread.verify()
-        if image.width * image.height > Image.MAX_IMAGE_PIXELS:
-            raise UnreadableImage(_too_large())
+        _check_size(image)
         if image.format in ("JPEG", "MPO"):
             _scale_while_decoding(image, spec)
-        image.load()
-        upright = _UPRIGHT.get(_orientation(image))
-        rgb = _to_rgb(image)
-        if upright is not None:
-            rgb = rgb.transpose(upright)
-        if "border_crop" in spec.preprocess:
-            rgb = rgb.crop(border_box(np.asarray(rgb)))
-        return np.array(_cover(rgb, spec))  # a copy of its own, which may be written to
+        return _fitted(image, spec)
+
+
+def _check_size(image: Image.Image) -> None:
+    if image.width * image.height > Image.MAX_IMAGE_PIXELS:
+        raise UnreadableImage(_too_large())
+
+
+def _fitted(image: Image.Image, spec: ImageSpec) -> np.ndarray:
+    """The pixels of an open image, upright and in the frame."""
+    image.load()
+    upright = _UPRIGHT.get(_orientation(image))
+    rgb = _to_rgb(image)
+    if upright is not None:
+        rgb = rgb.transpose(upright)
+    if "border_crop" in spec.preprocess:
+        rgb = rgb.crop(border_box(np.asarray(rgb)))
+    return np.array(_cover(rgb, spec))  # a copy of its own, which may be written to
 
 
 def _scale_while_decoding(image: Image.Image, spec: ImageSpec) -> None:

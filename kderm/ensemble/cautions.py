@@ -16,9 +16,33 @@ from kderm.ensemble.settings import Settings
 from kderm.ensemble.unlike import expected_warnings
 
 
-def count_seen(bundle: Bundle, inputs: Inputs, readable: np.ndarray) -> int | None:
-    """Readable images whose id or file name is in the run's out-of-fold table; None without it."""
-    trained_on = bundle.trained_on()
+def all_warnings(
+    bundle: Bundle, inputs: Inputs, table: pd.DataFrame, settings: Settings, seen: int | None
+) -> tuple[str, ...]:
+    """What makes the answers worth less than they look.
+
+    Args:
+        bundle: the ensemble that answered.
+        inputs: the images.
+        table: of `kderm.ensemble.result_table`, in the order of the inputs.
+        settings: how the answers were made.
+        seen: of `count_seen`.
+    """
+    answered = int((table["error"] == "").sum())
+    return (
+        *inputs.warnings,
+        *synthetic_warnings(bundle),
+        *metadata_warnings(bundle, inputs),
+        *unlike_warnings(table),
+        *seen_warnings(seen, answered, bundle),
+        *smaller_warnings(bundle),
+        *early_exit_warnings(bundle, settings),
+        *settings_warnings(bundle, settings),
+    )
+
+
+def count_seen(trained_on: set[str] | None, inputs: Inputs, readable: np.ndarray) -> int | None:
+    """Readable images whose id or file name is among the ids `trained_on`; None without these."""
     if trained_on is None:
         return None
     rows = inputs.table[readable]

@@ -111,7 +111,7 @@ def find_inputs(sources: Sequence[str], labels: LabelSpace, *, translate: bool =
         unique, told = _with_counterpart(unique, translation, class_folders)
         notes += told
     asked = tuple(os.path.abspath(os.path.expanduser(source)) for source in sources)
-    return Inputs(_table(unique), asked, skipped, repeated, tuple(notes))
+    return Inputs(table_of(unique), asked, skipped, repeated, tuple(notes))
 
 
 def _expand(source: str, scored: bool) -> list[Path]:
@@ -239,7 +239,8 @@ def _each_file_once(rows: list[InputRow]) -> list[InputRow]:
     return list(first.values())
 
 
-def _table(rows: list[InputRow]) -> pd.DataFrame:
+def table_of(rows: list[InputRow]) -> pd.DataFrame:
+    """The table of `Inputs`, a row each."""
     columns = {
         "image_id": _unique_names(rows),
         "path": [row.path for row in rows],

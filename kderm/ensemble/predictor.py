@@ -45,6 +45,7 @@ Progress = Callable[[int, int], None]
 
 # Frames of one chunk; two are held at a time.
 MAX_CHUNK_BYTES = 256 * 1024**2
+CHUNK = 512
 
 
 def ensemble_predict(
@@ -59,7 +60,7 @@ def ensemble_predict(
     precision: str | None = None,
     early_exit: float | None = None,
     progress: Progress | None = None,
-    chunk: int = 512,
+    chunk: int = CHUNK,
     prevalence: Prevalence | None = None,
 ) -> Summary:
     """Predict all `inputs` with all members and write predictions.csv into `directory`.
@@ -87,11 +88,9 @@ def ensemble_predict(
             does not fit the bundle.
     """
     directory = Path(directory)
-    asked = _settings(bundle, views, combine, engine, precision, early_exit)
+    asked = settings_of(bundle, views, combine, engine, precision, early_exit)
     check_directory(directory, inputs)
-    chunk = max(1, min(chunk, MAX_CHUNK_BYTES // (3 * bundle.spec.height * bundle.spec.width)))
-    if batch_size < 1:
-        raise UserError(f"A batch needs at least 1 image. Received: a batch size of {batch_size}.")
+    chunk = chunk_of(bundle, chunk)
     ensemble = Ensemble(bundle, asked, batch_size, len(inputs))
     with held(directory):
         refuse_other_sources(directory, bundle, inputs)
@@ -105,13 +104,18 @@ def ensemble_predict(
     return summary
 
 
-def _settings(
+def chunk_of(bundle: Bundle, asked: int = CHUNK) -> int:
+    """Images that are decoded and predicted together: what is asked for, fewer of large frames."""
+    return max(1, min(asked, MAX_CHUNK_BYTES // (3 * bundle.spec.height * bundle.spec.width)))
+
+
+def settings_of(
     bundle: Bundle,
-    views: str | None,
-    combine: str | None,
-    engine: str,
-    precision: str | None,
-    early_exit: float | None,
+    views: str | None = None,
+    combine: str | None = None,
+    engine: str = "keras",
+    precision: str | None = None,
+    early_exit: float | None = None,
 ) -> Settings:
     """What was asked for, else what the bundle does; refused where there is no such thing."""
     facts = bundle.facts
@@ -131,7 +135,19 @@ def _settings(
 class Ensemble:
     """All members of a bundle, loaded at first use, and how their answers become one."""
 
-    def __init__(self, bundle: Bundle, asked: Settings, batch_size: int, images: int):
+    def __init__(
+        self, bundle: Bundle, asked: Settings, batch_size: int, images: int | None = None
+    ) -> None:
+        """Args:
+        bundle: the members.
+        asked: how they answer.
+        batch_size: images a forward pass.
+        images: how many there are to come, if that is known.
+        """
+        if batch_size < 1:
+            raise UserError(
+                f"A batch needs at least 1 image. Received: a batch size of {batch_size}."
+            )
         self.bundle, self.asked, self.batch_size, self.images = bundle, asked, batch_size, images
         self._weights = bundle.member_weights if asked.combine == "oof" else None
         self._passes: Passes | None = None

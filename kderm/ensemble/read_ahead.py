@@ -1,4 +1,4 @@
-"""Image files to stored frames, one chunk ahead of the model, in threads."""
+"""Images to stored frames, one chunk ahead of the model, in threads."""
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kderm.data.images import ImageSpec, UnreadableImage, read_image
+from kderm.data.images import ImageSource, ImageSpec, UnreadableImage, read_image
 
 
 @dataclass(frozen=True)
@@ -28,13 +28,13 @@ class Decoded:
 
 
 def decoded_chunks(
-    chunks: Iterable[tuple[int, Sequence[tuple[str, str]]]], spec: ImageSpec
+    chunks: Iterable[tuple[int, Sequence[tuple[ImageSource, str]]]], spec: ImageSpec
 ) -> Iterator[Decoded]:
     """Decode chunk after chunk; while one is in use the next one is being read.
 
     Args:
-        chunks: (number, (path, problem) of each image); a problem that is known already makes the
-            image unreadable without a look at it.
+        chunks: (number, (source, problem) of each image); a problem that is known already makes
+            the image unreadable without a look at it.
         spec: the frame.
     """
     pool = ThreadPoolExecutor(max_workers=min(16, os.cpu_count() or 1))
@@ -52,15 +52,18 @@ def decoded_chunks(
 
 
 def _begin(
-    pool: ThreadPoolExecutor, number: int, images: Sequence[tuple[str, str]], spec: ImageSpec
+    pool: ThreadPoolExecutor,
+    number: int,
+    images: Sequence[tuple[ImageSource, str]],
+    spec: ImageSpec,
 ) -> tuple[int, np.ndarray, list[Future[str]]]:
     frames = np.zeros((len(images), *spec.shape), np.uint8)
 
-    def decode(row: int, path: str, problem: str) -> str:
+    def decode(row: int, source: ImageSource, problem: str) -> str:
         if problem:
             return problem
         try:
-            frames[row] = read_image(path, spec)
+            frames[row] = read_image(source, spec)
         except UnreadableImage as error:
             return error.reason
         return ""

@@ -17,16 +17,7 @@ from kderm.atomic import write_csv, write_json
 from kderm.data.folds import group_ids
 from kderm.data.images import UnreadableImage, read_image
 from kderm.ensemble.bundle import Bundle
-from kderm.ensemble.cautions import (
-    count_seen,
-    early_exit_warnings,
-    metadata_warnings,
-    seen_warnings,
-    settings_warnings,
-    smaller_warnings,
-    synthetic_warnings,
-    unlike_warnings,
-)
+from kderm.ensemble.cautions import all_warnings, count_seen
 from kderm.ensemble.inputs import Inputs
 from kderm.ensemble.lesion_table import LesionTable, lesion_table
 from kderm.ensemble.place import PREDICTIONS, record_sources, told_clearly
@@ -174,8 +165,8 @@ def write_result(
     table = result_table(bundle, inputs, answers, prevalence)
     lesions = lesion_table(bundle, inputs, table, before)
     readable = (table["error"] == "").to_numpy()
-    seen = count_seen(bundle, inputs, readable)
-    warnings = _warnings(bundle, inputs, table, settings, seen)
+    seen = count_seen(bundle.trained_on(), inputs, readable)
+    warnings = all_warnings(bundle, inputs, table, settings, seen)
     scored = readable & (inputs.table["label"] != "").to_numpy()
     metrics = None
     with told_clearly(directory):
@@ -205,23 +196,6 @@ def write_result(
         metrics=metrics,
         notes=inputs.notes,
         warnings=warnings,
-    )
-
-
-def _warnings(
-    bundle: Bundle, inputs: Inputs, table: pd.DataFrame, settings: Settings, seen: int | None
-) -> tuple[str, ...]:
-    """What makes the answers worth less than they look."""
-    answered = int((table["error"] == "").sum())
-    return (
-        *inputs.warnings,
-        *synthetic_warnings(bundle),
-        *metadata_warnings(bundle, inputs),
-        *unlike_warnings(table),
-        *seen_warnings(seen, answered, bundle),
-        *smaller_warnings(bundle),
-        *early_exit_warnings(bundle, settings),
-        *settings_warnings(bundle, settings),
     )
 
 

@@ -1,4 +1,4 @@
-"""One explained image: its answer, two maps in the frame's coordinates, and where they lie.
+"""One explained image: its answer, its maps in the frame's coordinates, and where they lie.
 
 Between the maps (`kderm.explain.view_maps`) and the pictures (`kderm.explain.sheet`); the same for
 a run's held-out images and for a folder. Knows no run and reads no file.
@@ -13,21 +13,21 @@ import pandas as pd
 from kderm.explain.activation_maps import Evidence, scaled
 from kderm.explain.artefacts import SHARES, energy_shares, enlarged_mask
 from kderm.explain.lesion import find_places
-from kderm.explain.targets import Question, questions
+from kderm.explain.targets import Question, chosen_question, questions
 from kderm.explain.view_maps import frame_maps
 from kderm.labels import LabelSpace
 
 
 @dataclass(frozen=True, eq=False)
 class Explained:
-    """An image with its two maps.
+    """An image with its maps, two of them, or one that was asked for.
 
     Attributes:
         image_id: of the image.
         label: the code of its true class, "" where unknown.
         fold: of the member that held it out, -1 for an ensemble's answer.
-        questions: what the two maps are for; the first is the predicted class.
-        maps: float32 (2, H', W'), in [0, 1] over the frame; all zero where nothing speaks for it.
+        questions: what the maps are for; the first of two is the predicted class.
+        maps: float32 (t, H', W'), in [0, 1] over the frame; all zero where nothing speaks for it.
         seen: bool (H', W'), where the network looked.
         shares: for each map where its evidence lies, see `kderm.explain.artefacts.energy_shares`.
     """
@@ -47,7 +47,7 @@ class Explained:
 
     @property
     def flags(self) -> str:
-        """What stands out in the map of the predicted class; "" for nothing."""
+        """What stands out in the first map; "" for nothing."""
         return self.shares[0]["flags"]
 
 
@@ -59,6 +59,7 @@ def explain_frames(
     transforms: np.ndarray,
     *,
     metadata: np.ndarray | None = None,
+    target: str | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Explained]:
     """Explain n images.
@@ -70,12 +71,16 @@ def explain_frames(
         labels: the label space.
         transforms: float32 (v, 2, 3), the views that are averaged, see `kderm.data.views`.
         metadata: float32 (n, d), for members that take them.
+        target: a class, or "malignant", to draw the only map for; None for the two of `questions`.
         progress: called with (images done, n).
     """
     if not len(frames):
         return []
     probabilities = about[labels.columns].to_numpy(dtype=np.float64)
-    asked, weights = questions(probabilities, labels)
+    if target is None:
+        asked, weights = questions(probabilities, labels)
+    else:
+        asked, weights = chosen_question(probabilities, labels, target)
     found = frame_maps(members, frames, weights, transforms, metadata=metadata, progress=progress)
     seen_in_frame = enlarged_mask(found.seen, frames.shape[1:3])
     nothing = [""] * len(about)

@@ -62,12 +62,12 @@ def overlay(picture: np.ndarray, evidence: np.ndarray, seen: np.ndarray) -> np.n
         uint8 (H, W, 3).
     """
     shape = picture.shape[:2]
-    large = _resized(evidence, shape)
+    large = resized(evidence, shape)
     lit = np.clip(large / 0.75, 0.0, 1.0)[..., None]
     dark = 0.45 * picture.mean(axis=-1, keepdims=True) + 15.0
     drawn = lit * picture + (1.0 - lit) * dark
     inside = large >= 0.5
-    hidden = _resized(seen.astype(np.float32), shape) < 0.5
+    hidden = resized(seen.astype(np.float32), shape) < 0.5
     # Where the view ends the map does too: that edge is none of the evidence's.
     edge = ndimage.binary_dilation(hidden, iterations=2 + round(2 * shape[0] / seen.shape[0]))
     drawn[ndimage.binary_dilation(inside) & ~inside & ~edge] = 255.0
@@ -230,8 +230,8 @@ def _probability(value: float) -> str:
     return "< 0.01" if 0 < value < 0.005 else f"{value:.2f}"
 
 
-def _resized(values: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Float (H', W') smoothly at (H, W), in [0, 1]."""
+def resized(values: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """A map (H', W') smoothly at (H, W), float32 in [0, 1]."""
     image = Image.fromarray(np.ascontiguousarray(values, np.float32))
     large = image.resize((shape[1], shape[0]), Image.Resampling.BICUBIC)
     return np.clip(np.asarray(large), 0.0, 1.0)

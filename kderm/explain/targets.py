@@ -8,9 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from kderm.errors import unknown_name
 from kderm.labels import LabelSpace
 
-PREDICTED, WATCHED, RUNNER_UP = "predicted", "watched", "runner-up"
+MALIGNANT = "malignant"
+PREDICTED, WATCHED, RUNNER_UP, CHOSEN = "predicted", "watched", "runner-up", "chosen"
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ def watched_class(labels: LabelSpace) -> Watched | None:
     malignant = tuple(labels.malignant_indices)
     if len(malignant) == 1:
         return Watched(labels.codes[malignant[0]], labels.names[malignant[0]], malignant)
-    return Watched("malignant", "Malignant", malignant) if malignant else None
+    return Watched(MALIGNANT, MALIGNANT.title(), malignant) if malignant else None
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,8 @@ class Question:
     """One map that is asked for an image.
 
     Attributes:
-        role: PREDICTED, WATCHED, or RUNNER_UP where the predicted class is the watched one.
+        role: PREDICTED, WATCHED, or RUNNER_UP where the predicted class is the watched one; CHOSEN
+            where somebody asked for this class.
         code: of the class, or "malignant".
         name: in full.
         probability: of it.
@@ -93,3 +96,38 @@ def questions(
         predicted = Question(PREDICTED, labels.codes[best], labels.names[best], answer[best])
         asked.append([predicted, other])
     return asked, (weights - 1.0 / count).astype(np.float32)
+
+
+def chosen_question(
+    probabilities: np.ndarray, labels: LabelSpace, target: str
+) -> tuple[list[list[Question]], np.ndarray]:
+    """One map an image, for the class called `target`, or for "malignant".
+
+    Args:
+        probabilities: float array (n, k), columns in label-space order.
+        labels: the label space.
+        target: a class's code or name, or "malignant" for all malignant classes by their
+            probabilities, as in `questions`.
+
+    Returns:
+        as `questions`, with one question an image.
+
+    Raises:
+        UserError: no such class, with the nearest ones.
+    """
+    code = labels.resolve(target)
+    malignant = list(labels.malignant_indices)
+    if code is not None:
+        classes, name = [labels.index(code)], labels.names[labels.index(code)]
+    elif target.lower() == MALIGNANT and malignant:
+        code, classes, name = MALIGNANT, malignant, MALIGNANT.title()
+    else:
+        known = [*labels.codes, *([MALIGNANT] if malignant else [])]
+        raise unknown_name(f"class of {labels.name}", target, known)
+    of_classes = np.asarray(probabilities, np.float64)[:, classes]
+    totals = of_classes.sum(axis=1, keepdims=True)
+    even = np.full_like(of_classes, 1 / len(classes))
+    weights = np.zeros((len(of_classes), 1, len(labels)))
+    weights[:, 0, classes] = np.divide(of_classes, totals, out=even, where=totals > 0)
+    asked = [[Question(CHOSEN, code, name, float(total))] for total in totals[:, 0]]
+    return asked, (weights - 1.0 / len(labels)).astype(np.float32)

@@ -6,12 +6,12 @@ Every table, image and model of the project is written through `atomic_path`.
 import contextlib
 import json
 import os
-import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
 from kderm.errors import UserError
+from kderm.leftovers import temporary_beside
 
 _ROWS_AT_ONCE = 10_000
 
@@ -20,20 +20,16 @@ _ROWS_AT_ONCE = 10_000
 def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it onto `path` if the block succeeds.
 
-    The temporary name keeps the suffix of `path`, because writers choose a format by it.
+    The temporary name keeps the suffix of `path`, because writers choose a format by it. What a
+    killed process left in the folder goes with the first write there, see `kderm.leftovers`.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(
-        f".{path.stem}.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp{path.suffix}"
-    )
-    try:
+    with temporary_beside(path) as temporary:
         yield temporary
         with open(temporary, "rb") as handle:
             os.fsync(handle.fileno())
         os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

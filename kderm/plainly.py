@@ -9,6 +9,7 @@ import click
 
 from kderm import console
 from kderm.errors import UserError
+from kderm.leftovers import own_temporary_files
 
 
 def plainly(command: Callable) -> Callable:
@@ -17,7 +18,8 @@ def plainly(command: Callable) -> Callable:
     @functools.wraps(command)
     def wrapper(*args: object, **kwargs: object) -> object:
         try:
-            return command(*args, **kwargs)
+            with own_temporary_files():
+                return command(*args, **kwargs)
         except UserError as error:
             click.echo(f"error: {error}", err=True)
             sys.exit(2)

@@ -38,6 +38,7 @@ from pathlib import Path
 
 from kderm import console
 from kderm.errors import UserError, unknown_name
+from kderm.leftovers import sweep
 
 # Verbs about a data set, not about a run.
 WITHOUT_RUN = ("audit", "inspect")
@@ -106,8 +107,7 @@ class FoldDir:
 
     def sweep(self) -> None:
         """Remove what a killed process left: temporary files, and a finished fold's state."""
-        for stray in self.path.glob(".*.tmp*"):
-            stray.unlink(missing_ok=True)
+        sweep(self.path)
         if self.is_done:
             for left in (self.state, *self.path.glob("weights_*.npz")):
                 left.unlink(missing_ok=True)

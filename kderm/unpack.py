@@ -3,7 +3,6 @@
 import os
 import shutil
 import stat
-import uuid
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -11,6 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from kderm.download import require_room
 from kderm.errors import UserError
+from kderm.leftovers import temporary_beside
 
 Progress = Callable[[int, int], None]  # (bytes done, bytes in all)
 
@@ -30,26 +30,21 @@ def unpack(archive: Path, folder: Path, progress: Progress | None = None) -> Non
         UserError: no zip file, a damaged one, or one with a path that leads out of it.
         DownloadError: no room on the disk.
     """
-    for left in folder.parent.glob(f".{folder.name}.*.tmp"):  # by a process that was killed
-        shutil.rmtree(left, ignore_errors=True)
-    temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
-        with zipfile.ZipFile(archive) as opened:
+        with temporary_beside(folder) as temporary, zipfile.ZipFile(archive) as opened:
             members = [item for item in opened.infolist() if _is_wanted(item)]
             for item in members:
                 _require_safe(item, archive)
             require_room(folder.parent, sum(item.file_size for item in members))
             _extract(opened, members, temporary, progress)
-        inside = list(temporary.iterdir())
-        only = inside[0] if len(inside) == 1 and inside[0].is_dir() else temporary
-        os.replace(only, folder)
+            inside = list(temporary.iterdir())
+            only = inside[0] if len(inside) == 1 and inside[0].is_dir() else temporary
+            os.replace(only, folder)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
         raise UserError(
             f"Expected a whole zip archive. Received: {archive} ({error}). Delete it and fetch it "
             "again."
         ) from None
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _extract(

@@ -1,9 +1,13 @@
 """Shared pieces: tiny networks and tiny demo runs, in a folder of their own."""
 
 import os
+import subprocess
+import sys
 
 import pytest
 from hypothesis import settings
+
+from kderm import leftovers
 
 # The same examples on every run: nothing fails by luck. `--hypothesis-profile default` draws anew.
 settings.register_profile("same", derandomize=True, deadline=None)
@@ -22,6 +26,21 @@ def workplace(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("KDERM_RUNS", raising=False)
     return tmp_path
+
+
+@pytest.fixture(scope="session")
+def killed_temporary():
+    """Gives the temporary file beside a path that a process left which was killed by now."""
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+
+    def left_beside(path):
+        with leftovers.temporary_beside(path) as temporary:
+            name = temporary.name.replace(f"-{os.getpid()}-", f"-{ended.pid}-")
+        leftovers._swept.discard(str(path.parent))  # nothing was looked for there yet
+        return path.with_name(name)
+
+    return left_beside
 
 
 @pytest.fixture(scope="session")

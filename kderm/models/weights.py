@@ -8,7 +8,6 @@ another is found there with no change of config. Never falls back to random weig
 import importlib.util
 import os
 import shutil
-import uuid
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +17,7 @@ import numpy as np
 from kderm.atomic import write_json
 from kderm.download import download, require_connection
 from kderm.errors import UserError, missing_extra
+from kderm.leftovers import temporary_beside
 from kderm.models.keras_archive import read_config
 from kderm.models.presets import PRESETS, Preset, find_preset, require_size
 
@@ -148,21 +148,19 @@ def fetch_weights(preset: str, into: Path | None = None) -> Path:
     target = (into or weights_root()) / row.name
     if target.is_dir() and _weights_in(target):
         return target
-    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
-    temporary.mkdir(parents=True)
     try:
-        _download(row, temporary)
-        facts = {"preset": row.name, "source": row.source, "licence": row.licence}
-        write_json(temporary / "source.json", facts)
-        if target.is_dir():  # left by another process, or by a copy that was cut short
-            shutil.rmtree(target)
-        os.replace(temporary, target)
+        with temporary_beside(target) as temporary:
+            temporary.mkdir(parents=True)
+            _download(row, temporary)
+            facts = {"preset": row.name, "source": row.source, "licence": row.licence}
+            write_json(temporary / "source.json", facts)
+            if target.is_dir():  # left by another process, or by a copy that was cut short
+                shutil.rmtree(target)
+            os.replace(temporary, target)
     except UserError:
         raise
     except Exception as error:  # whatever a download library raises, the user gets one paragraph
         raise _no_download(row, error) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return target
 
 

@@ -76,8 +76,8 @@ def test_what_is_no_archive_is_refused(tmp_path):
         unpack(tmp_path / "images.zip", tmp_path / "images")
 
 
-def test_what_a_killed_process_left_is_cleared_away(archive, tmp_path):
-    left = tmp_path / ".images.0badf00d.tmp"
+def test_what_a_killed_process_left_is_cleared_away(archive, tmp_path, killed_temporary):
+    left = killed_temporary(tmp_path / "images")
     left.mkdir()
     (left / "half.jpg").write_bytes(b"x")
     unpack(archive({"a.jpg": b"x"}), tmp_path / "images")

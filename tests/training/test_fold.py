@@ -279,11 +279,11 @@ def test_patience_counts_only_epochs_of_fine_tuning(workplace, tiny_overrides, m
     assert json.loads(run.fold(0).done.read_text())["epochs"] == 4
 
 
-def test_what_a_killed_process_left_is_swept_away(workplace, tiny_overrides):
+def test_what_a_killed_process_left_is_swept_away(workplace, tiny_overrides, killed_temporary):
     run = run_folds(workplace, tiny_overrides, "swept", [0])
     place = run.fold(0)
     place.state.write_bytes(b"left by a kill after done.json")
-    (place.path / ".state.1-ab.tmp.npz").write_bytes(b"half")
+    killed_temporary(place.state).write_bytes(b"half")
     run_folds(workplace, tiny_overrides, "swept", [0])
     assert {path.name for path in place.path.iterdir()} == {
         "model.keras",

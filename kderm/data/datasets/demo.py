@@ -6,8 +6,6 @@ looks is in `kderm.data.datasets.demo_drawing`; here are counts, people and file
 
 import json
 import os
-import shutil
-import uuid
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +15,7 @@ from PIL import Image
 
 from kderm.data.datasets.demo_drawing import draw_lesion, draw_photo, render
 from kderm.errors import UserError
+from kderm.leftovers import temporary_beside
 
 METADATA_NAME = "HAM10000_metadata.csv"
 # Of the demo that is trained on, whatever the seed of the run: runs of it can be compared.
@@ -89,8 +88,7 @@ def write_demo(
     if _is_complete(root, recipe):
         return
     # A folder appears by one rename; files inside need no renaming of their own.
-    temporary = root.with_name(f".{root.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp")
-    try:
+    with temporary_beside(root) as temporary:
         _write_files(temporary, plan_demo(images, seed), seed, height, progress)
         (temporary / _RECIPE_NAME).write_text(json.dumps(recipe) + "\n", encoding="utf-8")
         try:
@@ -99,8 +97,6 @@ def write_demo(
             # Another process may have made it in the meantime.
             if not _is_complete(root, recipe):
                 raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def plan_demo(images: int, seed: int) -> pd.DataFrame:

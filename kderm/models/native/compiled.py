@@ -114,5 +114,11 @@ def _make(compiler: list[str], path: Path, word: str) -> ctypes.CDLL:
         temporary.touch()  # whether it may be written is known before time is spent
         console.say(f"compiling the kernels for this processor; {word}")
         command = [*compiler, *_FLAGS, "-o", str(temporary), str(_SOURCE)]
-        subprocess.run(command, check=True, capture_output=True, timeout=_SECONDS)
+        subprocess.run(
+            command,
+            check=True,
+            capture_output=True,
+            timeout=_SECONDS,
+            env={**os.environ, "TMPDIR": tempfile.gettempdir()},
+        )
     return _open(path)

@@ -15,6 +15,7 @@ from pathlib import Path
 from kderm import console
 from kderm.config.reading import load_config
 from kderm.errors import UserError
+from kderm.leftovers import own_temporary_files
 from kderm.run_dir import RunDir
 from kderm.runtime import check_backend, keep_freed_memory
 from kderm.training.launchers.handover import take_over
@@ -22,7 +23,7 @@ from kderm.training.launchers.handover import take_over
 
 def main(run: RunDir, fold: int, pipe: int) -> int:
     """Train one fold; the exit code."""
-    with os.fdopen(pipe, "w", buffering=1) as told:
+    with own_temporary_files(), os.fdopen(pipe, "w", buffering=1) as told:
 
         def tell(*event: object) -> None:
             told.write(json.dumps(event) + "\n")

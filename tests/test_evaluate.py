@@ -3,7 +3,8 @@
 import pandas as pd
 import pytest
 
-from kderm.commands.results import MODALITIES, input_words, keep_about, modality
+from kderm.api.report_facts import MODALITIES, input_words, modality
+from kderm.commands.results import keep_about
 from kderm.config.schema import Config
 from kderm.data.datasets import DATASETS
 from kderm.errors import UserError

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kderm import console
+from kderm.api.conclusion import SYNTHETIC
 from kderm.commands.asked import refuse_smaller
-from kderm.commands.pieces import SYNTHETIC
 from kderm.config.schema import DataConfig
 from kderm.errors import UserError
 from kderm.labels import LABEL_SPACES, LabelSpace, label_space

@@ -1,16 +1,13 @@
 """What several verbs share: a run's lock and files, and the words about its data."""
 
 import contextlib
-import json
-from pathlib import Path
 
 from kderm import console
+from kderm.api.conclusion import SYNTHETIC as SYNTHETIC
 from kderm.atomic import locked
 from kderm.config.schema import Config
-from kderm.errors import UserError
 from kderm.run_dir import RunDir, open_run
 
-SYNTHETIC = "SYNTHETIC DATA: drawn by a program, not photographs. Its numbers say nothing medical."
 # Verbs that write into a run that is there, and so cannot choose another name for it.
 OF_A_RUN = ("evaluate", "select")
 
@@ -88,14 +85,3 @@ def leakage(table, folds) -> str | None:
     if unknown:
         told += f" For {unknown} image(s) without lesion and patient id that cannot be told."
     return told
-
-
-def read_json(path: Path) -> dict:
-    """A JSON file that a run must have."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"Expected a JSON file of a finished run at {path}. Received: {error}. Copy the whole "
-            "folder of the run (only model.keras may be left out), or train the fold anew."
-        ) from None

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from kderm import console
+from kderm.api.conclusion import learn_likeness as learn_likeness
 from kderm.commands.asked import refuse_lost_images, refuse_smaller, refuse_unfinished
 from kderm.commands.pieces import exclusive
 from kderm.errors import UserError
@@ -43,19 +44,6 @@ def select(
     with exclusive(run, "select"):
         chosen = views.split(",") if views else None
         _of_one_run(run, external, chosen, images, soup, batch_size or BATCH_SIZE)
-
-
-def learn_likeness(run: RunDir) -> None:
-    """Give a run's bundle the score of images unlike its own, unless it has one or cannot."""
-    if not run.bundle.exists():
-        return
-    from kderm.ensemble.unlike_fit import add_unlike
-
-    try:
-        with console.progress("learning what the run's images look like") as report:
-            add_unlike(run, progress=report)
-    except UserError as error:  # few or lost images cost the score alone
-        console.warn(f"no score of unlike images: {error}")
 
 
 def _of_one_run(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from kderm import console
-from kderm.commands.pieces import read_json
+from kderm.api.conclusion import read_json
 from kderm.config.schema import Config
 from kderm.data.images import ImageSpec, UnreadableImage, read_image
 from kderm.data.manifest import read_manifest

@@ -10,12 +10,14 @@ ROOMS = [
     {
         *("errors", "atomic", "labels", "label_spaces", "label_maps", "run_dir", "runtime"),
         *("console", "download", "unpack", "leftovers", "html_page", "plainly"),
+        *("cluster", "storage"),
     },
     {"config"},
     {"data", "evaluation"},
     {"models"},
     {"training", "ensemble", "explain", "inspection", "doctor"},
-    {"commands", "api"},
+    {"api"},
+    {"commands"},
     {"cli"},
 ]
 RANK = {room: rank for rank, rooms in enumerate(ROOMS) for room in rooms}

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kderm import console
-from kderm.commands.asked import command_line, data_set_name, read_config
+from kderm.commands.asked import command_line, read_config
 from kderm.commands.pieces import describe, exclusive
+from kderm.config.run_names import data_set_name
 from kderm.config.schema import Config
 from kderm.errors import UserError
 from kderm.run_dir import RunDir, data_set_dir

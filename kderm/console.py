@@ -4,6 +4,7 @@ import contextlib
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ ReportOfMany = Callable[[str, str, int, int], None]  # (name, what, done, total)
 
 _bars: "Bars | None" = None  # the one live display; inner bars become lines of it
 _listener: Callable[..., None] | None = None  # hears of everything here; see `forward_to`
+_quiet: ContextVar[bool] = ContextVar("quiet", default=False)
 _BETWEEN = 0.2  # seconds between two reports to a listener
 
 
@@ -22,6 +24,8 @@ def say(text: str = "") -> None:
     """Print one line (or a block) to standard output at once."""
     if _listener is not None:
         _listener("said", text)
+    if _quiet.get():
+        return
     if _bars is not None and sys.stdout.isatty():
         _bars.console.print(text, markup=False, highlight=False)
     else:
@@ -47,6 +51,16 @@ def forward_to(listener: Callable[..., None]) -> None:
     _listener = listener
 
 
+@contextlib.contextmanager
+def quiet(hold: bool = True) -> Iterator[None]:
+    """Print nothing but warnings while it lasts, in this thread; `hold` False changes nothing."""
+    before = _quiet.set(hold or _quiet.get())
+    try:
+        yield
+    finally:
+        _quiet.reset(before)
+
+
 def program() -> str:
     """How this program was called: "kderm", or "python run.py"."""
     return "kderm" if Path(sys.argv[0]).stem == "kderm" else "python run.py"
@@ -55,6 +69,9 @@ def program() -> str:
 @contextlib.contextmanager
 def progress(description: str, every: float = 15.0) -> Iterator[Progress]:
     """Yield `report(done, total)`; a bar on a terminal, a line each `every` seconds elsewhere."""
+    if _quiet.get():
+        yield lambda done, total: None
+        return
     if sys.stderr.isatty():
         with _live() as bars:
             task = bars.add_task(description, total=None)
@@ -85,6 +102,9 @@ def progress_of_many(every: float = 15.0) -> Iterator[ReportOfMany]:
     A bar a name on a terminal; elsewhere one line of all names each `every` seconds. A total of 0
     takes the name off.
     """
+    if _quiet.get():
+        yield lambda name, what, done, total: None
+        return
     if sys.stderr.isatty():
         with _live() as bars:
             tasks: dict = {}

@@ -3,7 +3,7 @@
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,34 @@ def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> Confi
     if path is None and data.get("dataset", "demo") == "demo" and not data.get("sources"):
         for section, defaults in DEMO.items():
             values[section] = defaults | (values.get(section) or {})
+    return _validated(values, path)
+
+
+def changed_config(config: Config, settings: Mapping[str, Any]) -> Config:
+    """`config` with other values, by their keys as in `load_config`: {"train.epochs": 3}.
+
+    Raises:
+        UserError: as `load_config`.
+    """
+    values = config.model_dump(mode="json")
+    for override in as_overrides(settings):
+        _apply_override(values, override)
+    return _validated(values, None)
+
+
+def as_overrides(settings: Mapping[str, Any]) -> list[str]:
+    """Settings by their keys as `load_config` takes them, `section.key=value` each."""
+    return [f"{key}={json.dumps(value, default=_plain)}" for key, value in settings.items()]
+
+
+def _plain(value: Any) -> Any:
+    """What JSON has no word for: paths, sets, numbers of numpy."""
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    return value.item() if hasattr(value, "item") else list(value)
+
+
+def _validated(values: dict, path: str | Path | None) -> Config:
     try:
         return Config.model_validate(values)
     except ValidationError as error:

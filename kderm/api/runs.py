@@ -1,0 +1,199 @@
+"""Runs in Python: train one, open one, and what it found.
+
+What the verbs `cv` and `evaluate` do; the files of a run are the same, so either goes on where the
+other stopped.
+"""
+
+import contextlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from kderm import console
+from kderm.api.conclusion import conclude_run, learn_likeness
+from kderm.api.datasets import Dataset, load_dataset
+from kderm.api.loaded import LoadedEnsemble
+from kderm.atomic import locked
+from kderm.config.reading import changed_config, load_config
+from kderm.config.run_names import named_run
+from kderm.config.schema import Config
+from kderm.data.folds import FoldTable, read_folds, write_folds
+from kderm.data.manifest import read_manifest
+from kderm.ensemble.bundle import read_bundle
+from kderm.errors import UserError
+from kderm.evaluation.predictions import read_predictions
+from kderm.labels import LabelSpace, label_space
+from kderm.run_dir import RunDir, open_run
+from kderm.runtime import check_backend
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A run on disk.
+
+    Attributes:
+        path: its folder.
+    """
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """Its name, the folder's."""
+        return self.path.name
+
+    @property
+    def config(self) -> Config:
+        """Every option that it was started with."""
+        return load_config(RunDir(self.path).config)
+
+    @property
+    def labels(self) -> LabelSpace:
+        """The label space."""
+        data = self.config.data
+        return label_space(data.labels, data.classes, data.malignant)
+
+    @property
+    def oof(self) -> pd.DataFrame:
+        """One row an image, answered by the member that did not see it.
+
+        Columns image_id, group_id, fold, label, p_<code> in label-space order, and what else is
+        known of the image.
+
+        Raises:
+            UserError: the run is not finished.
+        """
+        return read_predictions(RunDir(self.path).oof, self.labels).table
+
+    @property
+    def folds(self) -> FoldTable:
+        """How its images were split."""
+        run = RunDir(self.path)
+        return read_folds(run.folds, read_manifest(run.manifest, self.labels).table, self.labels)
+
+    @property
+    def metrics(self) -> dict:
+        """The content of metrics.json: all numbers, with intervals; see docs/metrics.md.
+
+        Raises:
+            UserError: the run is not finished.
+        """
+        try:
+            return json.loads(RunDir(self.path).metrics.read_text(encoding="utf-8"))
+        except OSError:
+            raise UserError(
+                f"Expected a finished run. Received: {self.path}, without metrics.json. Finish it "
+                "with kderm.cross_validate, or the command cv."
+            ) from None
+
+    @property
+    def report(self) -> Path:
+        """The page that tells it all."""
+        return self.path / "report.html"
+
+    def ensemble(self, **settings: Any) -> LoadedEnsemble:
+        """The members together, ready to answer; settings as `LoadedEnsemble` takes them.
+
+        Raises:
+            UserError: the run is not finished.
+        """
+        return LoadedEnsemble(read_bundle(self.path), **settings)
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r})"
+
+
+def load_run(run: str | os.PathLike | None = None) -> Run:
+    """A run by its name below `runs/` (or KDERM_RUNS) or its path; None for the newest finished.
+
+    Raises:
+        UserError: no such run.
+    """
+    return Run(open_run(run).path)
+
+
+def cross_validate(
+    data: Dataset | None = None,
+    folds: int | FoldTable | None = None,
+    *,
+    run: str | os.PathLike | None = None,
+    settings: Mapping[str, Any] | None = None,
+    jobs: int = 1,
+    quiet: bool = False,
+) -> Run:
+    """Train a member a fold, join their out-of-fold answers, write report and ensemble.
+
+    A run of the same name and options goes on where it stopped; finished folds are kept.
+
+    Args:
+        data: of `load_dataset`; None for the demo.
+        folds: how many, or the table of `make_folds`; None for the config's.
+        run: the run's name, or the path of its folder; None for a name after the data set.
+        settings: options by their keys, over those of the data set's config:
+            {"model.preset": "keras_cv/efficientnetv2_b0_imagenet", "train.epochs": 20}.
+        jobs: folds at a time, each in a process of its own.
+        quiet: print nothing but warnings.
+
+    Raises:
+        UserError: anything wrong with data or options, a run that was started with others, or one
+            that another process is writing.
+    """
+    with console.quiet(quiet):
+        data = load_dataset() if data is None else data
+        config = changed_config(data.config, settings or {})
+        place = run_place(config, run)
+        check_backend()
+        with _exclusive(place):
+            config = _with_folds(config, place, folds)
+            from kderm.training.crossval import cross_validate as train_all
+
+            train_all(config, place, jobs=jobs)
+            conclude_run(place)
+            learn_likeness(place)
+    return Run(place.path)
+
+
+def run_place(config: Config, run: str | os.PathLike | None) -> RunDir:
+    """The folder of a run: by its path, its name, or after the data set.
+
+    Raises:
+        UserError: a name that is no name of a folder.
+    """
+    if run is None:
+        return named_run(config, None, None)
+    if isinstance(run, os.PathLike) or os.sep in run:
+        return RunDir(Path(run))
+    return named_run(config, None, run)
+
+
+def _exclusive(place: RunDir) -> contextlib.AbstractContextManager:
+    words = f"Another process is writing the run {place.name!r}. Wait for it, or name another run."
+    return locked(place.path, words, "cross_validate")
+
+
+def _with_folds(config: Config, place: RunDir, folds: int | FoldTable | None) -> Config:
+    """The config of a run with `folds`; a table becomes the run's own, unless it has begun."""
+    if folds is None:
+        return config
+    if not isinstance(folds, FoldTable):
+        return changed_config(config, {"folds.k": folds})
+    own = {"folds.k": folds.k, "folds.seed": folds.seed, "folds.file": place.folds}
+    if not place.is_started:
+        write_folds(place.folds, replace(folds, absent=0), "kderm.cross_validate, folds given")
+        return changed_config(config, own)
+    before = read_folds(place.folds, folds.table.assign(**_NO_IDS), folds.labels)
+    if before.digest != folds.digest:
+        raise UserError(
+            f"The run {place.name!r} was started with other folds. Give the new experiment a name "
+            "of its own with run=..., or leave out folds to continue it."
+        )
+    return changed_config(config, own)
+
+
+# A fold table knows groups, not the ids that they were made of.
+_NO_IDS = {"lesion_id": None, "patient_id": None}

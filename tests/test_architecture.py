@@ -17,6 +17,7 @@ ROOMS = [
     {"models"},
     {"training", "ensemble", "explain", "inspection", "doctor"},
     {"api"},
+    {"app"},
     {"commands"},
     {"cli"},
 ]

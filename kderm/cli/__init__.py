@@ -6,7 +6,7 @@ Heavy imports stay inside the commands, so that `--help` is instant.
 import click
 
 from kderm import __version__
-from kderm.cli import data, exports, machine, prediction, results, training
+from kderm.cli import data, exports, machine, prediction, results, serving, training
 
 VERBS = (
     data.prepare,
@@ -21,6 +21,7 @@ VERBS = (
     prediction.explain,
     exports.export,
     exports.shrink,
+    serving.serve,
     machine.weights,
     machine.doctor,
 )

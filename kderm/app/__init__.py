@@ -1,0 +1,1 @@
+"""The page of `serve`: photos in, answers with a map, and what the ensemble is. Stores nothing."""

@@ -1,0 +1,223 @@
+"""From pictures in memory to what the page shows: answers, maps, warnings, one lesion of several.
+
+Asks `kderm.api.loaded.LoadedEnsemble`, so a row here is the row that Python or `ensemble-predict`
+gives. Knows no page; holds no picture longer than it is asked for one.
+"""
+
+import base64
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from kderm.api.loaded import LoadedEnsemble
+from kderm.app.doubts import WORDS, doubts
+from kderm.app.uploads import Upload
+from kderm.ensemble.result_table import reached_points
+from kderm.evaluation.decisions.points import FrozenPoint
+
+LESION = "the lesion"
+# Shorter side of the pictures shown, pixels.
+SIDE = 360
+_QUALITY = 85
+
+
+@dataclass(frozen=True)
+class Shown:
+    """The picture of an answer and its map, as they are shown.
+
+    Attributes:
+        picture, overlay: JPEG files as data URIs, upright and without EXIF.
+        target: code of the class that the map is for.
+        flags: what is odd about where the evidence lies.
+    """
+
+    picture: str
+    overlay: str
+    target: str
+    flags: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What is said of one picture, or of one lesion.
+
+    Attributes:
+        name: of the picture, as it was sent.
+        row: its row of predictions.csv, or of lesions.csv; empty where there is no answer.
+        reached: names of the operating points that it reaches.
+        shown: its picture and map; None for a lesion, or where there is no answer.
+        warnings: why to doubt it, a sentence each.
+        error: why there is no answer; "" where there is one.
+    """
+
+    name: str
+    row: dict[str, Any]
+    reached: frozenset[str] = frozenset()
+    shown: Shown | None = None
+    warnings: tuple[str, ...] = ()
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class Answered:
+    """All that is said of one request.
+
+    Attributes:
+        photos: one answer a picture, in their order.
+        lesion: one answer to all of them together; None where they were not said to be of one.
+        cautions: what weakens all answers, a sentence each.
+        notes: what was passed over, a sentence each.
+    """
+
+    photos: tuple[Answer, ...]
+    lesion: Answer | None
+    cautions: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Table:
+    """The answers to many pictures.
+
+    Attributes:
+        table: the columns of predictions.csv, a row a picture.
+        cautions: what weakens all answers, a sentence each.
+    """
+
+    table: pd.DataFrame
+    cautions: tuple[str, ...]
+
+
+def answer_photos(
+    ensemble: LoadedEnsemble,
+    pictures: Sequence[Upload],
+    *,
+    one_lesion: bool = False,
+    metadata: dict[str, Any] | None = None,
+    maps: bool = True,
+) -> Answered:
+    """Answer pictures one by one and, if they show one lesion, together.
+
+    Args:
+        ensemble: who answers.
+        pictures: what was sent; refused ones get the sentence that refuses them.
+        one_lesion: whether all show the same lesion.
+        metadata: age, sex and site, the same for all, where the ensemble looks at them.
+        maps: whether to draw where the evidence lies.
+    """
+    readable = [picture for picture in pictures if not picture.problem]
+    if not readable:
+        refused = tuple(Answer(one.name, {}, error=one.problem) for one in pictures)
+        return Answered(refused, None, ())
+    known = dict(metadata or {}) | ({"lesion_id": LESION} if one_lesion else {})
+    answers = ensemble.answer([picture.data for picture in readable], metadata=known or None)
+    rows = iter(answers.table.to_dict("records"))
+    photos = []
+    for picture in pictures:
+        if picture.problem:
+            photos.append(Answer(picture.name, {}, error=picture.problem))
+        else:
+            photos.append(_photo(ensemble, picture, next(rows), metadata, maps))
+    lesion = None
+    if one_lesion and answers.lesions is not None and len(answers.lesions):
+        lesion = _lesion(ensemble, answers.lesions)
+    return Answered(tuple(photos), lesion, answers.cautions)
+
+
+def answer_table(
+    ensemble: LoadedEnsemble,
+    pictures: Sequence[Upload],
+    progress: Callable[[int, int], None],
+    step: int = 16,
+) -> Table:
+    """The rows of predictions.csv for many pictures, refused ones among them with their reason.
+
+    Args:
+        ensemble: who answers.
+        pictures: what was sent.
+        progress: called with (pictures done, all).
+        step: pictures that are answered together.
+    """
+    parts, cautions = [], {}
+    for start in range(0, len(pictures), step):
+        progress(start, len(pictures))
+        some = pictures[start : start + step]
+        # A refused picture has no bytes, which is an unreadable image with a row like any other.
+        answers = ensemble.answer([picture.data for picture in some])
+        part = answers.table
+        refused = [bool(picture.problem) for picture in some]
+        part.loc[refused, "error"] = [picture.problem for picture in some if picture.problem]
+        parts.append(part)
+        cautions |= dict.fromkeys(answers.cautions)
+    table = pd.concat(parts, ignore_index=True)
+    table["path"] = [picture.name for picture in pictures]
+    table["image_id"] = image_ids([picture.name for picture in pictures])
+    progress(len(pictures), len(pictures))
+    return Table(table, tuple(cautions))
+
+
+def image_ids(names: Sequence[str]) -> list[str]:
+    """A file's stem where it is unique, else its whole name, numbered where even that is not."""
+    stems = [PurePosixPath(name).stem for name in names]
+    found, seen = [], set()
+    for name, stem in zip(names, stems, strict=True):
+        own = stem if stems.count(stem) == 1 else name
+        number = 2
+        while own in seen:
+            own, number = f"{name} ({number})", number + 1
+        seen.add(own)
+        found.append(own)
+    return found
+
+
+def flag_of(answer: Answer, point: FrozenPoint | None) -> bool | None:
+    """Whether the answer is flagged at the point; None where there is no point or no answer."""
+    if point is None or answer.error:
+        return None
+    return point.name in answer.reached
+
+
+def _photo(
+    ensemble: LoadedEnsemble,
+    picture: Upload,
+    row: dict[str, Any],
+    metadata: dict[str, Any] | None,
+    maps: bool,
+) -> Answer:
+    if row["error"]:
+        words = f"This picture cannot be read: {row['error']}. Take it again, or save it anew."
+        return Answer(picture.name, {}, error=words)
+    return Answer(
+        picture.name,
+        row,
+        reached=frozenset(row["operating_points"].split()),
+        shown=_shown(ensemble, picture, row, metadata) if maps else None,
+        warnings=tuple(WORDS[doubt] for doubt in doubts(picture.data, row)),
+    )
+
+
+def _shown(
+    ensemble: LoadedEnsemble, picture: Upload, row: dict[str, Any], metadata: dict[str, Any] | None
+) -> Shown:
+    found = ensemble.explain(picture.data, answer=pd.Series(row), metadata=metadata, side=SIDE)
+    return Shown(data_uri(found.frame), data_uri(found.overlay()), found.target, tuple(found.flags))
+
+
+def _lesion(ensemble: LoadedEnsemble, lesions: pd.DataFrame) -> Answer:
+    row = lesions.iloc[0].to_dict()
+    probabilities = lesions[ensemble.labels.columns].to_numpy(np.float64)
+    points = reached_points(ensemble.bundle, probabilities)
+    return Answer(LESION, row, reached=frozenset(points[0].split()))
+
+
+def data_uri(picture: np.ndarray) -> str:
+    """uint8 (h, w, 3) as a JPEG that stands in the page itself: no file, no EXIF."""
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, "JPEG", quality=_QUALITY)
+    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()

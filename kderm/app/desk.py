@@ -1,0 +1,142 @@
+"""What the page's buttons do: read what was sent, forget the files, answer, draw the HTML.
+
+Between the page (`kderm.app.page`) and the answers. Every mistake ends as one sentence. Knows no
+Gradio, so it is tested without one.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from kderm.api.loaded import LoadedEnsemble
+from kderm.app.answers import Answered, answer_photos, answer_table, image_ids
+from kderm.app.cards import answers_html, problem_html
+from kderm.app.examples import Example
+from kderm.app.limits import Limits, Refused
+from kderm.app.points import point_named
+from kderm.app.tables import Tabled, tabled_html, thumb
+from kderm.app.uploads import Upload, read_uploads
+from kderm.app.workroom import Workroom
+from kderm.errors import UserError
+
+_BROKEN = (
+    "Something went wrong on the server, so there is no answer. Send the pictures again; if it "
+    "happens again, tell whoever runs this page. They find the reason in its terminal."
+)
+
+
+class Desk:
+    """Answers the requests of one page.
+
+    Attributes:
+        ensemble: who answers.
+        limits: what is taken.
+    """
+
+    def __init__(self, ensemble: LoadedEnsemble, workroom: Workroom, limits: Limits) -> None:
+        self.ensemble, self.limits = ensemble, limits
+        self._workroom = workroom
+
+    @property
+    def facts(self) -> tuple[str, ...]:
+        """What the ensemble looks at beside the picture: some of age, sex and site."""
+        spec = self.ensemble.bundle.metadata
+        return () if spec is None else tuple(spec.names)
+
+    def photos(
+        self, paths: Sequence[str], one_lesion: bool, facts: dict[str, Any]
+    ) -> Answered | str:
+        """The answers to uploaded files, or the sentence that says why there are none."""
+
+        def work() -> Answered:
+            uploads = self._read(paths, self.limits.photos)
+            found = self._answer(uploads.pictures, one_lesion, facts)
+            return Answered(found.photos, found.lesion, found.cautions, uploads.notes)
+
+        return told(work)
+
+    def example(self, example: Example) -> Answered | str:
+        """The answer to one of the drawn examples."""
+        return told(lambda: self._answer([Upload(example.name, example.data)], False, {}))
+
+    def many(self, paths: Sequence[str], progress: Callable[[int, int], None]) -> Tabled | str:
+        """The table of uploaded files, or the sentence that says why there is none."""
+
+        def work() -> Tabled:
+            uploads = self._read(paths, self.limits.images)
+            table = answer_table(self.ensemble, uploads.pictures, progress)
+            thumbs = tuple(thumb(picture) for picture in uploads.pictures)
+            return Tabled(table, thumbs, uploads.notes)
+
+        return told(work)
+
+    def predict(self, paths: Sequence[str], one_lesion: bool) -> dict[str, Any]:
+        """What the HTTP API gives: the rows of predictions.csv as plain data, None for empty cells.
+
+        Raises:
+            Refused: nothing that can be answered was sent.
+        """
+        uploads = self._read(paths, self.limits.images)
+        names = [picture.name for picture in uploads.pictures]
+        known = {"lesion_id": "lesion"} if one_lesion else None
+        found = self.ensemble.answer([one.data for one in uploads.pictures], metadata=known)
+        table = found.table.assign(path=names, image_id=image_ids(names))
+        refused = [bool(one.problem) for one in uploads.pictures]
+        table.loc[refused, "error"] = [one.problem for one in uploads.pictures if one.problem]
+        lesions = [] if found.lesions is None else found.lesions.to_dict("records")
+        return {
+            "images": [_plain(row) for row in table.to_dict("records")],
+            "lesion": _plain(lesions[0]) if one_lesion and lesions else None,
+            "cautions": [*uploads.notes, *found.cautions],
+        }
+
+    def photos_html(self, found: Answered | str | None, point: str | None) -> str:
+        """The answers as they are shown at the operating point called `point`."""
+        if found is None:
+            return '<p class="kd-empty">The answers will stand here.</p>'
+        if isinstance(found, str):
+            return problem_html(found)
+        bundle = self.ensemble.bundle
+        return answers_html(found, bundle, point_named(bundle, point))
+
+    def many_html(self, found: Tabled | str | None, point: str | None) -> str:
+        """The table as it is shown at the operating point called `point`."""
+        if found is None:
+            return '<p class="kd-empty">The table will stand here.</p>'
+        if isinstance(found, str):
+            return problem_html(found)
+        bundle = self.ensemble.bundle
+        return tabled_html(found, bundle, point_named(bundle, point))
+
+    def _read(self, paths: Sequence[str], most: int):
+        """The pictures in the files, which are gone from the disk when this returns."""
+        try:
+            return read_uploads(paths, self.limits, most)
+        finally:
+            self._workroom.forget(paths)
+
+    def _answer(
+        self, pictures: Sequence[Upload], one_lesion: bool, facts: dict[str, Any]
+    ) -> Answered:
+        known = {name: value for name, value in facts.items() if value not in (None, "")}
+        return answer_photos(self.ensemble, pictures, one_lesion=one_lesion, metadata=known or None)
+
+
+def told(work: Callable[[], Any]) -> Any:
+    """What `work` gives, or the sentence that says why it gives nothing."""
+    try:
+        return work()
+    except (Refused, UserError) as error:
+        return str(error)
+    except Exception:  # the reader gets a sentence, the terminal the reason
+        import traceback
+
+        traceback.print_exc()
+        return _BROKEN
+
+
+def _plain(row: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: None if isinstance(value, float) and math.isnan(value) else value
+        for name, value in row.items()
+    }

@@ -1,0 +1,257 @@
+"""The page itself: three tabs of Gradio components, wired to the desk.
+
+Imports Gradio, so import it late and only after `kderm.app.server.prepare_gradio`. What is sent
+comes in as files and goes out as HTML and JSON that hold everything, so the server offers no file.
+"""
+
+from collections.abc import Callable
+from html import escape
+from typing import Any
+
+import gradio as gr
+
+from kderm.app.about import (
+    NOT_A_DEVICE,
+    STORES_NOTHING,
+    card_markdown,
+    facts_markdown,
+    has_report,
+    report_html,
+)
+from kderm.app.desk import Desk
+from kderm.app.examples import Example, draw_examples
+from kderm.app.limits import Refused
+from kderm.app.points import point_rates, point_title, points_of
+from kderm.app.sheet import as_uri
+from kderm.errors import UserError
+
+# One request at a time looks at the members; the others wait in one queue.
+_ONE_AT_A_TIME: dict[str, Any] = {"concurrency_id": "members", "concurrency_limit": 1}
+_HIDDEN: dict[str, Any] = {"api_visibility": "private"}
+# Seconds that answers are kept in memory for a page that does nothing more.
+_REMEMBERED = 1800
+_TRY_EXAMPLE = (
+    "element.addEventListener('click',event=>{const chosen=event.target.closest('button');"
+    "if(chosen)trigger('click',{number:Number(chosen.dataset.number)})})"
+)
+
+
+def build_page(desk: Desk) -> gr.Blocks:
+    """The page for `desk`, not yet served."""
+    bundle = desk.ensemble.bundle
+    with gr.Blocks(
+        title=f"{bundle.facts.run}: skin lesions", analytics_enabled=False, delete_cache=None
+    ) as page:
+        gr.HTML(_head(desk))
+        with gr.Tab("Photos"):
+            photos = _photos_tab(desk)
+        with gr.Tab("Many pictures"):
+            many = _many_tab(desk)
+        with gr.Tab("About this ensemble"):
+            point = _about_tab(desk)
+        _wire_photos(desk, photos, point)
+        _wire_many(desk, many, point)
+        _add_api(desk)
+    page.queue(max_size=desk.limits.waiting, default_concurrency_limit=1)
+    return page
+
+
+def _head(desk: Desk) -> str:
+    facts = desk.ensemble.bundle.facts
+    synthetic = (
+        '<p class="kd-not"><b>Synthetic data.</b> This ensemble learnt from images drawn by a '
+        "program. Its answers say nothing medical.</p>"
+    )
+    return (
+        f'<header class="kd-head"><h1>What is this spot?</h1><p>Answers of the ensemble '
+        f"{escape(facts.run)}, made with kderm.</p>"
+        f'<p class="kd-not">{escape(NOT_A_DEVICE)}</p>{synthetic * facts.synthetic}</header>'
+    )
+
+
+def _photos_tab(desk: Desk) -> dict[str, Any]:
+    limits = desk.limits
+    with gr.Row():
+        with gr.Column(scale=3, min_width=280):
+            drop = _file(
+                f"Photos of skin spots: up to {limits.photos}, {limits.file_mb} MB each",
+                file_count="multiple",
+                elem_id="photos",
+                height=180,
+            )
+        with gr.Column(scale=2, min_width=280):
+            one = gr.Checkbox(
+                label="These photos show one and the same spot",
+                info="Then they are also answered together, as one lesion.",
+            )
+            facts = _facts_inputs(desk)
+            with gr.Accordion("Use a camera", open=False):
+                camera = gr.Image(
+                    sources=["webcam"],
+                    type="filepath",
+                    image_mode=None,
+                    label="Camera",
+                    webcam_options=gr.WebcamOptions(mirror=False),
+                    elem_id="camera",
+                )
+    examples = draw_examples()
+    gr.HTML("<h3>Or try a drawing</h3><p>Drawn by a program: no photographs of anybody.</p>")
+    trial = gr.HTML(
+        _examples_html(examples), js_on_load=_TRY_EXAMPLE, elem_id="examples", padding=False
+    )
+    clear = gr.Button("Forget these answers", size="sm", visible=False, elem_id="forget")
+    state = gr.State(None, time_to_live=_REMEMBERED)
+    answers = gr.HTML(desk.photos_html(None, None), elem_id="answers", padding=False)
+    return {
+        **{"drop": drop, "one": one, "facts": facts, "camera": camera, "trial": trial},
+        **{"clear": clear, "state": state, "answers": answers, "examples": examples},
+    }
+
+
+def _facts_inputs(desk: Desk) -> list[gr.components.Component]:
+    """Inputs for what the members look at beside the picture, in the order of `desk.facts`."""
+    inputs = []
+    spec = desk.ensemble.bundle.metadata
+    for column in () if spec is None else spec.columns:
+        if column.name == "age":
+            inputs.append(gr.Number(label="Age in years, if known", minimum=0, maximum=120))
+        else:
+            choices = [("not known", ""), *((value, value) for value in column.values)]
+            inputs.append(gr.Dropdown(choices, value="", label=column.name.capitalize()))
+    return inputs
+
+
+def _many_tab(desk: Desk) -> dict[str, Any]:
+    limits = desk.limits
+    gr.HTML(
+        f"<p>Up to {limits.images} pictures and {limits.upload_mb} MB at a time. For more, and for "
+        "labelled pictures, there is the command <code>ensemble-predict</code>.</p>"
+    )
+    with gr.Row():
+        drop = _file("A zip, or pictures", file_count="multiple", elem_id="many", height=160)
+        folder = _file("A folder", file_count="directory", elem_id="folder", height=160)
+    state = gr.State(None, time_to_live=_REMEMBERED)
+    answers = gr.HTML(desk.many_html(None, None), elem_id="table", padding=False)
+    return {"drop": drop, "folder": folder, "state": state, "answers": answers}
+
+
+def _about_tab(desk: Desk) -> gr.Radio:
+    bundle = desk.ensemble.bundle
+    points = points_of(bundle)
+    choices = [
+        (f"{point_title(point, bundle.labels)}: {point_rates(point, bundle.labels)}", point.name)
+        for point in points
+    ]
+    point = gr.Radio(
+        choices,
+        value=points[0].name if points else None,
+        label="Operating point: what is flagged on the other tabs",
+        info="Chosen once on held-out pictures of the ensemble's own data set, and frozen. Fewer "
+        "misses cost more false alarms.",
+        visible=bool(points),
+        elem_id="point",
+    )
+    gr.Markdown(facts_markdown(bundle, desk.ensemble.settings))
+    gr.Markdown(STORES_NOTHING)
+    with gr.Accordion("Model card", open=True):
+        gr.Markdown(card_markdown(bundle), elem_classes="kd-about")
+    if has_report(bundle):
+        show = gr.Button("Show the out-of-fold report", elem_id="show-report")
+        report = gr.HTML("", padding=False, elem_id="report")
+        show.click(lambda: report_html(bundle), outputs=report, **_HIDDEN)
+    return point
+
+
+def _wire_photos(desk: Desk, tab: dict[str, Any], point: gr.Radio) -> None:
+    shown = [tab["state"], tab["answers"], tab["clear"]]
+
+    def found_and_shown(found: Any, name: str | None) -> tuple[Any, str, Any]:
+        return found, desk.photos_html(found, name), gr.update(visible=found is not None)
+
+    def sent(paths: Any, one: bool, name: str | None, *facts: Any) -> tuple[Any, ...]:
+        known = dict(zip(desk.facts, facts, strict=True))
+        found = desk.photos(_listed(paths), one, known) if paths else None
+        return (None, *found_and_shown(found, name))
+
+    def tried(name: str | None, event: gr.EventData) -> tuple[Any, str, Any]:
+        examples: list[Example] = tab["examples"]
+        number = int(event._data["number"]) % len(examples)
+        return found_and_shown(desk.example(examples[number]), name)
+
+    inputs = [tab["one"], point, *tab["facts"]]
+    for source in (tab["drop"], tab["camera"]):
+        event = source.upload if source is tab["drop"] else source.input
+        event(sent, [source, *inputs], [source, *shown], **_ONE_AT_A_TIME, **_HIDDEN)
+    tab["trial"].click(tried, [point], shown, **_ONE_AT_A_TIME, **_HIDDEN)
+    tab["clear"].click(lambda name: found_and_shown(None, name), [point], shown, **_HIDDEN)
+    point.change(desk.photos_html, [tab["state"], point], tab["answers"], **_HIDDEN)
+
+
+def _wire_many(desk: Desk, tab: dict[str, Any], point: gr.Radio) -> None:
+    def sent(paths: Any, name: str | None, progress: Any = gr.Progress()) -> tuple[Any, ...]:  # noqa: B008
+        def report(done: int, count: int) -> None:
+            progress((done, count), desc="answering", unit="pictures")
+
+        found = desk.many(_listed(paths), report) if paths else None
+        return None, found, desk.many_html(found, name)
+
+    for source in (tab["drop"], tab["folder"]):
+        outputs = [source, tab["state"], tab["answers"]]
+        source.upload(sent, [source, point], outputs, **_ONE_AT_A_TIME, **_HIDDEN)
+    point.change(desk.many_html, [tab["state"], point], tab["answers"], **_HIDDEN)
+
+
+def _add_api(desk: Desk) -> None:
+    """`/predict`: files in, the rows of predictions.csv out."""
+
+    def predict(files: list[str], one_lesion: bool = False) -> dict[str, Any]:
+        """The rows of predictions.csv for pictures, or zips of them.
+
+        Args:
+            files: pictures or zips.
+            one_lesion: whether they show one lesion, which then gets an answer too.
+        """
+        try:
+            return desk.predict(_listed(files), one_lesion)
+        except (Refused, UserError) as error:
+            raise gr.Error(str(error), print_exception=False) from None
+
+    files = _file("Files", file_count="multiple", visible=False)
+    one = gr.Checkbox(label="One lesion", visible=False)
+    answer = gr.JSON(visible=False)
+    button = gr.Button(visible=False)
+    button.click(predict, [files, one], answer, api_name="predict", **_ONE_AT_A_TIME)
+
+
+def _file(label: str, **about: Any) -> gr.File:
+    """A file input that takes files from the reader alone: the server fetches no address."""
+    component = gr.File(label=label, type="filepath", **about)
+    component.async_move_resource_to_block_cache = _from_reader_only(
+        component.async_move_resource_to_block_cache
+    )
+    return component
+
+
+def _from_reader_only(move: Callable) -> Callable:
+    async def moved(place: Any) -> Any:
+        if place is not None and "://" in str(place):
+            raise gr.Error("Send the file itself, not its address.", print_exception=False)
+        return await move(place)
+
+    return moved
+
+
+def _examples_html(examples: list[Example]) -> str:
+    buttons = "".join(
+        f'<button type="button" data-number="{number}" aria-label="Try {example.name}">'
+        f'<img src="{as_uri(example.data, "image/jpeg")}" alt=""><span>{example.name}</span>'
+        "</button>"
+        for number, example in enumerate(examples)
+    )
+    return f'<div class="kd-try">{buttons}</div>'
+
+
+def _listed(paths: Any) -> list[str]:
+    if not paths:
+        return []
+    return [paths] if isinstance(paths, str) else [str(path) for path in paths]

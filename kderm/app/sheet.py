@@ -1,0 +1,101 @@
+"""The contact sheet of many answers: small pictures with their names, answers and flags.
+
+Drawn with Pillow from pixels alone, so that no EXIF can come along. Knows no model.
+"""
+
+import base64
+import functools
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+COLUMNS, PER_SHEET = 6, 60
+WIDTH, HEIGHT = 200, 150
+_GAP, _LINE, _SIZE, _HEAD = 12, 18, 13, 34
+_INK, _FAINT, _FLAG, _PAPER = "#222222", "#6B6B6B", "#B3261E", "#FFFFFF"
+_QUALITY = 85
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One picture of a sheet.
+
+    Attributes:
+        picture: uint8 (HEIGHT, WIDTH, 3); None where it could not be read.
+        name: of the picture.
+        words: the answer, or why there is none.
+        flagged: whether the operating point flags it.
+    """
+
+    picture: np.ndarray | None
+    name: str
+    words: str
+    flagged: bool
+
+
+def draw_sheets(tiles: Sequence[Tile], title: str) -> list[bytes]:
+    """JPEG files of up to `PER_SHEET` tiles each.
+
+    Args:
+        tiles: what to show, in this order.
+        title: the heading of every sheet.
+    """
+    count = -(-len(tiles) // PER_SHEET)
+    sheets = []
+    for number in range(count):
+        part = tiles[number * PER_SHEET : (number + 1) * PER_SHEET]
+        which = f"{title}, sheet {number + 1} of {count}" if count > 1 else title
+        file = io.BytesIO()
+        _sheet(part, which).save(file, "JPEG", quality=_QUALITY)
+        sheets.append(file.getvalue())
+    return sheets
+
+
+def as_uri(file: bytes, kind: str) -> str:
+    """A file as a data URI of the MIME type `kind`."""
+    return f"data:{kind};base64,{base64.b64encode(file).decode()}"
+
+
+def _sheet(tiles: Sequence[Tile], title: str) -> Image.Image:
+    columns = min(COLUMNS, max(3, len(tiles)))
+    rows = -(-len(tiles) // columns)
+    across, down = WIDTH + _GAP, HEIGHT + 2 * _LINE + _GAP
+    sheet = Image.new("RGB", (columns * across + _GAP, rows * down + _HEAD + _GAP), _PAPER)
+    pen = ImageDraw.Draw(sheet)
+    pen.text((_GAP, _GAP), _shortened(title, sheet.width - 2 * _GAP), _INK, _font())
+    for number, tile in enumerate(tiles):
+        left = _GAP + number % columns * across
+        top = _HEAD + _GAP // 2 + number // columns * down
+        if tile.picture is not None:
+            sheet.paste(Image.fromarray(tile.picture), (left, top))
+        frame = (left - 2, top - 2, left + WIDTH + 1, top + HEIGHT + 1)
+        if tile.flagged or tile.picture is None:
+            colour = _FLAG if tile.flagged else _FAINT
+            pen.rectangle(frame, outline=colour, width=3 if tile.flagged else 1)
+        words = f"⚑ {tile.words}" if tile.flagged else tile.words
+        colour = _FLAG if tile.flagged else _INK
+        pen.text((left, top + HEIGHT + 3), _shortened(words, WIDTH), colour, _font())
+        name = _shortened(tile.name, WIDTH)
+        pen.text((left, top + HEIGHT + 3 + _LINE), name, _FAINT, _font())
+    return sheet
+
+
+def _shortened(words: str, width: int) -> str:
+    """`words` with the end left out where they do not fit."""
+    if _font().getlength(words) <= width:
+        return words
+    while words and _font().getlength(f"{words}…") > width:
+        words = words[:-1]
+    return f"{words}…"
+
+
+@functools.cache
+def _font() -> ImageFont.FreeTypeFont:
+    import matplotlib
+
+    folder = Path(matplotlib.get_data_path(), "fonts", "ttf")
+    return ImageFont.truetype(str(folder / "DejaVuSans.ttf"), _SIZE)

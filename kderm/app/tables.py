@@ -1,0 +1,147 @@
+"""Many answers as a table, a contact sheet and a CSV, all inside the page: nothing to serve.
+
+The CSV is predictions.csv, as `ensemble-predict` writes it. Knows answers; no model.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+import numpy as np
+
+from kderm.app.answers import Table
+from kderm.app.cards import message_list, percent
+from kderm.app.lay_names import lay_name
+from kderm.app.points import point_rates, point_title
+from kderm.app.sheet import HEIGHT, WIDTH, Tile, as_uri, draw_sheets
+from kderm.app.uploads import Upload
+from kderm.data.images import ImageSpec, UnreadableImage, read_image
+from kderm.ensemble.bundle import Bundle
+from kderm.ensemble.result_table import as_text
+from kderm.evaluation.decisions.points import FrozenPoint
+
+_THUMB = ImageSpec(HEIGHT, WIDTH)
+
+
+@dataclass(frozen=True)
+class Tabled:
+    """The answers to many pictures, with what the contact sheet shows.
+
+    Attributes:
+        table: the answers.
+        thumbs: a small picture for each, uint8 (HEIGHT, WIDTH, 3), or None.
+        notes: what was passed over, a sentence each.
+    """
+
+    table: Table
+    thumbs: tuple[np.ndarray | None, ...]
+    notes: tuple[str, ...]
+
+
+def thumb(picture: Upload) -> np.ndarray | None:
+    """The picture for the contact sheet, upright; None where it cannot be read."""
+    try:
+        return read_image(picture.data, _THUMB)
+    except UnreadableImage:
+        return None
+
+
+def csv_bytes(table: Table) -> bytes:
+    """predictions.csv."""
+    return as_text(table.table).to_csv(index=False, lineterminator="\n").encode()
+
+
+def tabled_html(tabled: Tabled, bundle: Bundle, point: FrozenPoint | None) -> str:
+    """Summary, downloads, table and contact sheet.
+
+    Args:
+        tabled: the answers.
+        bundle: who gave them.
+        point: which operating point flags; None for a bundle without points.
+    """
+    rows = tabled.table.table.to_dict("records")
+    tiles = [
+        _tile(row, picture, bundle, point) for row, picture in zip(rows, tabled.thumbs, strict=True)
+    ]
+    flagged = sum(tile.flagged for tile in tiles)
+    answered = sum(row["error"] == "" for row in rows)
+    summary = f"{answered} of {len(rows)} pictures answered"
+    if point is not None:
+        rates = f"{point_title(point, bundle.labels)}: {point_rates(point, bundle.labels)}"
+        summary += f", {flagged} flagged ({rates})"
+    synthetic = "SYNTHETIC DATA. " * bundle.facts.synthetic
+    sheets = draw_sheets(tiles, f"{synthetic}{bundle.facts.run}: no medical device")
+    return (
+        f'<section class="kd-answers" aria-label="Answers"><p>{escape(summary)}.</p>'
+        f"{_links(tabled.table, sheets)}"
+        f"{message_list((*tabled.notes, *tabled.table.cautions), 'kd-cautions')}"
+        f"{_html_table(rows, bundle, point)}{_sheets_html(sheets)}</section>"
+    )
+
+
+def _tile(
+    row: dict[str, Any], picture: np.ndarray | None, bundle: Bundle, point: FrozenPoint | None
+) -> Tile:
+    if row["error"]:
+        return Tile(picture, row["image_id"], "no answer", False)
+    code = row["predicted"]
+    words = f"{percent(row[f'p_{code}'])} {lay_name(bundle.labels, code).name}"
+    return Tile(picture, row["image_id"], words, _flagged(row, point))
+
+
+def _flagged(row: dict[str, Any], point: FrozenPoint | None) -> bool:
+    return point is not None and point.name in row["operating_points"].split()
+
+
+def _links(table: Table, sheets: Sequence[bytes]) -> str:
+    links = [
+        f'<a download="predictions.csv" href="{as_uri(csv_bytes(table), "text/csv")}">'
+        "Download the CSV</a>"
+    ]
+    for number, sheet in enumerate(sheets, 1):
+        which = f" {number}" if len(sheets) > 1 else ""
+        links.append(
+            f'<a download="contact_sheet_{number:02d}.jpg" href="{as_uri(sheet, "image/jpeg")}">'
+            f"Download contact sheet{which}</a>"
+        )
+    return f'<p class="kd-links">{"".join(links)}</p>'
+
+
+def _html_table(rows: Sequence[dict[str, Any]], bundle: Bundle, point: FrozenPoint | None) -> str:
+    heads = ["Picture", "Most likely", "Probability", "Malignant", "Flag", "Networks agree", ""]
+    classes = ["", "", "n", "n", "", "n", ""]
+    head = "".join(
+        f'<th scope="col" class="{kind}">{name}</th>'
+        for name, kind in zip(heads, classes, strict=True)
+    )
+    body = "".join(_html_row(row, bundle, point) for row in rows)
+    return (
+        '<div class="kd-wide" tabindex="0" role="region" aria-label="Table of answers">'
+        f'<table class="kd-table"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    )
+
+
+def _html_row(row: dict[str, Any], bundle: Bundle, point: FrozenPoint | None) -> str:
+    name = f"<td>{escape(row['path'])}</td>"
+    if row["error"]:
+        return f'<tr>{name}<td colspan="6">{escape(row["error"])}</td></tr>'
+    code = row["predicted"]
+    malignant = "" if math.isnan(row["p_malignant"]) else percent(row["p_malignant"])
+    flag = '<td class="kd-yes">⚑ flagged</td>' if _flagged(row, point) else "<td>no</td>"
+    flag = "<td></td>" if point is None else flag
+    doubt = "unlike the training data" if row["unlike_training"] == 1 else ""
+    return (
+        f"<tr>{name}<td>{escape(lay_name(bundle.labels, code).name)}</td>"
+        f'<td class="n">{percent(row[f"p_{code}"])}</td><td class="n">{malignant}</td>{flag}'
+        f'<td class="n">{100 * row["vote_agreement"]:.0f} %</td><td>{doubt}</td></tr>'
+    )
+
+
+def _sheets_html(sheets: Sequence[bytes]) -> str:
+    pictures = "".join(
+        f'<img src="{as_uri(sheet, "image/jpeg")}" alt="Contact sheet {number}">'
+        for number, sheet in enumerate(sheets, 1)
+    )
+    return f'<div class="kd-sheet"><h3>Contact sheet</h3>{pictures}</div>'

@@ -1,0 +1,100 @@
+"""How the page looks: Gradio's theme with the system's own fonts, and the style of the answers.
+
+Nothing is fetched: no font, no script, no picture. Colours follow Gradio's variables, so light and
+dark come from one place.
+"""
+
+from typing import Any
+
+_FONT = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "sans-serif")
+_MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace")
+
+STYLE = """
+:root{--kd-good:#1a6b3c;--kd-good-page:#e8f5ee;--kd-bad:#9f1c14;--kd-bad-page:#fdeceb;
+--kd-warn:#7a4a00;--kd-warn-page:#fdf3e1;--kd-bar:#0072b2;--kd-bar-bad:#c2410c;--kd-soft:#4b5563}
+.dark{--kd-good:#7fd6a2;--kd-good-page:#12301f;--kd-bad:#ffaba3;--kd-bad-page:#3a1916;
+--kd-warn:#f3c26b;--kd-warn-page:#33270f;--kd-bar:#4ba3da;--kd-bar-bad:#f0824a;--kd-soft:#b4b4bd}
+.gradio-container{max-width:1120px!important;margin:0 auto!important}
+.gradio-container :is(button,input,select,textarea,a,summary,[tabindex]):focus-visible{
+outline:3px solid var(--kd-bar)!important;outline-offset:2px!important}
+.kd-head h1{font-size:1.6rem;line-height:1.2;margin:0 0 4px;overflow-wrap:anywhere}
+.kd-head p{margin:0;color:var(--kd-soft)}
+.kd-not{background:var(--kd-warn-page);color:var(--kd-warn);border-radius:10px;padding:10px 14px;
+margin:10px 0 0!important}
+.kd-head .kd-not{color:var(--kd-warn)}
+.kd-answers{display:grid;gap:16px}
+.kd-card{border:1px solid var(--border-color-primary);border-radius:12px;padding:16px 18px;
+background:var(--block-background-fill);color:var(--body-text-color);display:grid;gap:12px;
+grid-template-columns:minmax(0,1fr)}
+.kd-card h3{margin:0;font-size:1.05rem;overflow-wrap:anywhere;color:var(--body-text-color)}
+.kd-card p,.kd-card ul,.kd-card figure{margin:0}
+.kd-lesion{border-width:2px;border-color:var(--kd-bar)}
+.kd-flag{border-radius:10px;padding:9px 14px;background:var(--background-fill-secondary)}
+.kd-flag small,.kd-best small{display:block;font-size:.86rem}
+.kd-on{background:var(--kd-bad-page);color:var(--kd-bad)}
+.kd-off{background:var(--kd-good-page);color:var(--kd-good)}
+.kd-best{font-size:1.1rem}.kd-best small{color:var(--kd-soft)}
+.kd-two{display:grid;grid-template-columns:minmax(0,5fr) minmax(0,6fr);gap:18px;align-items:start}
+.kd-stack{position:relative;border-radius:8px;overflow:hidden;line-height:0}
+.kd-stack img{width:100%;height:auto;display:block;margin:0}
+.kd-stack .kd-map{position:absolute;inset:0;height:100%}
+.kd-slide{display:grid;grid-template-columns:auto 1fr auto;gap:10px;align-items:center;
+margin:8px 0 4px;font-size:.9rem}
+.kd-slide input{width:100%;min-height:28px;accent-color:var(--kd-bar);cursor:pointer}
+.kd-blend figcaption{font-size:.86rem;color:var(--kd-soft)}
+.kd-odd{color:var(--kd-warn)}
+.kd-bars{width:100%;border-collapse:collapse;table-layout:fixed;font-size:.94rem}
+.kd-bars caption{text-align:left;font-weight:600;padding-bottom:4px}
+.kd-bars th{text-align:left;font-weight:500;padding:5px 8px 5px 0;width:48%;line-height:1.25;
+overflow-wrap:anywhere}
+.kd-bars th small{display:block;color:var(--kd-soft);font-weight:400;font-size:.8rem}
+.kd-bars td{padding:5px 0}.kd-bars td:last-child{width:4.2em;text-align:right;
+font-variant-numeric:tabular-nums;white-space:nowrap}
+.kd-bars td:last-child,.kd-bars th:last-child{width:4.2em}
+.kd-bar{display:block;height:12px;min-width:2px;border-radius:3px;background:var(--kd-bar)}
+.kd-bad{background:var(--kd-bar-bad)}
+.kd-malignant{font-size:.72rem;border:1px solid var(--kd-bad);color:var(--kd-bad);border-radius:4px;
+padding:0 4px;white-space:nowrap}
+.kd-unseen,.kd-unseen *{position:absolute!important;width:1px!important;height:1px;overflow:hidden;
+clip-path:inset(50%);white-space:nowrap}
+.kd-warnings,.kd-cautions{list-style:none;padding:0!important;display:grid;gap:6px}
+.kd-warnings li,.kd-cautions li{background:var(--kd-warn-page);color:var(--kd-warn);
+border-radius:8px;padding:8px 12px;margin:0;overflow-wrap:anywhere}
+.kd-facts{padding-left:1.2em!important;color:var(--kd-soft);font-size:.92rem}
+.kd-problem{background:var(--kd-bad-page);color:var(--kd-bad);border-radius:8px;padding:9px 14px;
+margin:0;overflow-wrap:anywhere}
+.kd-empty{color:var(--kd-soft);padding:24px 8px;text-align:center}
+.kd-try{display:grid;grid-template-columns:repeat(4,minmax(0,1fr));gap:8px}
+.kd-try button{border:1px solid var(--border-color-primary);border-radius:8px;padding:0;
+background:none;overflow:hidden;cursor:pointer;color:var(--body-text-color);font-size:.82rem}
+.kd-try img{width:100%;height:auto;display:block;margin:0}.kd-try span{display:block;padding:3px}
+.kd-wide{overflow-x:auto;border:1px solid var(--border-color-primary);border-radius:10px}
+.kd-table{border-collapse:collapse;font-size:.88rem;width:100%;color:var(--body-text-color)}
+.kd-table th,.kd-table td{padding:6px 10px;text-align:left;vertical-align:top;
+border-bottom:1px solid var(--border-color-primary)}
+.kd-table td.n,.kd-table th.n{text-align:right;white-space:nowrap;
+font-variant-numeric:tabular-nums}
+.kd-table td:first-child{overflow-wrap:anywhere;min-width:12ch}
+.kd-table .kd-yes{color:var(--kd-bad);font-weight:600}
+.kd-links{display:flex;flex-wrap:wrap;gap:10px}
+.kd-links a{border:1px solid var(--border-color-primary);border-radius:8px;padding:8px 14px;
+color:var(--body-text-color);text-decoration:none;background:var(--button-secondary-background-fill)}
+.kd-sheet img{max-width:100%;height:auto;border-radius:8px;display:block;margin:0 0 10px}
+.kd-report{width:100%;height:75vh;border:1px solid var(--border-color-primary);border-radius:10px;
+background:#fff}
+.kd-about table{font-size:.9rem}.kd-about{overflow-wrap:anywhere}
+@media (max-width:720px){.kd-two{grid-template-columns:minmax(0,1fr)}.kd-card{padding:12px}
+.kd-try{grid-template-columns:repeat(2,minmax(0,1fr))}
+.gradio-container{padding-left:8px!important;padding-right:8px!important}}
+"""
+
+
+def theme() -> Any:
+    """Gradio's plain theme, with fonts that every system has."""
+    import gradio as gr
+
+    fonts = [gr.themes.Font(name) for name in _FONT]
+    mono = [gr.themes.Font(name) for name in _MONO]
+    return gr.themes.Base(
+        primary_hue="sky", secondary_hue="sky", neutral_hue="zinc", font=fonts, font_mono=mono
+    )

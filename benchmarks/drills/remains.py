@@ -7,6 +7,7 @@ import csv
 import hashlib
 import io
 import json
+import os
 import re
 import zipfile
 from pathlib import Path
@@ -29,13 +30,13 @@ _SECONDS = "seconds"
 def left_behind(folder: Path) -> list[str]:
     """Temporary files and folders anywhere below `folder`, and stores that are half made."""
     found = []
-    for path in sorted(folder.rglob("*")):
-        unfinished = _UNFINISHED.search(path.name) and path.name != _LOCK
-        parts = path.name == ".parts"
-        log = path.name == _PROGRESS and (path.parent / "meta.json").exists()
-        if unfinished or parts or log:
-            found.append(path.relative_to(folder).as_posix())
-    return found
+    for root, folders, files in os.walk(folder):  # folders may vanish meanwhile
+        for name in (*folders, *files):
+            unfinished = _UNFINISHED.search(name) and name != _LOCK
+            log = name == _PROGRESS and Path(root, "meta.json").exists()
+            if unfinished or log or name == ".parts":
+                found.append(Path(root, name).relative_to(folder).as_posix())
+    return sorted(found)
 
 
 def damaged(folder: Path) -> list[str]:
@@ -83,15 +84,16 @@ def _read_whole(path: Path) -> None:
 def contents(folder: Path) -> dict[str, str]:
     """Every file below `folder` to the SHA-256 of what must be equal in two runs of one command.
 
-    Left out: locks, logs, temporary files, and the numbers that tell seconds or a file's time.
+    Left out: locks, logs, what other libraries keep in the home, and the numbers that tell seconds
+    or a file's time.
     """
     found = {}
     for path in sorted(folder.rglob("*")):
-        if not path.is_file() or path.name in (_LOCK, "log.txt"):
-            continue
-        settled = _settled(path)
         name = path.relative_to(folder).as_posix()
-        found[_of_any_store(name)] = hashlib.sha256(settled).hexdigest()
+        of_a_library = name.startswith("home/.cache/matplotlib") or name.startswith("home/.keras")
+        if not path.is_file() or path.name in (_LOCK, "log.txt") or of_a_library:
+            continue
+        found[_of_any_store(name)] = hashlib.sha256(_settled(path)).hexdigest()
     return found
 
 

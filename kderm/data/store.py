@@ -33,8 +33,10 @@ from kderm.data.store_build import (
     PIXELS,
     Progress,
     StoreBuild,
+    forget_progress,
     gigabytes,
     only_builder,
+    was_cut_short,
     write_at,
 )
 from kderm.errors import UserError
@@ -186,10 +188,13 @@ def build_store(
     try:
         store = _open_if_current(directory, digest)
         # A whole store may lie on a disk where nobody may write, so it is used without the lock.
-        if store is None or (store.unreadable and os.access(directory, os.W_OK)):
+        unfinished = store is None or store.unreadable or was_cut_short(directory)
+        if store is None or (unfinished and os.access(directory, os.W_OK)):
             directory.mkdir(parents=True, exist_ok=True)
             with only_builder(directory, len(image_ids), report):
                 store = _open_if_current(directory, digest)
+                if store is not None:
+                    forget_progress(directory)
                 if store is None:
                     build = StoreBuild(directory, image_ids, paths, spec, digest)
                     build.run(workers or core_count(), report)

@@ -141,7 +141,17 @@ class StoreBuild:
             "decoder": DECODER_VERSION,
         }
         atomic.write_json(self.directory / META, meta)
-        (self.directory / _PROGRESS).unlink()
+        forget_progress(self.directory)
+
+
+def was_cut_short(directory: Path) -> bool:
+    """Whether a build was killed between sealing the store and forgetting its progress."""
+    return (directory / _PROGRESS).exists()
+
+
+def forget_progress(directory: Path) -> None:
+    """Remove the log of a build that is finished."""
+    (directory / _PROGRESS).unlink(missing_ok=True)
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from kderm.ensemble.soup import refresh_statistics, uniform_soup
 from kderm.errors import UserError
 from kderm.models.classifier import load_classifier
 from kderm.models.forward import Forward
+from kderm.models.keras_archive import make_reproducible
 from kderm.models.keras_file import rebuild
 from kderm.run_dir import RunDir
 
@@ -149,6 +150,7 @@ def _write_soup(soup: keras.Model, place: RunDir) -> MemberFacts:
     path = place.path / SOUP / "model.keras"
     with atomic_path(path) as temporary:
         soup.save(temporary)
+        make_reproducible(temporary)
     inside = path.relative_to(place.path).as_posix()
     return MemberFacts(fold=None, path=inside, sha256=file_sha256(path), scores={})
 

@@ -1,7 +1,10 @@
-"""A look into a `.keras` file without Keras: is it one, and what does its config say?"""
+"""`.keras` files without Keras: is it one, what is in it, and the same bytes for the same model."""
 
+import json
 import os
+import re
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 from kderm.errors import UserError
@@ -24,3 +27,34 @@ def read_config(path: str | os.PathLike) -> str:
             f"Expected a model saved with model.save('NAME.keras'). Received: {path} ({error}). "
             "Save it again, or convert an older .h5 model with Keras first."
         ) from None
+
+
+def make_reproducible(path: str | os.PathLike) -> None:
+    """Write a `.keras` file again without its date and the memory addresses in it.
+
+    So the same weights give the same bytes, and a bundle's digests say what was trained, not when.
+    """
+    with zipfile.ZipFile(path) as archive:
+        parts = [
+            (item.filename, item.compress_type, archive.read(item)) for item in archive.filelist
+        ]
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, compression, data in parts:
+            if name == "metadata.json":
+                data = json.dumps(json.loads(data) | {"date_saved": ""}).encode()
+            elif name == "config.json":
+                data = _SHARED.sub(_renumbered(), data)
+            archive.writestr(zipfile.ZipInfo(name), data, compression)
+
+
+# What objects of one model have in common is numbered by Python's `id`.
+_SHARED = re.compile(rb'("shared_object_id": )(\d+)')
+
+
+def _renumbered() -> Callable[[re.Match], bytes]:
+    numbers: dict[bytes, int] = {}
+
+    def replace(found: re.Match) -> bytes:
+        return found[1] + str(numbers.setdefault(found[2], len(numbers) + 1)).encode()
+
+    return replace

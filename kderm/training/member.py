@@ -18,6 +18,7 @@ from kderm.evaluation.metrics import epoch_metrics
 from kderm.models.averaging import average_views
 from kderm.models.classifier import as_float32, load_classifier, set_backbone_trainable
 from kderm.models.forward import Forward
+from kderm.models.keras_archive import make_reproducible
 from kderm.run_dir import FoldDir
 from kderm.runtime import device_name
 from kderm.training.split import FoldData
@@ -83,6 +84,7 @@ def save_member(path: Path, classifier: keras.Model) -> None:
     plain = as_float32(classifier)
     with atomic_path(path) as temporary:
         plain.save(temporary)
+        make_reproducible(temporary)
 
 
 def predict_held_out(

@@ -188,6 +188,17 @@ def test_a_killed_build_goes_on_after_its_last_chunk(tmp_path, files, decoded):
         np.testing.assert_array_equal(store.images[row], read_image(path, SPEC))
 
 
+def test_a_kill_after_the_last_file_leaves_a_store_that_is_cleared_and_not_built_again(
+    tmp_path, files, decoded
+):
+    build_store(tmp_path / "s", *files, SPEC)
+    (tmp_path / "s" / "progress.jsonl").write_text("{}\n")
+    build_store(tmp_path / "s", *files, SPEC)
+    names = {path.name for path in (tmp_path / "s").iterdir()}
+    assert names == {".lock", "pixels.u8", "index.json", "meta.json"}
+    assert len(decoded) == N
+
+
 @pytest.mark.usefixtures("small_chunks")
 def test_a_killed_build_of_other_files_is_not_continued(tmp_path, files, decoded):
     assert run(KILLED, files, tmp_path / "s").wait() == -signal.SIGKILL

@@ -291,3 +291,8 @@ def test_what_a_killed_process_left_is_swept_away(workplace, tiny_overrides, kil
         "oof.csv",
         "done.json",
     }
+
+
+def test_the_same_fold_trained_twice_gives_the_same_member_file(workplace, tiny_overrides):
+    first, second = (run_folds(workplace, tiny_overrides, name, [0]) for name in ("one", "two"))
+    assert first.fold(0).model.read_bytes() == second.fold(0).model.read_bytes()

@@ -234,7 +234,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         wrong += len(found.wrong)
         total.kills += found.kills
-        for line in found.wrong:
+        for line in found.wrong[:20]:
             print(f"WRONG, {verb.name}: {line}", flush=True)
     header = ["command", "kills", "of them at a write", "finished", "most starts"]
     header += ["undisturbed, s", "files compared", "wrong"]

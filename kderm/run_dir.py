@@ -31,14 +31,21 @@ runs/
 ```
 """
 
+import contextlib
 import os
 import shlex
+from collections.abc import Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 
 from kderm import console
 from kderm.errors import UserError, unknown_name
 from kderm.leftovers import sweep
+from kderm.storage.mirror import ATTEMPTS, working_copy
+from kderm.storage.places import is_url
+
+_root: ContextVar[Path | None] = ContextVar("runs_root", default=None)
 
 # Verbs about a data set, not about a run.
 WITHOUT_RUN = ("audit", "inspect")
@@ -76,6 +83,11 @@ class FoldDir:
         return self.path / "tensorboard"
 
     @property
+    def attempts(self) -> Path:
+        """What machines of a cluster keep of the fold while they train it; gone when it is done."""
+        return self.path / ATTEMPTS
+
+    @property
     def model(self) -> Path:
         """The trained member, a plain Keras file that any backend loads."""
         return self.path / "model.keras"
@@ -103,7 +115,7 @@ class FoldDir:
     @property
     def is_started(self) -> bool:
         """Whether anything was trained here."""
-        return self.is_done or self.state.exists()
+        return self.is_done or self.state.exists() or self.attempts.is_dir()
 
     def sweep(self) -> None:
         """Remove what a killed process left: temporary files, and a finished fold's state."""
@@ -266,8 +278,21 @@ class RunDir:
 
 
 def runs_root() -> Path:
-    """`runs/` in the current folder, or the folder named by KDERM_RUNS."""
-    return Path(os.environ.get("KDERM_RUNS", "runs"))
+    """`runs/` in the current folder, or what KDERM_RUNS names: a folder, or the copy of a URL."""
+    if (held := _root.get()) is not None:
+        return held
+    named = os.environ.get("KDERM_RUNS", "runs")
+    return working_copy(named) if is_url(named) else Path(named)
+
+
+@contextlib.contextmanager
+def runs_at(folder: Path) -> Iterator[None]:
+    """Take `folder` for `runs_root()` while it lasts, in this thread."""
+    before = _root.set(folder)
+    try:
+        yield
+    finally:
+        _root.reset(before)
 
 
 def open_run(name: str | os.PathLike | None) -> RunDir:

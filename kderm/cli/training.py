@@ -2,7 +2,7 @@
 
 import click
 
-from kderm.cli.options import CONFIG, OVERRIDES, POSITIVE, RUN
+from kderm.cli.options import CONFIG, LAUNCHER, OVERRIDES, POSITIVE, RUN
 from kderm.errors import UserError
 from kderm.plainly import plainly
 
@@ -19,6 +19,8 @@ from kderm.plainly import plainly
     show_default=True,
     help="Folds at a time, each on its share of the GPUs or cores.",
 )
+@LAUNCHER
+@click.option("--address", help="For --launcher ray: HOST:PORT; default: started here.")
 @click.option(
     "--unlabelled", metavar="DIR", help="Then train a student on pseudo-labels of these images."
 )
@@ -34,6 +36,8 @@ def cv(
     run_name: str | None,
     folds: int | None,
     jobs: int,
+    launcher: str,
+    address: str | None,
     unlabelled: str | None,
     threshold: float | None,
     overrides: tuple[str, ...],
@@ -43,10 +47,15 @@ def cv(
 
     if threshold is not None and not unlabelled:
         raise UserError("--threshold belongs to --unlabelled DIR. Received: no --unlabelled.")
+    if launcher == "ray" and jobs > 1:
+        raise UserError("--jobs belongs to --launcher local: a cluster trains as many as it can.")
+    if address and launcher != "ray":
+        raise UserError("--address belongs to --launcher ray. Received: no such launcher.")
+    how = {"jobs": jobs, "launcher": launcher, "address": address}
     if unlabelled:
-        training.with_student(config, run_name, folds, overrides, unlabelled, threshold, jobs=jobs)
+        training.with_student(config, run_name, folds, overrides, unlabelled, threshold, **how)
     else:
-        training.cross_validate(config, run_name, folds, overrides, jobs=jobs)
+        training.cross_validate(config, run_name, folds, overrides, **how)
 
 
 @click.command()

@@ -4,6 +4,7 @@ import json
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from kderm import console, run_dir
 from kderm.atomic import write_json, write_text
@@ -23,10 +24,12 @@ def cross_validate(
     run_name: str | None,
     folds: int | None,
     overrides: Sequence[str],
-    *,
-    jobs: int = 1,
+    **how: Any,
 ) -> None:
-    """`cv`: all folds, then the ensemble and the report."""
+    """`cv`: all folds, then the ensemble and the report.
+
+    `how` they are trained: as `kderm.training.crossval.cross_validate` takes it.
+    """
     if folds is not None:
         overrides = [*overrides, f"folds.k={folds}"]
     config, run = read_config("cv", config_path, run_name, overrides)
@@ -35,7 +38,7 @@ def cross_validate(
     from kderm.training.crossval import cross_validate as train_all
 
     with exclusive(run, "cv"):
-        train_all(config, run, jobs=jobs, show=describe)
+        train_all(config, run, show=describe, **how)
         conclude(run)
         learn_likeness(run)
     images = unseen_demo(config) if is_demo(config) else "YOUR_IMAGES/"
@@ -50,8 +53,7 @@ def with_student(
     overrides: Sequence[str],
     unlabelled: str,
     threshold: float | None,
-    *,
-    jobs: int = 1,
+    **how: Any,
 ) -> None:
     """`cv --unlabelled`: the teacher, its pseudo-labels, and a student of both."""
     check_backend()
@@ -66,12 +68,12 @@ def with_student(
     asked = {"threshold": threshold, "unlabelled": str(Path(unlabelled).resolve())}
     refuse_other_lesson(student, asked)
     find_inputs([unlabelled], labels)  # refuses what is not there before anything is trained
-    cross_validate(config_path, run_name, folds, overrides, jobs=jobs)
+    cross_validate(config_path, run_name, folds, overrides, **how)
     if not student.is_started:
         teach(teacher, student, unlabelled, asked)
     console.say(f"\nThe student, {student.name}:")
     lesson = f"data.pseudo_labels={json.dumps(str(student.pseudo_labels))}"
-    cross_validate(config_path, student.name, folds, [*overrides, lesson], jobs=jobs)
+    cross_validate(config_path, student.name, folds, [*overrides, lesson], **how)
 
 
 def refuse_other_lesson(student: RunDir, asked: dict) -> None:

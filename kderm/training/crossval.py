@@ -12,6 +12,8 @@ from kderm.errors import UserError
 from kderm.models.weights import check_preset
 from kderm.run_dir import RunDir
 from kderm.runtime import environment_record, keep_freed_memory
+from kderm.storage.mirror import push
+from kderm.training.attempts import kept
 from kderm.training.launchers.processes import train_side_by_side
 from kderm.training.launchers.shares import leave_room_on_the_gpu
 from kderm.training.recipe import balance_warnings, check_recipe, idle_options
@@ -24,6 +26,8 @@ def cross_validate(
     *,
     folds: Sequence[int] | None = None,
     jobs: int = 1,
+    launcher: str = "local",
+    address: str | None = None,
     show: Callable[[Prepared], None] | None = None,
 ) -> None:
     """Train the members of `run` that are not finished yet.
@@ -33,6 +37,8 @@ def cross_validate(
         run: where everything goes.
         folds: the folds to train; None for all.
         jobs: folds at a time, each in a process of its own; 1 trains in this one.
+        launcher: "local", or "ray": on a Ray cluster, as many folds at a time as it has room for.
+        address: of that cluster; see `kderm.cluster.connection.connected`.
         show: told the prepared data before training begins.
 
     Raises:
@@ -65,22 +71,41 @@ def cross_validate(
         show(data)
     for warning in [*idle_options(config), *balance_warnings(config, data)]:
         console.warn(warning)
-    train_all(config, data, run, wanted, jobs)
+    push(run.path)
+    if launcher == "ray":
+        train_elsewhere(data, run, wanted, address)
+    else:
+        train_all(config, data, run, wanted, jobs)
+
+
+def train_elsewhere(data: Prepared, run: RunDir, folds: Sequence[int], address: str | None) -> None:
+    """Train those of `folds` that are not finished on a Ray cluster."""
+    missing = unfinished(run, folds)
+    if missing:
+        from kderm.training.launchers.cluster_folds import train_on_cluster
+
+        train_on_cluster(data, run, missing, address)
 
 
 def train_all(config: Config, data: Prepared, run: RunDir, folds: Sequence[int], jobs: int) -> None:
     """Train `folds` one after another in this process, or `jobs` at a time in their own."""
-    missing = [fold for fold in folds if not run.fold(fold).is_done]
-    if min(jobs, len(missing)) > 1:
-        for fold in sorted(set(folds) - set(missing)):
-            console.say(f"fold {fold}: finished before, kept")
-        train_side_by_side(data, run, missing, jobs)
+    if min(jobs, sum(not run.fold(fold).is_done for fold in folds)) > 1:
+        train_side_by_side(data, run, unfinished(run, folds), jobs)
         return
     from kderm.training.fold import train_fold
 
     keep_freed_memory()
     for fold in folds:
-        train_fold(config, data, run, fold)
+        with kept(run, fold) as after_epoch:
+            train_fold(config, data, run, fold, after_epoch=after_epoch)
+
+
+def unfinished(run: RunDir, folds: Sequence[int]) -> list[int]:
+    """Those of `folds` that are not finished; says which are."""
+    missing = [fold for fold in folds if not run.fold(fold).is_done]
+    for fold in sorted(set(folds) - set(missing)):
+        console.say(f"fold {fold}: finished before, kept")
+    return missing
 
 
 def follow(teacher: str, data: Prepared, run: RunDir) -> None:

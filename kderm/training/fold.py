@@ -4,7 +4,7 @@ Reads a `Prepared` data set, writes `runs/<run>/fold_<k>/`. `done.json` comes la
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import keras
 import numpy as np
@@ -69,10 +69,21 @@ class Task:
     loss: keras.Loss
     classifier: keras.Model
     forward: Forward
+    after_epoch: Callable[[int], None] = lambda epoch: None
 
 
-def train_fold(config: Config, data: Prepared, run: RunDir, fold: int) -> None:
-    """Train the member that leaves out `fold`, from its last whole epoch if it was interrupted."""
+def train_fold(
+    config: Config,
+    data: Prepared,
+    run: RunDir,
+    fold: int,
+    *,
+    after_epoch: Callable[[int], None] = lambda epoch: None,
+) -> None:
+    """Train the member that leaves out `fold`, from its last whole epoch if it was interrupted.
+
+    `after_epoch` hears how many epochs are finished, each time when all of one is on the disk.
+    """
     place = run.fold(fold)
     place.sweep()
     if place.is_done:
@@ -82,6 +93,7 @@ def train_fold(config: Config, data: Prepared, run: RunDir, fold: int) -> None:
     release_memory()
     precision = choose_precision(config.train.precision)
     task = new_task(config, data, place, fold, precision, lesson(config, data, run))
+    task = replace(task, after_epoch=after_epoch)
     state = begin(task)
     if state.epoch:
         console.say(f"fold {fold}: continuing after epoch {state.epoch}")
@@ -333,7 +345,7 @@ def phase_callbacks(
             patience=train.patience,
             plateau=(train.decay, train.decay_epochs) if lowers else None,
             place=task.place,
-            tell=[say, write, log],
+            tell=[say, write, log, lambda row: task.after_epoch(row["epoch"])],
         ),
     ]
 

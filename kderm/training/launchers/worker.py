@@ -18,6 +18,7 @@ from kderm.errors import UserError
 from kderm.leftovers import own_temporary_files
 from kderm.run_dir import RunDir
 from kderm.runtime import check_backend, keep_freed_memory
+from kderm.training.attempts import kept
 from kderm.training.launchers.handover import take_over
 
 
@@ -36,7 +37,8 @@ def main(run: RunDir, fold: int, pipe: int) -> int:
             from kderm.training.fold import train_fold
 
             keep_freed_memory()
-            train_fold(load_config(run.config), data, run, fold)
+            with kept(run, fold) as after_epoch:
+                train_fold(load_config(run.config), data, run, fold, after_epoch=after_epoch)
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
             tell("failed", str(error))

@@ -1,0 +1,48 @@
+"""What of a cluster each task asks for: a GPU where there are any, else a part of the cores."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from kderm.cluster.connection import Node
+
+
+@dataclass(frozen=True)
+class Share:
+    """One task's part.
+
+    Attributes:
+        cpus, gpus: what it asks for.
+        count: tasks of this kind that the cluster has room for at a time.
+    """
+
+    cpus: int
+    gpus: int
+    count: int
+
+    @property
+    def threads(self) -> int:
+        """Threads that it may compute with."""
+        return max(1, self.cpus)
+
+    @property
+    def words(self) -> str:
+        """The part for people."""
+        cores = f"{self.cpus} core(s)"
+        return f"1 GPU and {cores}" if self.gpus else cores
+
+
+def share_of(nodes: Sequence[Node], tasks: int) -> Share:
+    """The part for each of `tasks` tasks.
+
+    A GPU each, with its part of the node's cores, where any node has one. Else the largest number
+    of cores with which all tasks run at once, and one core where there are fewer cores than tasks.
+    """
+    with_gpus = [node for node in nodes if node.gpus]
+    if with_gpus:
+        cpus = min(node.cpus // node.gpus for node in with_gpus)
+        return Share(cpus, 1, sum(node.gpus for node in with_gpus))
+    for cpus in range(max(node.cpus for node in nodes), 0, -1):
+        count = sum(node.cpus // cpus for node in nodes)
+        if count >= tasks or cpus == 1:
+            return Share(cpus, 0, count)
+    raise AssertionError("a node without cores is none")

@@ -1,0 +1,144 @@
+"""Runs at a URL have a working copy on this machine; what changes on either side is copied over.
+
+Everything else reads and writes the working copy as any folder of runs. Before a verb begins, what
+the URL has and the copy lacks is brought (`pull`); what is finished is copied to the URL at once
+(`push`). Epochs of folds that are being trained take another way: `kderm.training.attempts`.
+
+```
+<cache>/runs/<name of the URL>-<digest>/
+  .origin                the URL
+  <run>/.mirror.json     for each file that both sides have what it was when they were the same
+```
+"""
+
+import contextlib
+import hashlib
+import json
+import re
+from pathlib import Path
+
+from kderm.atomic import write_json, write_text
+from kderm.storage.cache import cache_dir
+from kderm.storage.places import Kept, Place, is_temporary, open_place
+
+ATTEMPTS = "attempts"
+_ORIGIN = ".origin"
+_INDEX = ".mirror.json"
+# What says that other files are whole goes after them.
+_LAST = ("predictions.csv", "engine.json", "done.json", "ensemble.json")
+_STATE = re.compile(r"(state|weights_\w+)\.npz")
+
+
+def working_copy(url: str) -> Path:
+    """The folder on this machine for the runs at `url`; made if absent."""
+    url = url.rstrip("/")
+    slug = re.sub(r"[^\w.-]+", "_", url.partition("://")[2]).strip("_")[-40:]
+    folder = cache_dir() / "runs" / f"{slug}-{hashlib.sha256(url.encode()).hexdigest()[:8]}"
+    if not (folder / _ORIGIN).is_file():
+        write_text(folder / _ORIGIN, url)
+    return folder
+
+
+def origin_url(path: Path) -> str | None:
+    """The URL of the runs that the folder `path` lies in a working copy of; None for any other."""
+    root = _root(path)
+    return None if root is None else (root / _ORIGIN).read_text(encoding="utf-8").strip()
+
+
+def origin_of(run: Path) -> Place:
+    """Where the run in the folder `run` is kept among others: at its URL, else where it lies."""
+    url = origin_url(run)
+    return open_place(run.absolute().parent if url is None else url)
+
+
+def pull(run: Path) -> None:
+    """Bring what the URL has of a run and its working copy has not; nothing for other folders."""
+    root = _root(run)
+    if root is None:
+        return
+    place, name = origin_of(run), run.absolute().relative_to(root).as_posix()
+    index, there = _read_index(run), {}
+    for kept in place.list(name):
+        own = kept.name[len(name) + 1 :]
+        if f"/{ATTEMPTS}/" in f"/{own}":
+            (run / own.partition(f"{ATTEMPTS}/")[0] / ATTEMPTS).mkdir(parents=True, exist_ok=True)
+        elif _is_shared(own):
+            there[own] = kept
+    for own in sorted(there, key=_late):
+        if not (own in index and index[own][2] == there[own].version):
+            with contextlib.suppress(FileNotFoundError):  # it was replaced meanwhile
+                place.download(there[own].name, run / own)
+                index[own] = [*_stat(run / own), there[own].version]
+                _write_index(run, index)
+        elif not (run / own).exists():
+            place.download(there[own].name, run / own)
+            index[own] = [*_stat(run / own), there[own].version]
+    for own in set(index) - set(there):
+        path = run / own
+        if path.is_file() and _stat(path) == index[own][:2]:
+            path.unlink()
+        del index[own]
+    if index:
+        _write_index(run, index)
+
+
+def push(path: Path) -> None:
+    """Copy what has changed in and below `path`, in a run's working copy, to its URL."""
+    root = _root(path)
+    if root is None:
+        return
+    inside = path.absolute().relative_to(root)
+    run = root / inside.parts[0]
+    place, index = origin_of(run), _read_index(run)
+    files = sorted(each for each in path.rglob("*") if each.is_file())
+    names = [file.relative_to(run).as_posix() for file in files]
+    names = [own for own in names if _is_shared(own)]
+    for own in sorted(names, key=_late):
+        now = _stat(run / own)
+        if own not in index or index[own][:2] != now:
+            place.upload(run / own, f"{run.name}/{own}")
+            index[own] = [*now, _version(place.find(f"{run.name}/{own}"))]
+            _write_index(run, index)
+    below = "" if path == run else f"{path.relative_to(run).as_posix()}/"
+    for own in [own for own in index if own.startswith(below) and own not in names]:
+        place.remove(f"{run.name}/{own}")
+        del index[own]
+        _write_index(run, index)
+
+
+def _root(path: Path) -> Path | None:
+    path = path.absolute()
+    return next((each for each in (path, *path.parents) if (each / _ORIGIN).is_file()), None)
+
+
+def _is_shared(own: str) -> bool:
+    """Whether a file of this name is copied: not what only an unfinished command needs."""
+    parts = own.split("/")
+    if is_temporary(own) or parts[-1] == _INDEX or ".parts" in parts or ATTEMPTS in parts[:-1]:
+        return False
+    return _STATE.fullmatch(parts[-1]) is None
+
+
+def _late(own: str) -> tuple[int, str]:
+    file = own.rpartition("/")[2]
+    return (_LAST.index(file) + 1 if file in _LAST else 0), own
+
+
+def _stat(path: Path) -> list[int]:
+    status = path.stat()
+    return [status.st_size, status.st_mtime_ns]
+
+
+def _version(kept: Kept | None) -> str:
+    return "" if kept is None else kept.version
+
+
+def _read_index(run: Path) -> dict[str, list]:
+    try:
+        return json.loads((run / _INDEX).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+
+
+def _write_index(run: Path, index: dict[str, list]) -> None:
+    write_json(run / _INDEX, index)

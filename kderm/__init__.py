@@ -22,6 +22,7 @@ os.environ.setdefault("KERAS_BACKEND", "torch")
 
 if TYPE_CHECKING:
     from kderm.api.datasets import Dataset, load_dataset, make_folds
+    from kderm.api.estimator import SkinLesionClassifier
     from kderm.api.evaluating import evaluate
     from kderm.api.explanation import Explanation
     from kderm.api.loaded import Answers, LoadedEnsemble, load_ensemble
@@ -38,6 +39,7 @@ __all__ = [
     "LabelSpace",
     "LoadedEnsemble",
     "Run",
+    "SkinLesionClassifier",
     "UserError",
     "cross_validate",
     "evaluate",
@@ -49,6 +51,7 @@ __all__ = [
 
 _HOME = {
     "kderm.api.datasets": ("Dataset", "load_dataset", "make_folds"),
+    "kderm.api.estimator": ("SkinLesionClassifier",),
     "kderm.api.evaluating": ("evaluate",),
     "kderm.api.explanation": ("Explanation",),
     "kderm.api.loaded": ("Answers", "LoadedEnsemble", "load_ensemble"),

@@ -27,7 +27,7 @@ def conclude_run(run: RunDir) -> dict:
 
     from kderm.api.background import run_background
     from kderm.api.report_facts import checkpoint_choice, read_histories, run_facts
-    from kderm.ensemble.bundle import join_oof, write_bundle
+    from kderm.ensemble.bundle import join_oof
     from kderm.evaluation.report.write import write_report
     from kderm.evaluation.subgroups import with_columns, with_found_columns
 
@@ -64,12 +64,24 @@ def conclude_run(run: RunDir) -> dict:
             background=run_background(run, config, stills),
             progress=report,
         )
+    write_ensemble(run)
+    return metrics
+
+
+def write_ensemble(run: RunDir) -> None:
+    """Write the bundle of a finished run, unless members are gone.
+
+    Raises:
+        UserError: folds that are missing, or files of a fold that are not its own.
+    """
+    from kderm.ensemble.bundle import write_bundle
+
+    config = load_config(run.config)
     gone = [fold for fold in range(config.folds.k) if not run.fold(fold).model.exists()]
     if gone:
         console.warn(f"no ensemble is written: folds {gone} have no model.keras here")
     else:
         write_bundle(run, config.predict.calibration)
-    return metrics
 
 
 def learn_likeness(run: RunDir) -> None:

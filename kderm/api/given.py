@@ -57,7 +57,7 @@ def given_images(images: Images, labels: LabelSpace, metadata: Metadata | None =
         inputs = find_inputs([os.fspath(images)], labels)
         given = Given(inputs, inputs.table["path"].tolist())
     else:
-        sources = _listed(images)
+        sources = listed_images(images)
         rows = [_row(number, source) for number, source in enumerate(sources)]
         asked = tuple(row.path for row in rows if row.path)
         given = Given(Inputs(table_of(rows), asked, 0, 0), sources)
@@ -67,7 +67,12 @@ def given_images(images: Images, labels: LabelSpace, metadata: Metadata | None =
     return Given(replace(given.inputs, table=table), given.sources)
 
 
-def _listed(images: Images) -> list[ImageSource]:
+def listed_images(images: Images) -> list[ImageSource]:
+    """One image, a sequence of images or an array of them, as a list.
+
+    Raises:
+        UserError: no image, or something that is none.
+    """
     if isinstance(images, (bytes, Image.Image)):
         return [images]
     if isinstance(images, np.ndarray):

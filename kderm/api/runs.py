@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 
 from kderm import console
-from kderm.api.conclusion import conclude_run, learn_likeness
+from kderm.api.conclusion import conclude_run, learn_likeness, write_ensemble
 from kderm.api.datasets import Dataset, load_dataset
 from kderm.api.loaded import LoadedEnsemble
 from kderm.atomic import locked
@@ -124,6 +124,7 @@ def cross_validate(
     run: str | os.PathLike | None = None,
     settings: Mapping[str, Any] | None = None,
     jobs: int = 1,
+    report: bool = True,
     quiet: bool = False,
 ) -> Run:
     """Train a member a fold, join their out-of-fold answers, write report and ensemble.
@@ -137,6 +138,7 @@ def cross_validate(
         settings: options by their keys, over those of the data set's config:
             {"model.preset": "keras_cv/efficientnetv2_b0_imagenet", "train.epochs": 20}.
         jobs: folds at a time, each in a process of its own.
+        report: whether to write the report and metrics.json, which takes a while.
         quiet: print nothing but warnings.
 
     Raises:
@@ -153,7 +155,10 @@ def cross_validate(
             from kderm.training.crossval import cross_validate as train_all
 
             train_all(config, place, jobs=jobs)
-            conclude_run(place)
+            if report:
+                conclude_run(place)
+            else:
+                write_ensemble(place)
             learn_likeness(place)
     return Run(place.path)
 

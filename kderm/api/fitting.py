@@ -1,0 +1,316 @@
+"""From images, labels and groups in memory to a trained run: what the estimator's `fit` does.
+
+Arrays become PNG files, which keep every pixel, and a table beside them, so that the run is one of
+the data set "table" like any other.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from PIL import Image, ImageOps
+
+from kderm import console
+from kderm.api.datasets import load_dataset, make_folds
+from kderm.api.given import Images, listed_images
+from kderm.api.packed import PackedEnsemble
+from kderm.api.runs import cross_validate, run_place
+from kderm.atomic import atomic_path, write_csv, write_json
+from kderm.config.reading import as_overrides, load_config
+from kderm.data.images import ImageSource
+from kderm.ensemble.bundle import read_bundle
+from kderm.ensemble.image_files import size_and_time
+from kderm.errors import UserError
+from kderm.labels import plain
+from kderm.run_dir import RunDir, runs_at
+
+TABLE, IMAGES, RECORD = "images.csv", "images", "fit.json"
+_CODE = re.compile(r"[A-Za-z][A-Za-z0-9_.]*")
+
+
+class WrongInput(UserError, ValueError):
+    """Wrong input to `fit` or `predict`: a ValueError, as scikit-learn's tools expect."""
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What `y` says.
+
+    Attributes:
+        classes: the labels, sorted, in numpy's own type.
+        codes: what they are called in tables, in the same order.
+        y: int (n,), positions in `classes`.
+        malignant: the codes that count as malignant.
+    """
+
+    classes: np.ndarray
+    codes: tuple[str, ...]
+    y: np.ndarray
+    malignant: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A run that is finished.
+
+    Attributes:
+        path: its folder, which may be gone already.
+        packed: its ensemble.
+        oof: its out-of-fold table.
+        answers: float64 (n, k), the same answers in the order of the images.
+    """
+
+    path: Path
+    packed: PackedEnsemble
+    oof: pd.DataFrame
+    answers: np.ndarray
+
+
+def checked_images(images: Images) -> list[ImageSource]:
+    """The images of `X`, one by one.
+
+    Raises:
+        WrongInput: no images, or something else than images.
+    """
+    if isinstance(images, (str, os.PathLike)):
+        raise WrongInput(f"Expected a list of images. Received: one path, {images}.")
+    pixels = isinstance(images, np.ndarray) and images.dtype.kind not in "OUS"
+    if pixels and (images.ndim != 4 or images.shape[3] != 3 or images.dtype != np.uint8):
+        raise WrongInput(
+            "Expected images as a uint8 array (n, height, width, 3), or a list of paths. "
+            f"Received: {images.dtype} of shape {images.shape}. Scaled images go back to 0..255 "
+            "first."
+        )
+    found = np.asarray(images).tolist() if _is_column(images) else images
+    try:
+        return listed_images(found)
+    except UserError as error:
+        raise WrongInput(str(error)) from None
+
+
+def _is_column(images: Any) -> bool:
+    """Whether these are paths in an array, a column of a table or its like."""
+    return (hasattr(images, "dtype") and not isinstance(images, np.ndarray)) or (
+        isinstance(images, np.ndarray) and images.dtype.kind in "US"
+    )
+
+
+def checked_targets(y: Sequence, count: int, malignant: Sequence | None) -> Targets:
+    """What `y` says of `count` images.
+
+    Raises:
+        WrongInput: another length, missing or continuous labels, fewer than two classes.
+    """
+    from sklearn.utils import column_or_1d
+    from sklearn.utils.multiclass import check_classification_targets
+
+    if y is None:
+        raise WrongInput(
+            "This SkinLesionClassifier requires y to be passed, but the target y is None"
+        )
+    try:
+        y = column_or_1d(y, warn=True)
+        if pd.isna(np.asarray(y, dtype=object)).any():
+            raise ValueError("Input y contains NaN.")
+        check_classification_targets(y)
+    except ValueError as error:
+        raise WrongInput(str(error)) from None
+    if len(y) != count:
+        raise WrongInput(f"Expected a label for each of {count} images. Received: {len(y)}.")
+    classes, position = np.unique(y, return_inverse=True)
+    if len(classes) < 2:
+        raise WrongInput(
+            "SkinLesionClassifier needs at least 2 classes. Received: only one class, "
+            f"{classes.tolist()}."
+        )
+    codes = _codes(classes)
+    chosen = [] if malignant is None else list(malignant)
+    strangers = [label for label in chosen if label not in classes.tolist()]
+    if strangers:
+        raise WrongInput(
+            f"Expected malignant labels among {classes.tolist()}. Received: {strangers}."
+        )
+    named = tuple(
+        code for code, label in zip(codes, classes.tolist(), strict=True) if label in chosen
+    )
+    return Targets(classes, codes, position.reshape(-1), named)
+
+
+def _codes(classes: np.ndarray) -> tuple[str, ...]:
+    """The labels themselves where they can stand in a column's name, else class_0, class_1, ..."""
+    names = [str(label) for label in classes.tolist()]
+    usable = all(map(_CODE.fullmatch, names)) and len(set(map(plain, names))) == len(names)
+    return tuple(names) if usable else tuple(f"class_{i}" for i in range(len(names)))
+
+
+def fit_run(
+    images: list[ImageSource],
+    targets: Targets,
+    groups: Sequence | None,
+    *,
+    settings: Mapping[str, Any],
+    run: str | None,
+    jobs: int,
+    verbose: bool,
+) -> Fitted:
+    """Train a run on images in memory.
+
+    Args:
+        images: n images.
+        targets: what they show.
+        groups: n ids, or None.
+        settings: options by their keys.
+        run: name or path of the run; None for a temporary folder that is gone afterwards.
+        jobs: folds at a time.
+        verbose: whether to print.
+
+    Raises:
+        UserError: anything wrong, or a named run of other images.
+    """
+    ids = _ids(images)
+    lesions = _lesions(groups, ids)
+    with _folder(run, settings) as place, console.quiet(not verbose):
+        _refuse_other_fit(place, images, targets, lesions)
+        table = _write_table(place.path, images, ids, targets, lesions)
+        own = {
+            "data.dataset": "table",
+            "data.root": place.path / IMAGES,
+            "data.table": table,
+            "data.labels": "custom",
+            "data.classes": targets.codes,
+            "data.malignant": targets.malignant,
+        }
+        data = load_dataset(settings={**settings, **own})
+        folds = make_folds(data, data.config.folds.k, seed=data.config.folds.seed)
+        done = cross_validate(data, folds, run=place.path, jobs=jobs, report=run is not None)
+        answers = done.oof.set_index("image_id")[list(done.labels.columns)].loc[ids]
+        packed = PackedEnsemble(read_bundle(place.path))
+        return Fitted(place.path, packed, done.oof, answers.to_numpy(np.float64))
+
+
+@contextlib.contextmanager
+def _folder(run: str | None, settings: Mapping[str, Any]) -> Iterator[RunDir]:
+    """The run's folder; a temporary one, with all that belongs to it, goes at the end."""
+    if run is not None:
+        config = load_config(None, as_overrides({"data.dataset": "table"} | dict(settings)))
+        yield RunDir(run_place(config, run).path.absolute())
+        return
+    with tempfile.TemporaryDirectory(prefix="kderm-fit-") as folder, runs_at(Path(folder)):
+        yield RunDir(Path(folder) / "fit")
+
+
+def _ids(images: list[ImageSource]) -> list[str]:
+    """The stems of the files where each has one of its own, else numbers."""
+    if all(isinstance(image, (str, os.PathLike)) for image in images):
+        stems = [Path(image).stem for image in images]
+        if len({stem.lower() for stem in stems}) == len(stems):
+            return stems
+    return [f"fit_{number:07d}" for number in range(len(images))]
+
+
+def _lesions(groups: Sequence | None, ids: list[str]) -> list[str]:
+    """The lesion of each image, as text; of an image without one its own."""
+    if groups is None:
+        return [f"alone:{image_id}" for image_id in ids]
+    groups = np.asarray(groups, dtype=object).reshape(-1)
+    if len(groups) != len(ids):
+        raise WrongInput(
+            f"Expected a group for each of {len(ids)} images. Received: {len(groups)}."
+        )
+    return [
+        f"alone:{image_id}" if pd.isna(group) else f"group:{group}"
+        for image_id, group in zip(ids, groups, strict=True)
+    ]
+
+
+def _write_table(
+    folder: Path,
+    images: list[ImageSource],
+    ids: list[str],
+    targets: Targets,
+    lesions: list[str],
+) -> Path:
+    """The table of the run, and the images in memory as files beside it."""
+    place = folder / IMAGES
+    place.mkdir(parents=True, exist_ok=True)
+    with ThreadPoolExecutor() as pool:
+        numbered = range(len(images))
+        paths = list(pool.map(lambda number: _as_file(images[number], place, number), numbered))
+    table = pd.DataFrame(
+        {
+            "image_id": ids,
+            "path": paths,
+            "label": [targets.codes[position] for position in targets.y],
+            "lesion_id": lesions,
+        }
+    )
+    write_csv(folder / TABLE, table)
+    return folder / TABLE
+
+
+def _as_file(image: ImageSource, folder: Path, number: int) -> str:
+    """The path of an image's file, written now where it is in memory and was not written before."""
+    if isinstance(image, (str, os.PathLike)):
+        return os.path.abspath(image)
+    path = folder / f"{number:07d}.png"  # the decoder looks at what is in it, not at its name
+    if not path.exists():
+        with atomic_path(path) as temporary:
+            if isinstance(image, bytes):
+                temporary.write_bytes(image)
+            else:
+                _picture(image, number).save(temporary, "PNG", compress_level=1)
+    return str(path)
+
+
+def _picture(image: Image.Image | np.ndarray, number: int) -> Image.Image:
+    if isinstance(image, Image.Image):
+        return ImageOps.exif_transpose(image).convert("RGB")
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+        raise WrongInput(
+            "Expected each image as a uint8 array (height, width, 3). Received as number "
+            f"{number}: {image.dtype} of shape {image.shape}."
+        )
+    return Image.fromarray(image)
+
+
+def _refuse_other_fit(
+    place: RunDir, images: list[ImageSource], targets: Targets, lesions: list[str]
+) -> None:
+    """Note what a run is fitted to; refuse to go on with it on something else."""
+    digest = hashlib.sha256(repr([targets.codes, targets.y.tolist(), lesions]).encode())
+    for image in images:
+        digest.update(_fingerprint(image))
+    record = {"images": len(images), "digest": digest.hexdigest()}
+    path = place.path / RECORD
+    if place.is_started:
+        before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+        if before != record:
+            raise WrongInput(
+                f"The run {place.name!r} was fitted to other images, labels or groups. Fit with "
+                "run=None, or name another run, or remove its folder."
+            )
+    else:
+        shutil.rmtree(place.path / IMAGES, ignore_errors=True)
+    write_json(path, record)
+
+
+def _fingerprint(image: ImageSource) -> bytes:
+    if isinstance(image, bytes):
+        return hashlib.sha256(image).digest()
+    if isinstance(image, (str, os.PathLike)):
+        return repr((os.path.abspath(image), *size_and_time(image))).encode()
+    pixels = np.ascontiguousarray(image)
+    return hashlib.sha256(
+        repr((pixels.shape, pixels.dtype.str)).encode() + pixels.tobytes()
+    ).digest()

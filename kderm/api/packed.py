@@ -1,0 +1,50 @@
+"""A fitted ensemble as bytes: what a pickled estimator holds, and nothing else.
+
+The files of a bundle, as `export` or `cp` would take them: JSON, arrays and Keras archives, each
+checked by its digest and opened in Keras' safe mode when it is used. No object of Keras or torch
+and no code goes into a pickle.
+"""
+
+import shutil
+import tempfile
+import weakref
+from pathlib import Path
+from typing import Any
+
+from kderm.api.loaded import LoadedEnsemble
+from kderm.ensemble.bundle import Bundle, read_bundle
+
+
+class PackedEnsemble:
+    """The files of a bundle in memory, unpacked into a temporary folder when first asked."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        """Args:
+        bundle: on disk, which may go away afterwards.
+        """
+        names = ["ensemble.json", *(member.path for member in bundle.facts.members)]
+        if bundle.facts.unlike is not None:
+            names.append(bundle.facts.unlike.file)
+        if (bundle.directory / "oof.csv").is_file():
+            names.append("oof.csv")  # tells which images were trained on
+        self.files = {name: (bundle.directory / name).read_bytes() for name in names}
+        self._loaded: LoadedEnsemble | None = None
+
+    def ensemble(self) -> LoadedEnsemble:
+        """The ensemble, loaded at the first call."""
+        if self._loaded is None:
+            folder = Path(tempfile.mkdtemp(prefix="kderm-ensemble-"))
+            weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+            for name, content in self.files.items():
+                path = folder / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(content)
+            self._loaded = LoadedEnsemble(read_bundle(folder))
+        return self._loaded
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"files": self.files}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.files = state["files"]
+        self._loaded = None

@@ -66,6 +66,8 @@ def report_html(bundle: Bundle) -> str:
         text = (bundle.directory / REPORT).read_text(encoding="utf-8")
     except OSError:
         return '<p class="kd-problem">No report lies beside this bundle.</p>'
+    # Its own links to its sections are relative to the page otherwise.
+    text = text.replace("<head>", '<head><base href="about:srcdoc">', 1)
     return (
         f'<iframe class="kd-report" title="Out-of-fold report" sandbox srcdoc="{escape(text)}">'
         "</iframe>"

@@ -71,27 +71,12 @@ class Answered:
     Attributes:
         photos: one answer a picture, in their order.
         lesion: one answer to all of them together; None where they were not said to be of one.
-        cautions: what weakens all answers, a sentence each.
-        notes: what was passed over, a sentence each.
+        notes: what was passed over, and what weakens all answers, a sentence each.
     """
 
     photos: tuple[Answer, ...]
     lesion: Answer | None
-    cautions: tuple[str, ...]
     notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Table:
-    """The answers to many pictures.
-
-    Attributes:
-        table: the columns of predictions.csv, a row a picture.
-        cautions: what weakens all answers, a sentence each.
-    """
-
-    table: pd.DataFrame
-    cautions: tuple[str, ...]
 
 
 def answer_photos(
@@ -114,7 +99,7 @@ def answer_photos(
     readable = [picture for picture in pictures if not picture.problem]
     if not readable:
         refused = tuple(Answer(one.name, {}, error=one.problem) for one in pictures)
-        return Answered(refused, None, ())
+        return Answered(refused, None)
     known = dict(metadata or {}) | ({"lesion_id": LESION} if one_lesion else {})
     answers = ensemble.answer([picture.data for picture in readable], metadata=known or None)
     rows = iter(answers.table.to_dict("records"))
@@ -127,7 +112,7 @@ def answer_photos(
     lesion = None
     if one_lesion and answers.lesions is not None and len(answers.lesions):
         lesion = _lesion(ensemble, answers.lesions)
-    return Answered(tuple(photos), lesion, answers.cautions)
+    return Answered(tuple(photos), lesion)
 
 
 def answer_table(
@@ -135,7 +120,7 @@ def answer_table(
     pictures: Sequence[Upload],
     progress: Callable[[int, int], None],
     step: int = 16,
-) -> Table:
+) -> pd.DataFrame:
     """The rows of predictions.csv for many pictures, refused ones among them with their reason.
 
     Args:
@@ -144,22 +129,20 @@ def answer_table(
         progress: called with (pictures done, all).
         step: pictures that are answered together.
     """
-    parts, cautions = [], {}
+    parts = []
     for start in range(0, len(pictures), step):
         progress(start, len(pictures))
         some = pictures[start : start + step]
         # A refused picture has no bytes, which is an unreadable image with a row like any other.
-        answers = ensemble.answer([picture.data for picture in some])
-        part = answers.table
+        part = ensemble.predict([picture.data for picture in some])
         refused = [bool(picture.problem) for picture in some]
         part.loc[refused, "error"] = [picture.problem for picture in some if picture.problem]
         parts.append(part)
-        cautions |= dict.fromkeys(answers.cautions)
     table = pd.concat(parts, ignore_index=True)
     table["path"] = [picture.name for picture in pictures]
     table["image_id"] = image_ids([picture.name for picture in pictures])
     progress(len(pictures), len(pictures))
-    return Table(table, tuple(cautions))
+    return table
 
 
 def image_ids(names: Sequence[str]) -> list[str]:

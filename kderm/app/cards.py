@@ -6,6 +6,7 @@ came from outside (file names, class names) is escaped. Knows answers; no model.
 
 from collections.abc import Sequence
 from html import escape
+from typing import Any
 
 from kderm.app.answers import Answer, Answered, flag_of
 from kderm.app.lay_names import lay_name
@@ -34,8 +35,8 @@ def answers_html(answered: Answered, bundle: Bundle, point: FrozenPoint | None) 
     cards += [
         _card(answer, number, bundle, point) for number, answer in enumerate(answered.photos, 1)
     ]
-    cautions = message_list((*answered.notes, *answered.cautions), "kd-cautions")
-    return f'<section class="kd-answers" aria-label="Answers">{"".join(cards)}{cautions}</section>'
+    cautions = message_list(answered.notes, "kd-cautions")
+    return f'<section class="kd-answers" tabindex="-1" aria-label="Answers">{"".join(cards)}{cautions}</section>'
 
 
 def message_list(messages: Sequence[str], kind: str) -> str:
@@ -124,7 +125,8 @@ def _bars(answer: Answer, labels: LabelSpace) -> str:
     rows = "".join(_bar(code, answer.row[f"p_{code}"], labels) for code in order)
     return (
         '<table class="kd-bars"><caption>How probable each kind is</caption>'
-        f'<thead class="kd-unseen"><tr><th>Kind</th><th>Bar</th><th>Probability</th></tr></thead>'
+        '<colgroup><col class="kd-what"><col><col class="kd-percent"></colgroup>'
+        '<thead class="kd-unseen"><tr><th>Kind</th><th>Bar</th><th>Probability</th></tr></thead>'
         f"<tbody>{rows}</tbody></table>"
     )
 
@@ -158,7 +160,8 @@ def _figure(answer: Answer, labels: LabelSpace) -> str:
         f'<input type="range" min="0" max="100" step="5" value="{_FIRST_SEEN}" '
         f'oninput="{_SLIDE}" aria-label="From the picture to the map" '
         f'aria-valuetext="{_FIRST_SEEN} % map"><span>Map</span></label>'
-        f"<figcaption>In colour on the map: what speaks for “{name}”. A coarse hint, no outline."
+        f"<figcaption>In colour on the map: what speaks for “{name}”. Pale: not looked at. A "
+        "coarse hint, no outline."
         f'<b class="kd-odd">{odd}</b></figcaption></figure>'
     )
 
@@ -173,12 +176,25 @@ def _facts(answer: Answer, bundle: Bundle) -> list[str]:
             f"{votes} of {members} networks say “{name}” by themselves; the probability of it "
             f"differs between them by ± {100 * row['fold_sd']:.0f} points."
         )
-    sets = bundle.conformal
-    if sets is not None:
-        names = [lay_name(labels, code).name for code in row["conformal_set"].split()]
-        which = " or ".join(names) if names else "none of them, which is a reason to doubt"
-        facts.append(f"Kinds that fit at {100 * sets.coverage:.0f} % coverage: {which}.")
+    if bundle.conformal is not None:
+        facts.append(_set_words(row, bundle))
     return facts
+
+
+def _set_words(row: dict[str, Any], bundle: Bundle) -> str:
+    """The classes that hold the truth with the bundle's coverage, and why the likeliest may miss.
+
+    Every class has its own threshold, so a common one can be likeliest and yet less probable than
+    it usually is when it is true.
+    """
+    labels, codes = bundle.labels, row["conformal_set"].split()
+    names = [lay_name(labels, code).name for code in codes]
+    which = f"“{'” or “'.join(names)}”" if names else "none of them, a reason to doubt"
+    words = f"Kinds that fit at {100 * bundle.conformal.coverage:.0f} % coverage: {which}."
+    if names and row["predicted"] not in codes:
+        own = lay_name(labels, row["predicted"]).name
+        words += f" A true “{own}” usually gets a higher probability than this one."
+    return words
 
 
 def _sentence(words: str) -> str:

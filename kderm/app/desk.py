@@ -6,6 +6,7 @@ Gradio, so it is tested without one.
 
 import math
 from collections.abc import Callable, Sequence
+from pathlib import PurePath
 from typing import Any
 
 from kderm.api.loaded import LoadedEnsemble
@@ -15,8 +16,15 @@ from kderm.app.examples import Example
 from kderm.app.limits import Limits, Refused
 from kderm.app.points import point_named
 from kderm.app.tables import Tabled, tabled_html, thumb
-from kderm.app.uploads import Upload, read_uploads
+from kderm.app.uploads import Upload, Uploads, read_uploads
 from kderm.app.workroom import Workroom
+from kderm.ensemble.cautions import (
+    early_exit_warnings,
+    seen_warnings,
+    settings_warnings,
+    smaller_warnings,
+    unlike_warnings,
+)
 from kderm.errors import UserError
 
 _BROKEN = (
@@ -36,6 +44,7 @@ class Desk:
     def __init__(self, ensemble: LoadedEnsemble, workroom: Workroom, limits: Limits) -> None:
         self.ensemble, self.limits = ensemble, limits
         self._workroom = workroom
+        self._trained_on = ensemble.bundle.trained_on()
 
     @property
     def facts(self) -> tuple[str, ...]:
@@ -51,7 +60,9 @@ class Desk:
         def work() -> Answered:
             uploads = self._read(paths, self.limits.photos)
             found = self._answer(uploads.pictures, one_lesion, facts)
-            return Answered(found.photos, found.lesion, found.cautions, uploads.notes)
+            names = [photo.name for photo in found.photos if not photo.error]
+            notes = (*uploads.notes, *self._missing_facts(facts), *self._cautions(names))
+            return Answered(found.photos, found.lesion, notes)
 
         return told(work)
 
@@ -66,7 +77,9 @@ class Desk:
             uploads = self._read(paths, self.limits.images)
             table = answer_table(self.ensemble, uploads.pictures, progress)
             thumbs = tuple(thumb(picture) for picture in uploads.pictures)
-            return Tabled(table, thumbs, uploads.notes)
+            names = table.loc[table["error"] == "", "path"].tolist()
+            notes = (*uploads.notes, *self._missing_facts({}), *self._cautions(names))
+            return Tabled(table, thumbs, (*notes, *unlike_warnings(table)))
 
         return told(work)
 
@@ -108,7 +121,28 @@ class Desk:
         bundle = self.ensemble.bundle
         return tabled_html(found, bundle, point_named(bundle, point))
 
-    def _read(self, paths: Sequence[str], most: int):
+    def _cautions(self, names: Sequence[str]) -> tuple[str, ...]:
+        """What weakens the answers to the pictures called `names`, a sentence each."""
+        bundle, settings = self.ensemble.bundle, self.ensemble.settings
+        known = self._trained_on
+        seen = None if known is None else sum(PurePath(name).stem in known for name in names)
+        return (
+            *(seen_warnings(seen, len(names), bundle) if seen else ()),
+            *smaller_warnings(bundle),
+            *early_exit_warnings(bundle, settings),
+            *settings_warnings(bundle, settings),
+        )
+
+    def _missing_facts(self, facts: dict[str, Any]) -> tuple[str, ...]:
+        missing = [name for name in self.facts if facts.get(name) in (None, "")]
+        if not missing:
+            return ()
+        return (
+            f"This ensemble looks at {', '.join(self.facts)} beside the picture. Not told: "
+            f"{', '.join(missing)}.",
+        )
+
+    def _read(self, paths: Sequence[str], most: int) -> Uploads:
         """The pictures in the files, which are gone from the disk when this returns."""
         try:
             return read_uploads(paths, self.limits, most)

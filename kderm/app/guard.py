@@ -12,7 +12,7 @@ Scope, Receive, Send = dict[str, Any], Callable[[], Awaitable[dict]], Callable[.
 # its templates in the browser, hence the two exceptions for scripts.
 _POLICY = (
     "default-src 'self' data: blob: 'unsafe-inline' 'unsafe-eval'; form-action 'self'; "
-    "base-uri 'self'; object-src 'none'; frame-ancestors 'self'"
+    "base-uri 'self' about:; object-src 'none'; frame-ancestors 'self'"
 )
 
 _KEPT = "/assets/"

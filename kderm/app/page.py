@@ -21,7 +21,7 @@ from kderm.app.about import (
 from kderm.app.desk import Desk
 from kderm.app.examples import Example, draw_examples
 from kderm.app.limits import Refused
-from kderm.app.points import point_rates, point_title, points_of
+from kderm.app.points import point_choice, points_of
 from kderm.app.sheet import as_uri
 from kderm.errors import UserError
 
@@ -33,6 +33,11 @@ _REMEMBERED = 1800
 _TRY_EXAMPLE = (
     "element.addEventListener('click',event=>{const chosen=event.target.closest('button');"
     "if(chosen)trigger('click',{number:Number(chosen.dataset.number)})})"
+)
+# Readers with a phone, a keyboard or a screen reader are brought to what they asked for.
+_GO_TO_ANSWERS = (
+    "()=>{const found=document.querySelector('#ID section');"
+    "if(found){found.focus({preventScroll:true});found.scrollIntoView({block:'start'})}}"
 )
 
 
@@ -47,7 +52,7 @@ def build_page(desk: Desk) -> gr.Blocks:
             photos = _photos_tab(desk)
         with gr.Tab("Many pictures"):
             many = _many_tab(desk)
-        with gr.Tab("About this ensemble"):
+        with gr.Tab("About"):
             point = _about_tab(desk)
         _wire_photos(desk, photos, point)
         _wire_many(desk, many, point)
@@ -95,7 +100,6 @@ def _photos_tab(desk: Desk) -> dict[str, Any]:
                     elem_id="camera",
                 )
     examples = draw_examples()
-    gr.HTML("<h3>Or try a drawing</h3><p>Drawn by a program: no photographs of anybody.</p>")
     trial = gr.HTML(
         _examples_html(examples), js_on_load=_TRY_EXAMPLE, elem_id="examples", padding=False
     )
@@ -138,16 +142,13 @@ def _many_tab(desk: Desk) -> dict[str, Any]:
 def _about_tab(desk: Desk) -> gr.Radio:
     bundle = desk.ensemble.bundle
     points = points_of(bundle)
-    choices = [
-        (f"{point_title(point, bundle.labels)}: {point_rates(point, bundle.labels)}", point.name)
-        for point in points
-    ]
+    choices = [(point_choice(point, bundle.labels), point.name) for point in points]
     point = gr.Radio(
         choices,
         value=points[0].name if points else None,
         label="Operating point: what is flagged on the other tabs",
-        info="Chosen once on held-out pictures of the ensemble's own data set, and frozen. Fewer "
-        "misses cost more false alarms.",
+        info="Chosen once on held-out pictures of the ensemble's own data set, where they had the "
+        "rates below, and frozen. Fewer misses cost more false alarms.",
         visible=bool(points),
         elem_id="point",
     )
@@ -181,8 +182,10 @@ def _wire_photos(desk: Desk, tab: dict[str, Any], point: gr.Radio) -> None:
     inputs = [tab["one"], point, *tab["facts"]]
     for source in (tab["drop"], tab["camera"]):
         event = source.upload if source is tab["drop"] else source.input
-        event(sent, [source, *inputs], [source, *shown], **_ONE_AT_A_TIME, **_HIDDEN)
-    tab["trial"].click(tried, [point], shown, **_ONE_AT_A_TIME, **_HIDDEN)
+        done = event(sent, [source, *inputs], [source, *shown], **_ONE_AT_A_TIME, **_HIDDEN)
+        done.then(None, js=_GO_TO_ANSWERS.replace("ID", "answers"))
+    done = tab["trial"].click(tried, [point], shown, **_ONE_AT_A_TIME, **_HIDDEN)
+    done.then(None, js=_GO_TO_ANSWERS.replace("ID", "answers"))
     tab["clear"].click(lambda name: found_and_shown(None, name), [point], shown, **_HIDDEN)
     point.change(desk.photos_html, [tab["state"], point], tab["answers"], **_HIDDEN)
 
@@ -197,7 +200,8 @@ def _wire_many(desk: Desk, tab: dict[str, Any], point: gr.Radio) -> None:
 
     for source in (tab["drop"], tab["folder"]):
         outputs = [source, tab["state"], tab["answers"]]
-        source.upload(sent, [source, point], outputs, **_ONE_AT_A_TIME, **_HIDDEN)
+        done = source.upload(sent, [source, point], outputs, **_ONE_AT_A_TIME, **_HIDDEN)
+        done.then(None, js=_GO_TO_ANSWERS.replace("ID", "table"))
     point.change(desk.many_html, [tab["state"], point], tab["answers"], **_HIDDEN)
 
 
@@ -248,7 +252,10 @@ def _examples_html(examples: list[Example]) -> str:
         "</button>"
         for number, example in enumerate(examples)
     )
-    return f'<div class="kd-try">{buttons}</div>'
+    return (
+        '<p class="kd-soft">Or try a drawing, made by a program: no photographs of anybody.</p>'
+        f'<div class="kd-try">{buttons}</div>'
+    )
 
 
 def _listed(paths: Any) -> list[str]:

@@ -46,9 +46,19 @@ def point_title(point: FrozenPoint, labels: LabelSpace) -> str:
 
 def point_rates(point: FrozenPoint, labels: LabelSpace) -> str:
     """What the point found and wrongly flagged on the run's out-of-fold table."""
-    found = 100 * point.sensitivity["value"]
-    alarms = 100 * (1 - point.specificity["value"])
+    found, alarms = _rates(point)
     return (
-        f"on held-out pictures of its data set it found {found:.0f} of 100 pictures of "
-        f"{target_words(point, labels).lower()} and flagged {alarms:.0f} of 100 others"
+        f"on held-out pictures of its data set it found {found} of 100 pictures of "
+        f"{target_words(point, labels).lower()} and flagged {alarms} of 100 others"
     )
+
+
+def point_choice(point: FrozenPoint, labels: LabelSpace) -> str:
+    """The point with its rates, to choose by."""
+    found, alarms = _rates(point)
+    return f"{point_title(point, labels)}: finds {found} of 100, false alarms {alarms} of 100"
+
+
+def _rates(point: FrozenPoint) -> tuple[str, str]:
+    found = 100 * point.sensitivity["value"]
+    return f"{found:.0f}", f"{100 * (1 - point.specificity['value']):.0f}"

@@ -10,8 +10,8 @@ from html import escape
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
-from kderm.app.answers import Table
 from kderm.app.cards import message_list, percent
 from kderm.app.lay_names import lay_name
 from kderm.app.points import point_rates, point_title
@@ -30,12 +30,12 @@ class Tabled:
     """The answers to many pictures, with what the contact sheet shows.
 
     Attributes:
-        table: the answers.
+        table: the columns of predictions.csv, a row a picture.
         thumbs: a small picture for each, uint8 (HEIGHT, WIDTH, 3), or None.
-        notes: what was passed over, a sentence each.
+        notes: what was passed over, and what weakens all answers, a sentence each.
     """
 
-    table: Table
+    table: pd.DataFrame
     thumbs: tuple[np.ndarray | None, ...]
     notes: tuple[str, ...]
 
@@ -48,9 +48,9 @@ def thumb(picture: Upload) -> np.ndarray | None:
         return None
 
 
-def csv_bytes(table: Table) -> bytes:
+def csv_bytes(table: pd.DataFrame) -> bytes:
     """predictions.csv."""
-    return as_text(table.table).to_csv(index=False, lineterminator="\n").encode()
+    return as_text(table).to_csv(index=False, lineterminator="\n").encode()
 
 
 def tabled_html(tabled: Tabled, bundle: Bundle, point: FrozenPoint | None) -> str:
@@ -61,7 +61,7 @@ def tabled_html(tabled: Tabled, bundle: Bundle, point: FrozenPoint | None) -> st
         bundle: who gave them.
         point: which operating point flags; None for a bundle without points.
     """
-    rows = tabled.table.table.to_dict("records")
+    rows = tabled.table.to_dict("records")
     tiles = [
         _tile(row, picture, bundle, point) for row, picture in zip(rows, tabled.thumbs, strict=True)
     ]
@@ -74,9 +74,9 @@ def tabled_html(tabled: Tabled, bundle: Bundle, point: FrozenPoint | None) -> st
     synthetic = "SYNTHETIC DATA. " * bundle.facts.synthetic
     sheets = draw_sheets(tiles, f"{synthetic}{bundle.facts.run}: no medical device")
     return (
-        f'<section class="kd-answers" aria-label="Answers"><p>{escape(summary)}.</p>'
+        f'<section class="kd-answers" tabindex="-1" aria-label="Answers"><p>{escape(summary)}.</p>'
         f"{_links(tabled.table, sheets)}"
-        f"{message_list((*tabled.notes, *tabled.table.cautions), 'kd-cautions')}"
+        f"{message_list(tabled.notes, 'kd-cautions')}"
         f"{_html_table(rows, bundle, point)}{_sheets_html(sheets)}</section>"
     )
 
@@ -95,7 +95,7 @@ def _flagged(row: dict[str, Any], point: FrozenPoint | None) -> bool:
     return point is not None and point.name in row["operating_points"].split()
 
 
-def _links(table: Table, sheets: Sequence[bytes]) -> str:
+def _links(table: pd.DataFrame, sheets: Sequence[bytes]) -> str:
     links = [
         f'<a download="predictions.csv" href="{as_uri(csv_bytes(table), "text/csv")}">'
         "Download the CSV</a>"

@@ -14,6 +14,7 @@ STYLE = """
 --kd-warn:#7a4a00;--kd-warn-page:#fdf3e1;--kd-bar:#0072b2;--kd-bar-bad:#c2410c;--kd-soft:#4b5563}
 .dark{--kd-good:#7fd6a2;--kd-good-page:#12301f;--kd-bad:#ffaba3;--kd-bad-page:#3a1916;
 --kd-warn:#f3c26b;--kd-warn-page:#33270f;--kd-bar:#4ba3da;--kd-bar-bad:#f0824a;--kd-soft:#b4b4bd}
+.dark{--color-accent:#38bdf8}
 .gradio-container{max-width:1120px!important;margin:0 auto!important}
 .gradio-container :is(button,input,select,textarea,a,summary,[tabindex]):focus-visible{
 outline:3px solid var(--kd-bar)!important;outline-offset:2px!important}
@@ -43,18 +44,21 @@ margin:8px 0 4px;font-size:.9rem}
 .kd-slide input{width:100%;min-height:28px;accent-color:var(--kd-bar);cursor:pointer}
 .kd-blend figcaption{font-size:.86rem;color:var(--kd-soft)}
 .kd-odd{color:var(--kd-warn)}
-.kd-bars{width:100%;border-collapse:collapse;table-layout:fixed;font-size:.94rem}
-.kd-bars caption{text-align:left;font-weight:600;padding-bottom:4px}
-.kd-bars th{text-align:left;font-weight:500;padding:5px 8px 5px 0;width:48%;line-height:1.25;
-overflow-wrap:anywhere}
+.kd-bars,.kd-bars tr,.kd-bars th,.kd-bars td{border:0!important;background:none!important}
+.kd-bars{width:100%;border-collapse:collapse;table-layout:fixed;font-size:.94rem;margin:0!important}
+.kd-bars caption{text-align:left;font-weight:600;padding-bottom:4px;color:var(--body-text-color)}
+.kd-bars th{text-align:left;font-weight:500;padding:6px 10px 6px 0!important;line-height:1.25;
+overflow-wrap:anywhere;color:var(--body-text-color)}
+.kd-bars tbody tr+tr>*{border-top:1px solid var(--border-color-primary)!important}
 .kd-bars th small{display:block;color:var(--kd-soft);font-weight:400;font-size:.8rem}
-.kd-bars td{padding:5px 0}.kd-bars td:last-child{width:4.2em;text-align:right;
+.kd-bars td{padding:6px 0!important}.kd-bars td:last-child{text-align:right;
 font-variant-numeric:tabular-nums;white-space:nowrap}
-.kd-bars td:last-child,.kd-bars th:last-child{width:4.2em}
+.kd-bars .kd-what{width:46%}.kd-bars .kd-percent{width:4.6em}
 .kd-bar{display:block;height:12px;min-width:2px;border-radius:3px;background:var(--kd-bar)}
 .kd-bad{background:var(--kd-bar-bad)}
 .kd-malignant{font-size:.72rem;border:1px solid var(--kd-bad);color:var(--kd-bad);border-radius:4px;
 padding:0 4px;white-space:nowrap}
+#forget{align-self:flex-end;width:auto;flex-grow:0}
 .kd-unseen,.kd-unseen *{position:absolute!important;width:1px!important;height:1px;overflow:hidden;
 clip-path:inset(50%);white-space:nowrap}
 .kd-warnings,.kd-cautions{list-style:none;padding:0!important;display:grid;gap:6px}
@@ -63,15 +67,18 @@ border-radius:8px;padding:8px 12px;margin:0;overflow-wrap:anywhere}
 .kd-facts{padding-left:1.2em!important;color:var(--kd-soft);font-size:.92rem}
 .kd-problem{background:var(--kd-bad-page);color:var(--kd-bad);border-radius:8px;padding:9px 14px;
 margin:0;overflow-wrap:anywhere}
+.kd-soft{color:var(--kd-soft);margin:0 0 8px}
 .kd-empty{color:var(--kd-soft);padding:24px 8px;text-align:center}
 .kd-try{display:grid;grid-template-columns:repeat(4,minmax(0,1fr));gap:8px}
 .kd-try button{border:1px solid var(--border-color-primary);border-radius:8px;padding:0;
-background:none;overflow:hidden;cursor:pointer;color:var(--body-text-color);font-size:.82rem}
-.kd-try img{width:100%;height:auto;display:block;margin:0}.kd-try span{display:block;padding:3px}
+background:none;overflow:hidden;cursor:pointer;color:var(--body-text-color);font-size:.82rem;
+margin:0!important;align-self:start}
+.kd-try img{width:100%;height:auto;display:block;margin:0!important}.kd-try span{display:block;padding:3px}
 .kd-wide{overflow-x:auto;border:1px solid var(--border-color-primary);border-radius:10px}
 .kd-table{border-collapse:collapse;font-size:.88rem;width:100%;color:var(--body-text-color)}
-.kd-table th,.kd-table td{padding:6px 10px;text-align:left;vertical-align:top;
-border-bottom:1px solid var(--border-color-primary)}
+.kd-table,.kd-table tr,.kd-table th,.kd-table td{border:0!important}
+.kd-table th,.kd-table td{padding:7px 12px!important;text-align:left;vertical-align:top;
+border-bottom:1px solid var(--border-color-primary)!important}
 .kd-table td.n,.kd-table th.n{text-align:right;white-space:nowrap;
 font-variant-numeric:tabular-nums}
 .kd-table td:first-child{overflow-wrap:anywhere;min-width:12ch}
@@ -82,10 +89,13 @@ color:var(--body-text-color);text-decoration:none;background:var(--button-second
 .kd-sheet img{max-width:100%;height:auto;border-radius:8px;display:block;margin:0 0 10px}
 .kd-report{width:100%;height:75vh;border:1px solid var(--border-color-primary);border-radius:10px;
 background:#fff}
-.kd-about table{font-size:.9rem}.kd-about{overflow-wrap:anywhere}
+.kd-about table{font-size:.9rem;display:block;overflow-x:auto;border:0!important}
+.kd-about td,.kd-about th{overflow-wrap:normal;word-break:normal}
+.kd-answers:focus{outline:none}
 @media (max-width:720px){.kd-two{grid-template-columns:minmax(0,1fr)}.kd-card{padding:12px}
 .kd-try{grid-template-columns:repeat(2,minmax(0,1fr))}
-.gradio-container{padding-left:8px!important;padding-right:8px!important}}
+.gradio-container main,.gradio-container .main{padding-left:8px!important;
+padding-right:8px!important}.gradio-container [role=tab]{padding:0 9px!important}}
 """
 
 
@@ -95,6 +105,11 @@ def theme() -> Any:
 
     fonts = [gr.themes.Font(name) for name in _FONT]
     mono = [gr.themes.Font(name) for name in _MONO]
-    return gr.themes.Base(
+    plain = gr.themes.Base(
         primary_hue="sky", secondary_hue="sky", neutral_hue="zinc", font=fonts, font_mono=mono
+    )
+    # Gradio's own soft greys are too faint to read.
+    soft = {"block_info_text_color": "*neutral_600", "body_text_color_subdued": "*neutral_600"}
+    return plain.set(
+        color_accent="*primary_700", **soft, **{f"{name}_dark": "*neutral_300" for name in soft}
     )

@@ -60,7 +60,7 @@ def read_uploads(paths: Sequence[str | Path], limits: Limits, most: int) -> Uplo
             pictures += found
             notes += passed_over
         elif len(paths) > 1 and not _may_be_picture(path.name):
-            notes.append(f"{path.name} is no picture and was passed over.")
+            notes.append(f"The file {path.name} is no picture and was passed over.")
         else:
             pictures.append(_of_file(path, limits))
     if len(pictures) > most:
@@ -127,9 +127,9 @@ def _of_zip(path: Path, limits: Limits, most: int) -> tuple[list[Upload], list[s
     archives = sum(item.filename.lower().endswith(".zip") for item in members)
     notes = []
     if archives:
-        notes.append(f"{path.name} holds {archives} zip(s), which were not opened.")
+        notes.append(f"{archives} zip(s) within {path.name} were not opened.")
     if others - archives:
-        notes.append(f"{path.name} holds {others - archives} other file(s), passed over.")
+        notes.append(f"{others - archives} other file(s) in {path.name} were passed over.")
     return found, notes
 
 

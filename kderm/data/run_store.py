@@ -4,6 +4,7 @@ For whatever looks at a run's pictures after training: activation maps, the sear
 """
 
 import json
+import re
 
 from kderm.data.images import ImageSpec
 from kderm.data.store import ImageStore
@@ -21,6 +22,8 @@ def open_run_store(run: RunDir, spec: ImageSpec) -> ImageStore | None:
     try:
         digest = json.loads(run.store.read_text(encoding="utf-8"))["digest"]
     except (OSError, ValueError, LookupError, TypeError):
+        return None
+    if not re.fullmatch("[0-9a-f]{64}", str(digest)):  # it becomes part of a path
         return None
     shared = store_dir(digest)
     for directory in (shared, run.path.parent / shared.relative_to(runs_root())):

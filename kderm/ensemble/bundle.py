@@ -19,6 +19,7 @@ from kderm.config.reading import load_config
 from kderm.config.schema import Config
 from kderm.data.images import DECODER_VERSION, ImageSpec
 from kderm.data.metadata import MetadataSpec
+from kderm.ensemble.bounded import JSON_BYTES, parse_json, read_bounded
 from kderm.ensemble.bundle_facts import FORMAT, BundleFacts, MemberFacts, PriorFacts
 from kderm.ensemble.combine import member_weights
 from kderm.ensemble.unlike import unlike_facts
@@ -264,8 +265,8 @@ def read_bundle(path: str | Path) -> Bundle:
     path = Path(path)
     file = RunDir(path).bundle if path.is_dir() else path
     try:
-        content = file.read_bytes()
-        values = json.loads(content)
+        content = read_bounded(file, JSON_BYTES)
+        values = parse_json(content)
     except OSError as error:
         raise UserError(
             f"Expected a bundle, the folder of a finished run or its ensemble.json. Received: "
@@ -277,6 +278,8 @@ def read_bundle(path: str | Path) -> Bundle:
     bundle = Bundle(file.parent, facts, hashlib.sha256(content).hexdigest())
     for member in facts.members:
         _check_member(bundle.directory, member)
+    for beside in (facts.unlike.file if facts.unlike else "", RunDir(file.parent).engines.name):
+        _check_inside(file.parent / beside, file.parent)
     return bundle
 
 
@@ -309,11 +312,7 @@ def _validated(values: Any, file: Path) -> BundleFacts:
 
 def _check_member(directory: Path, member: MemberFacts) -> None:
     path = directory / member.path
-    if not path.resolve().is_relative_to(directory.resolve()):
-        raise UserError(
-            f"The member {path} leads out of the bundle's folder (a link?), so it is refused. Put "
-            "a copy of the file there instead."
-        )
+    _check_inside(path, directory)
     if not path.is_file():
         raise UserError(
             f"A member is missing: {path}. Copy the whole folder, the folders in it included."
@@ -322,6 +321,14 @@ def _check_member(directory: Path, member: MemberFacts) -> None:
         raise UserError(
             f"The member {path} is not the one that was trained (its SHA-256 differs from the "
             "bundle's), so it is refused. Copy it again from its origin."
+        )
+
+
+def _check_inside(path: Path, directory: Path) -> None:
+    if not path.resolve().is_relative_to(directory.resolve()):
+        raise UserError(
+            f"{path} leads out of the bundle's folder (a link?), so it is refused. Put a copy of "
+            "the file there instead."
         )
 
 

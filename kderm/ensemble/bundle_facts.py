@@ -14,6 +14,8 @@ from kderm.evaluation.decisions.operating_points import MALIGNANT
 from kderm.models.averaging import How
 
 FORMAT = 1
+# More than any config allows: a bundle that asks for more would fill the memory of who reads it.
+_PIXELS, _CLASSES, _MEMBERS = 4096, 10_000, 1_000
 
 
 def path_inside(path: str) -> str:
@@ -32,17 +34,25 @@ class LabelFacts(_Closed):
     """A label space as `LabelSpace.to_dict` gives it."""
 
     name: str
-    codes: tuple[str, ...]
+    codes: Annotated[tuple[str, ...], Field(min_length=2, max_length=_CLASSES)]
     names: tuple[str, ...]
     malignant: tuple[str, ...]
+
+    @model_validator(mode="after")
+    def _fit(self) -> "LabelFacts":
+        if len(self.names) != len(self.codes) or len(set(self.codes)) != len(self.codes):
+            raise ValueError("must have different codes and a name for each")
+        if strangers := set(self.malignant) - set(self.codes):
+            raise ValueError(f"malignant codes that are none: {', '.join(sorted(strangers))}")
+        return self
 
 
 class ImageFacts(_Closed):
     """How a file becomes the network's input."""
 
-    size: int = Field(ge=1, description="Network input, pixels a side.")
-    stored_height: int = Field(ge=1, description="Height of the decoded frame.")
-    stored_width: int = Field(ge=1, description="Width of the decoded frame.")
+    size: int = Field(ge=1, le=_PIXELS, description="Network input, pixels a side.")
+    stored_height: int = Field(ge=1, le=_PIXELS, description="Height of the decoded frame.")
+    stored_width: int = Field(ge=1, le=_PIXELS, description="Width of the decoded frame.")
     decoder: str = Field(description="Version of the decoder that training used.")
     preprocess: tuple[str, ...] = Field(
         (), description="Steps that every image goes through; older bundles have none."
@@ -197,7 +207,7 @@ class BundleFacts(_Closed):
     early_exit: float = Field(
         0.0, ge=0, lt=0.5, description="Of predictions; see `kderm.ensemble.early_exit`."
     )
-    members: Annotated[tuple[MemberFacts, ...], Field(min_length=1)]
+    members: Annotated[tuple[MemberFacts, ...], Field(min_length=1, max_length=_MEMBERS)]
     malignant_threshold: ThresholdFacts | None = Field(
         description="None where the labels have no malignant class or the data only one side."
     )

@@ -6,7 +6,6 @@ from `kderm.ensemble.feature_pass`, the fit is started by `kderm.ensemble.unlike
 """
 
 import hashlib
-import io
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kderm.atomic import atomic_path
+from kderm.ensemble.bounded import ARRAYS_BYTES, load_arrays, read_bounded
 from kderm.ensemble.group_parts import group_parts
 from kderm.errors import UserError
 
@@ -108,7 +108,13 @@ class Unlike:
             raise ValueError(
                 f"Expected features of {len(self.members)} members. Received: {len(features)}"
             )
-        pairs = zip(self.members, features, strict=True)
+        pairs = list(zip(self.members, features, strict=True))
+        for member, own in pairs:
+            if own.shape[1:] != member.mean.shape:
+                raise UserError(
+                    f"The score of unlike images is of {member.mean.size} features. Received: "
+                    f"members with {own.shape[-1]}. Copy the whole folder of the run again."
+                )
         return np.mean([member.score(own) for member, own in pairs], axis=0) / self.spread
 
 
@@ -198,23 +204,26 @@ def read_unlike(path: Path, sha256: str | None = None) -> Unlike:
     """
     again = "Copy the whole folder of the run again, or delete that file and run evaluate."
     try:
-        content = path.read_bytes()
-    except OSError as error:
+        content = read_bounded(path, ARRAYS_BYTES)
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
         raise UserError(
-            f"Expected the score of unlike images at {path}. Received: {error.strerror}. {again}"
+            f"Expected the score of unlike images at {path}. Received: {why}. {again}"
         ) from None
     if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
         raise UserError(f"{path} is not the file that the bundle speaks of (SHA-256). {again}")
     try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as stored:
-            digests = tuple(stored["digests"].tolist())
-            members = tuple(
-                FeatureGaussian(**{name: _plain(stored[f"{name}_{number}"]) for name in _ARRAYS})
-                for number in range(len(digests))
-            )
-            numbers = float(stored["ensemble_spread"]), float(stored["threshold"])
-            return Unlike(members, digests, *numbers)
-    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
+        stored = load_arrays(content)
+        digests = tuple(stored["digests"].tolist())
+        members = tuple(
+            FeatureGaussian(**{name: _plain(stored[f"{name}_{number}"]) for name in _ARRAYS})
+            for number in range(len(digests))
+        )
+        for member in members:
+            _check_shapes(member)
+        numbers = float(stored["ensemble_spread"]), float(stored["threshold"])
+        return Unlike(members, digests, *numbers)
+    except (ValueError, TypeError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(f"{path} cannot be read: {error}. {again}") from None
 
 
@@ -300,6 +309,13 @@ def _spread_of_mean(scores: np.ndarray) -> float:
     standard = (scores - scores.mean(axis=1, keepdims=True)) / spreads
     # Members that say unrelated things would spread by 1 / sqrt(m); never believe less.
     return float(max(standard.mean(axis=0).std(), 1 / np.sqrt(len(scores))))
+
+
+def _check_shapes(member: FeatureGaussian) -> None:
+    known = [np.shape(getattr(member, name)) for name in _ARRAYS]
+    d, c = known[1] if len(known[1]) == 2 else (-1, -1)
+    if known != [(c,), (d, c), (d,), (), (), ()]:
+        raise ValueError(f"arrays of the shapes {known}")
 
 
 def _orthonormal(rows: np.ndarray) -> np.ndarray:

@@ -4,10 +4,13 @@ import json
 import os
 import re
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
 from kderm.errors import UserError
+
+_CONFIG_BYTES = 64 * 2**20
 
 
 def read_config(path: str | os.PathLike) -> str:
@@ -21,8 +24,11 @@ def read_config(path: str | os.PathLike) -> str:
         raise UserError(f"Expected a .keras file. Received: {path}, which is not there.")
     try:
         with zipfile.ZipFile(path) as archive:
-            return archive.read("config.json").decode("utf-8")
-    except (zipfile.BadZipFile, KeyError, OSError) as error:
+            item = archive.getinfo("config.json")
+            if item.file_size > _CONFIG_BYTES:
+                raise zipfile.BadZipFile(f"a config of {item.file_size:,} bytes")
+            return archive.read(item).decode("utf-8")
+    except (zipfile.BadZipFile, zlib.error, KeyError, OSError, ValueError) as error:
         raise UserError(
             f"Expected a model saved with model.save('NAME.keras'). Received: {path} ({error}). "
             "Save it again, or convert an older .h5 model with Keras first."

@@ -7,6 +7,7 @@ config mentions them. Python code inside a file (Lambda layers) is never run.
 import contextlib
 import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -16,7 +17,8 @@ import numpy as np
 from kderm.errors import UserError, missing_extra
 from kderm.models.keras_archive import read_config
 from kderm.models.stages import HEAD
-from kderm.runtime import quiet_tensorflow
+from kderm.models.untrusted import Suspicious, check_archive, check_maps, weights_within
+from kderm.runtime import is_out_of_memory, quiet_tensorflow
 
 # Blocks that hide their layers: called, they show one node; unrolled, ordinary Keras layers that
 # load without the library which wrote them and that layer swaps can see.
@@ -53,19 +55,32 @@ def load_keras_file(path: str | os.PathLike) -> keras.Model:
     Raises:
         UserError: no such file, not a Keras file, or one that needs Python code of its own.
     """
-    config = read_config(path)
-    if "keras_cv" in config:
-        import_keras_cv()
-    if "keras_hub" in config:
-        import_keras_hub()
+    read_config(path)
     try:
-        with _no_random_draws():
+        checked = check_archive(Path(path))
+        if "keras_cv" in checked.config:
+            import_keras_cv()
+        if "keras_hub" in checked.config:
+            import_keras_hub()
+        with _no_random_draws(), weights_within(checked.weights):
             model = keras.saving.load_model(path, compile=False, safe_mode=True)
-    except (ValueError, TypeError, OSError, KeyError) as error:
+        check_maps(model)
+    except Suspicious as error:
+        raise UserError(
+            f"The model in {path} is refused: {error}. Expected layers of Keras (or keras-cv, "
+            "keras-hub) and their weights, as model.save writes them. If it is your own, save it "
+            "again without that; if not, do not trust where it came from."
+        ) from None
+    except UserError:
+        raise
+    # Whatever Keras says of a config that makes no sense: a stranger's file has no end of ways.
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
-            f"The model in {path} cannot be loaded: {reason} Models must consist of Keras' own "
-            "layers (or keras-cv's, keras-hub's); Lambda layers are refused because they run code."
+            f"The model in {path} cannot be loaded: {reason[:300]} Expected a model of Keras' own "
+            "layers (or keras-cv's, keras-hub's), as model.save writes it."
         ) from None
     if any(np.isnan(value).any() for value in model.get_weights()):
         raise UserError(

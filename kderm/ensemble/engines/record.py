@@ -7,9 +7,10 @@ last. An export of other members, or whose files have changed, is none. Knows no
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from kderm.atomic import write_json
+from kderm.ensemble.bounded import JSON_BYTES, read_bounded
 from kderm.ensemble.bundle import Bundle, file_sha256
 from kderm.run_dir import RunDir
 
@@ -79,8 +80,8 @@ def find_export(bundle: Bundle, engine: str, precision: str) -> Export | None:
     """The export of the bundle's members; None if there is none, or of others, or a damaged one."""
     directory = export_directory(bundle, engine, precision)
     try:
-        record = Record.model_validate_json((directory / RECORD).read_bytes())
-    except (OSError, ValidationError):
+        record = Record.model_validate_json(read_bounded(directory / RECORD, JSON_BYTES))
+    except (OSError, ValueError):  # pydantic's own are ValueErrors
         return None
     export = Export(directory, record)
     of_bundle = [member.sha256 for member in bundle.facts.members]
@@ -88,8 +89,13 @@ def find_export(bundle: Bundle, engine: str, precision: str) -> Export | None:
         return None
     if not record.features and bundle.facts.unlike is not None:
         return None  # the score of unlike images came later
+    inside = bundle.directory.resolve()
     for file, member in zip(export.files, record.members, strict=True):
-        if not file.is_file() or file_sha256(file) != member.sha256:
+        if (
+            not file.resolve().is_relative_to(inside)
+            or not file.is_file()
+            or file_sha256(file) != member.sha256
+        ):
             return None
     return export
 

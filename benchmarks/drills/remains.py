@@ -111,7 +111,7 @@ def _settled(path: Path) -> bytes:
         return repr({k: v for k, v in json.loads(data).items() if k != _SECONDS}).encode()
     if path.name in ("store.json", "meta.json"):
         return repr({k: v for k, v in json.loads(data).items() if k != "digest"}).encode()
-    if path.name in ("report.md", "report.html"):
+    if path.name in ("report.md", "report.html", "MODEL_CARD.md", "CHECKLIST.md"):
         return re.sub(rb"[\d.]+ min\b", b"", data)
     return data
 

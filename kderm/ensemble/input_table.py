@@ -133,6 +133,14 @@ def _inside_hdf5(path: Path) -> bool:
     return True
 
 
+def _is_file(path: Path) -> bool:
+    """Whether a file is there; a name that no disk can hold is none."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
 class _Folder:
     """Leads the names in a CSV to files in and under a folder."""
 
@@ -143,7 +151,7 @@ class _Folder:
         """The file at `text`, seen from the folder or else from the working folder."""
         text = text.replace("\\", "/")
         for path in (self._root / text, Path(text)):
-            if path.is_file() or _inside_hdf5(path):
+            if _is_file(path) or _inside_hdf5(path):
                 return path, ""
         return self._root / text, "file not found"
 

@@ -36,7 +36,10 @@ def answers_html(answered: Answered, bundle: Bundle, point: FrozenPoint | None) 
         _card(answer, number, bundle, point) for number, answer in enumerate(answered.photos, 1)
     ]
     cautions = message_list(answered.notes, "kd-cautions")
-    return f'<section class="kd-answers" tabindex="-1" aria-label="Answers">{"".join(cards)}{cautions}</section>'
+    return (
+        '<section class="kd-answers" tabindex="-1" aria-label="Answers">'
+        f"{''.join(cards)}{cautions}</section>"
+    )
 
 
 def message_list(messages: Sequence[str], kind: str) -> str:

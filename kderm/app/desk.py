@@ -4,10 +4,11 @@ Between the page (`kderm.app.page`) and the answers. Every mistake ends as one s
 Gradio, so it is tested without one.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from pathlib import PurePath
 from typing import Any
+
+import pandas as pd
 
 from kderm.api.loaded import LoadedEnsemble
 from kderm.app.answers import Answered, answer_photos, answer_table, image_ids
@@ -84,7 +85,10 @@ class Desk:
         return told(work)
 
     def predict(self, paths: Sequence[str], one_lesion: bool) -> dict[str, Any]:
-        """What the HTTP API gives: the rows of predictions.csv as plain data, None for empty cells.
+        """What the HTTP API gives: predictions.csv, and lesions.csv, as columns and rows.
+
+        Columns beside rows and not a mapping a row: Gradio's clients take what has a "path" for a
+        file to fetch.
 
         Raises:
             Refused: nothing that can be answered was sent.
@@ -96,10 +100,9 @@ class Desk:
         table = found.table.assign(path=names, image_id=image_ids(names))
         refused = [bool(one.problem) for one in uploads.pictures]
         table.loc[refused, "error"] = [one.problem for one in uploads.pictures if one.problem]
-        lesions = [] if found.lesions is None else found.lesions.to_dict("records")
         return {
-            "images": [_plain(row) for row in table.to_dict("records")],
-            "lesion": _plain(lesions[0]) if one_lesion and lesions else None,
+            "images": _plain(table),
+            "lesions": None if found.lesions is None else _plain(found.lesions),
             "cautions": [*uploads.notes, *found.cautions],
         }
 
@@ -169,8 +172,7 @@ def told(work: Callable[[], Any]) -> Any:
         return _BROKEN
 
 
-def _plain(row: dict[str, Any]) -> dict[str, Any]:
-    return {
-        name: None if isinstance(value, float) and math.isnan(value) else value
-        for name, value in row.items()
-    }
+def _plain(table: pd.DataFrame) -> dict[str, list]:
+    """Columns and rows of a table as JSON has them: None for cells without a value."""
+    rows = table.astype(object).where(table.notna(), None)
+    return {"columns": list(table.columns), "data": rows.to_numpy().tolist()}

@@ -18,7 +18,7 @@ from kderm.app.desk import Desk
 from kderm.app.examples import draw_examples
 from kderm.app.guard import Guard
 from kderm.app.limits import Limits
-from kderm.app.theme import STYLE, theme
+from kderm.app.theme import FRAME_STYLE, STYLE, theme
 from kderm.app.uploads import Upload
 from kderm.app.workroom import Workroom
 from kderm.errors import UserError, missing_extra
@@ -94,6 +94,7 @@ def build_app(
         mcp_server=False,
         theme=theme(),
         css=STYLE,
+        head=f"<style>{FRAME_STYLE}</style>",
     )
     return Guard(app, limits.upload_bytes + _FORM_BYTES, framed_by)
 

@@ -14,10 +14,6 @@ STYLE = """
 --kd-warn:#7a4a00;--kd-warn-page:#fdf3e1;--kd-bar:#0072b2;--kd-bar-bad:#c2410c;--kd-soft:#4b5563}
 .dark{--kd-good:#7fd6a2;--kd-good-page:#12301f;--kd-bad:#ffaba3;--kd-bad-page:#3a1916;
 --kd-warn:#f3c26b;--kd-warn-page:#33270f;--kd-bar:#4ba3da;--kd-bar-bad:#f0824a;--kd-soft:#b4b4bd}
-.dark{--color-accent:#38bdf8}
-.gradio-container{max-width:1120px!important;margin:0 auto!important}
-.gradio-container :is(button,input,select,textarea,a,summary,[tabindex]):focus-visible{
-outline:3px solid var(--kd-bar)!important;outline-offset:2px!important}
 .kd-head h1{font-size:1.6rem;line-height:1.2;margin:0 0 4px;overflow-wrap:anywhere}
 .kd-head p{margin:0;color:var(--kd-soft)}
 .kd-not{background:var(--kd-warn-page);color:var(--kd-warn);border-radius:10px;padding:10px 14px;
@@ -73,7 +69,8 @@ margin:0;overflow-wrap:anywhere}
 .kd-try button{border:1px solid var(--border-color-primary);border-radius:8px;padding:0;
 background:none;overflow:hidden;cursor:pointer;color:var(--body-text-color);font-size:.82rem;
 margin:0!important;align-self:start}
-.kd-try img{width:100%;height:auto;display:block;margin:0!important}.kd-try span{display:block;padding:3px}
+.kd-try img{width:100%;height:auto;display:block;margin:0!important}
+.kd-try span{display:block;padding:3px}
 .kd-wide{overflow-x:auto;border:1px solid var(--border-color-primary);border-radius:10px}
 .kd-table{border-collapse:collapse;font-size:.88rem;width:100%;color:var(--body-text-color)}
 .kd-table,.kd-table tr,.kd-table th,.kd-table td{border:0!important}
@@ -93,9 +90,19 @@ background:#fff}
 .kd-about td,.kd-about th{overflow-wrap:normal;word-break:normal}
 .kd-answers:focus{outline:none}
 @media (max-width:720px){.kd-two{grid-template-columns:minmax(0,1fr)}.kd-card{padding:12px}
-.kd-try{grid-template-columns:repeat(2,minmax(0,1fr))}
-.gradio-container main,.gradio-container .main{padding-left:8px!important;
-padding-right:8px!important}.gradio-container [role=tab]{padding:0 9px!important}}
+.kd-try{grid-template-columns:repeat(2,minmax(0,1fr))}}
+"""
+
+# Rules for Gradio's own elements, which Gradio would rewrite if they came with the others.
+FRAME_STYLE = """
+.dark{--color-accent:#38bdf8}
+.gradio-container{width:100%!important;max-width:1120px!important;margin:0 auto!important}
+.gradio-container :is(button,input,select,textarea,a,summary,[tabindex]):focus-visible{
+outline:3px solid var(--kd-bar)!important;outline-offset:2px!important}
+@media (max-width:720px){
+.gradio-container,.gradio-container :is(.main,.wrap,main,.column,.tabitem){min-width:0!important}
+.gradio-container main,.gradio-container .main{padding-left:4px!important;
+padding-right:4px!important}.gradio-container [role=tab]{padding:0 9px!important}}
 """
 
 

@@ -6,14 +6,15 @@ and the folder itself when the server ends. What a killed server left is removed
 
 import contextlib
 import os
-import shutil
 import tempfile
 import threading
 import time
 from collections.abc import Iterable
 from pathlib import Path
 
-_PREFIX = "kderm-page-"
+from kderm.leftovers import temporary_beside
+
+_NAME = "kderm-page"
 # Seconds that an upload may lie unasked, and between two looks.
 KEPT, BETWEEN = 300.0, 20.0
 
@@ -31,15 +32,16 @@ class Workroom:
         self.path = Path()
 
     def __enter__(self) -> "Workroom":
-        sweep_left_behind(Path(tempfile.gettempdir()))
-        self.path = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-")).resolve()
+        self._place = temporary_beside(Path(tempfile.gettempdir()).resolve() / _NAME)
+        self.path = self._place.__enter__()
+        self.path.mkdir(mode=0o700)
         self._watch = threading.Thread(target=self._sweep_now_and_then, daemon=True)
         self._watch.start()
         return self
 
     def __exit__(self, *about: object) -> None:
         self._stop.set()
-        shutil.rmtree(self.path, ignore_errors=True)
+        self._place.__exit__(None, None, None)
 
     def forget(self, paths: Iterable[str | os.PathLike]) -> None:
         """Remove uploads, and the folders that hold nothing else; strangers' files stay."""
@@ -72,21 +74,3 @@ class Workroom:
     def _sweep_now_and_then(self) -> None:
         while not self._stop.wait(BETWEEN):
             self.sweep(self._kept)
-
-
-def sweep_left_behind(folder: Path) -> None:
-    """Remove the workrooms in `folder` whose server is dead; those of other people stay."""
-    for place in folder.glob(f"{_PREFIX}*-*"):
-        owner = place.name.removeprefix(_PREFIX).split("-")[0]
-        if owner.isdigit() and not _lives(int(owner)):
-            shutil.rmtree(place, ignore_errors=True)
-
-
-def _lives(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:  # it lives, and is another's
-        return True
-    return True

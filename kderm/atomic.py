@@ -6,6 +6,7 @@ Every table, image and model of the project is written through `atomic_path`.
 import contextlib
 import json
 import os
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TextIO
@@ -14,6 +15,7 @@ from kderm.errors import UserError
 from kderm.leftovers import temporary_beside
 
 _ROWS_AT_ONCE = 10_000
+_LOOK_AGAIN = 0.2  # seconds between two looks at a lock that is waited for
 
 
 @contextlib.contextmanager
@@ -33,18 +35,26 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def locked(folder: Path, refusal: str, verb: str = "command") -> Iterator[None]:
+def locked(
+    folder: Path, refusal: str, verb: str = "command", *, patient: bool = False
+) -> Iterator[None]:
     """Make `folder` and hold its lock: two commands writing one folder would mix their files.
 
     The lock says who holds it, as `verb` and the process. Folders that were made for it and got
     nothing are removed again, so a command that failed leaves no trace.
 
+    Args:
+        folder: the folder.
+        refusal: what to say when another process holds it. A killed process holds nothing.
+        verb: who holds it.
+        patient: wait for another command of the same verb, instead of refusing.
+
     Raises:
-        UserError: `refusal`, when another process holds it. A killed process holds nothing.
+        UserError: `refusal`.
     """
     folder = Path(folder)
     made = [path for path in (folder, *folder.parents) if not path.exists()]
-    with _lock_file(folder, refusal) as handle:
+    with _lock_file(folder, refusal, verb if patient else None) as handle:
         handle.truncate()
         handle.write(f"{verb}, process {os.getpid()}")
         handle.flush()
@@ -55,7 +65,7 @@ def locked(folder: Path, refusal: str, verb: str = "command") -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _lock_file(folder: Path, refusal: str) -> Iterator[TextIO]:
+def _lock_file(folder: Path, refusal: str, wait_for: str | None) -> Iterator[TextIO]:
     """The folder's lock file, opened at its beginning and held."""
     import fcntl
 
@@ -68,6 +78,10 @@ def _lock_file(folder: Path, refusal: str) -> Iterator[TextIO]:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 holder = handle.read().strip()
+                # Who has just taken it has not said yet who it is.
+                if wait_for and (not holder or holder.startswith(f"{wait_for}, ")):
+                    time.sleep(_LOOK_AGAIN)
+                    continue
                 raise UserError(f"{refusal} At work there: {holder or 'a command'}.") from None
             # Whoever held it before may have removed it with its empty folder.
             if _is_at(place, handle):
@@ -85,8 +99,8 @@ def _is_at(place: Path, handle: TextIO) -> bool:
 def _remove_unused(folder: Path, made: list[Path]) -> None:
     """Remove the folders `made`, innermost first, if there is nothing but a lock in them."""
     with contextlib.suppress(OSError):  # it is gone, or another command has put something there
-        if made and [path.name for path in folder.iterdir()] == [".lock"]:
-            (folder / ".lock").unlink()
+        if made and {path.name for path in folder.iterdir()} <= {".lock"}:
+            (folder / ".lock").unlink(missing_ok=True)
             for path in made:
                 path.rmdir()
 

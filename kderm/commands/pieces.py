@@ -20,12 +20,13 @@ def known_run(name: str | None) -> RunDir:
     return run
 
 
-def exclusive(run: RunDir, verb: str) -> contextlib.AbstractContextManager:
-    """Hold the run's lock for the command `verb`."""
+def exclusive(
+    run: RunDir, verb: str, *, patient: bool = False
+) -> contextlib.AbstractContextManager:
+    """Hold the run's lock for the command `verb`; `patient`: wait for others of this verb."""
     other = "" if verb in OF_A_RUN else ", or choose another name with --run NAME"
-    return locked(
-        run.path, f"Another command is writing the run {run.name!r}. Wait for it{other}.", verb
-    )
+    refusal = f"Another command is writing the run {run.name!r}. Wait for it{other}."
+    return locked(run.path, refusal, verb, patient=patient)
 
 
 def is_demo(config: Config) -> bool:

@@ -1,5 +1,6 @@
 """`cv` and `train`: members, then the ensemble and the report."""
 
+import contextlib
 import json
 import shlex
 from collections.abc import Sequence
@@ -109,8 +110,11 @@ def train(
     announce(config, run)
     from kderm.training.crossval import cross_validate as train_some
 
-    with exclusive(run, "train"):
-        train_some(config, run, folds=[fold], show=describe)
+    # Folds of one run may be trained side by side, by an array job of a cluster: each waits for the
+    # others only while what they share is made.
+    with contextlib.ExitStack() as shared:
+        shared.enter_context(exclusive(run, "train", patient=True))
+        train_some(config, run, folds=[fold], show=describe, prepared=shared.close)
     left = [number for number in range(config.folds.k) if not run.fold(number).is_done]
     if left:
         options = command_line(f"train --fold {left[0]}", config_path, run_name, overrides)

@@ -14,6 +14,7 @@ from kderm.run_dir import RunDir
 from kderm.runtime import environment_record, keep_freed_memory
 from kderm.storage.mirror import push
 from kderm.training.attempts import kept
+from kderm.training.fold_lock import fold_lock
 from kderm.training.launchers.processes import train_side_by_side
 from kderm.training.launchers.shares import leave_room_on_the_gpu
 from kderm.training.recipe import balance_warnings, check_recipe, idle_options
@@ -29,6 +30,7 @@ def cross_validate(
     launcher: str = "local",
     address: str | None = None,
     show: Callable[[Prepared], None] | None = None,
+    prepared: Callable[[], None] | None = None,
 ) -> None:
     """Train the members of `run` that are not finished yet.
 
@@ -40,6 +42,8 @@ def cross_validate(
         launcher: "local", or "ray": on a Ray cluster, as many folds at a time as it has room for.
         address: of that cluster; see `kderm.cluster.connection.connected`.
         show: told the prepared data before training begins.
+        prepared: called when all that folds share is on the disk: what follows is written into the
+            folders of `folds` alone.
 
     Raises:
         UserError: another config, a fold out of range, anything wrong with the data, or folds of
@@ -72,6 +76,8 @@ def cross_validate(
     for warning in [*idle_options(config), *balance_warnings(config, data)]:
         console.warn(warning)
     push(run.path)
+    if prepared is not None:
+        prepared()
     if launcher == "ray":
         train_elsewhere(data, run, wanted, address)
     else:
@@ -96,7 +102,7 @@ def train_all(config: Config, data: Prepared, run: RunDir, folds: Sequence[int],
 
     keep_freed_memory()
     for fold in folds:
-        with kept(run, fold) as after_epoch:
+        with fold_lock(run, fold), kept(run, fold) as after_epoch:
             train_fold(config, data, run, fold, after_epoch=after_epoch)
 
 

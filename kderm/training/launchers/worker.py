@@ -19,6 +19,7 @@ from kderm.leftovers import own_temporary_files
 from kderm.run_dir import RunDir
 from kderm.runtime import check_backend, keep_freed_memory
 from kderm.training.attempts import kept
+from kderm.training.fold_lock import fold_lock
 from kderm.training.launchers.handover import take_over
 
 
@@ -37,7 +38,7 @@ def main(run: RunDir, fold: int, pipe: int) -> int:
             from kderm.training.fold import train_fold
 
             keep_freed_memory()
-            with kept(run, fold) as after_epoch:
+            with fold_lock(run, fold), kept(run, fold) as after_epoch:
                 train_fold(load_config(run.config), data, run, fold, after_epoch=after_epoch)
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)

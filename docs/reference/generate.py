@@ -10,6 +10,7 @@ import re
 import sys
 import types
 import typing
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -49,7 +50,7 @@ def commands_page() -> str:
         "`python run.py VERB`, or `kderm VERB` once it is installed. `SECTION.KEY=VALUE` stands "
         "for any of the [options of a config](options.md).\n",
     ]
-    for name, command in group.commands.items():
+    for name, command in _verbs(group):
         parts.append(f"\n## {name}\n\n{_paragraphs(command.help)}\n")
         usage = command.collect_usage_pieces(click.Context(command))
         parts.append(f"\n```\npython run.py {' '.join([name, *usage])}\n```\n")
@@ -58,6 +59,14 @@ def commands_page() -> str:
             parts.append("\n| option | value | default | what it does |\n|---|---|---|---|\n")
             parts += [f"| {' | '.join(map(_cell, row))} |\n" for row in rows]
     return "".join(parts)
+
+
+def _verbs(group: click.Group, above: str = "") -> Iterator[tuple[str, click.Command]]:
+    """(name, command) of every verb, with those of its groups behind it."""
+    for name, command in group.commands.items():
+        yield f"{above}{name}", command
+        if isinstance(command, click.Group):
+            yield from _verbs(command, f"{above}{name} ")
 
 
 def _option_row(option: click.Option) -> list[str]:

@@ -2,7 +2,7 @@
 
 import click
 
-from kderm.cli.options import FINISHED_RUN, OUT, POSITIVE
+from kderm.cli.options import FINISHED_RUN, LAUNCHER, OUT, POSITIVE
 from kderm.plainly import plainly
 
 
@@ -11,7 +11,6 @@ from kderm.plainly import plainly
 @FINISHED_RUN
 @OUT
 @click.option("--views", help="none, flips, d4, multi_scale or multi_crop; default: the run's.")
-@click.option("--combine", help="probability, logit or oof; default: the run's.")
 @click.option(
     "--engine",
     type=click.Choice(["keras", "onnx", "openvino"]),
@@ -30,31 +29,34 @@ from kderm.plainly import plainly
     metavar="CODE=SHARE,...",
     help="Shares of classes where the answers shall hold: mel=0.02, or malignant=0.05.",
 )
+@LAUNCHER
 @plainly
 def ensemble_predict(
     images: tuple[str, ...],
     run_name: str | None,
     out: str | None,
     views: str | None,
-    combine: str | None,
     engine: str,
     explain: bool,
     challenge: str | None,
     prevalence: str | None,
+    launcher: str,
 ) -> None:
     """Predict IMAGES (folders, files, CSVs, globs) with all folds of a run.
 
     Writes predictions.csv, lesions.csv where a CSV has lesion ids, and a report where labels are
     known. Beside the images: predict.precision=bfloat16 or int8, predict.early_exit=0.03 (fewer
-    views for images that are settled), predict.batch_size=32.
+    views for images that are settled), predict.combine=probability, logit or oof,
+    predict.batch_size=32.
     """
     from kderm.commands import prediction
 
     prediction.ensemble_predict(
-        *(images, run_name, out, views, combine, engine),
+        *(images, run_name, out, views, engine),
         explain=explain,
         challenge=challenge,
         prevalence=prevalence,
+        launcher=launcher,
     )
 
 

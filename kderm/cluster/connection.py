@@ -79,6 +79,11 @@ class Cluster:
 
         return NodeAffinitySchedulingStrategy(self.here, soft=False)
 
+    def this_machine(self) -> dict[str, float]:
+        """What a task asks for that may only run on this process's own machine."""
+        (node,) = (node for node in self.ray.nodes() if node["NodeID"] == self.here)
+        return {f"node:{node['NodeManagerAddress']}": 0.001}
+
 
 def import_ray() -> ModuleType:
     """Ray, told not to report its usage to anyone.

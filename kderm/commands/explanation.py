@@ -1,5 +1,6 @@
 """`explain` and `ensemble-predict --explain`: pictures of what speaks for the answers."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,7 +39,7 @@ def explain(
         from kderm.commands.prediction import ensemble_predict
 
         words = [*sources, *([f"predict.batch_size={batch_size}"] if batch_size else [])]
-        ensemble_predict(words, run_name, out, views, None, explain=True, layer=layer)
+        ensemble_predict(words, run_name, out, views, explain=True, layer=layer)
         return
     if batch_size is not None:
         raise UserError(
@@ -91,8 +92,9 @@ def refuse_own_pictures(inputs: "Inputs", directory: Path) -> None:
     Raises:
         UserError: images lie in the folder that explanations are written to.
     """
-    place = (directory / EXPLANATIONS).resolve()
-    inside = [path for path in inputs.table["path"] if place in Path(path).resolve().parents]
+    place = Path(os.path.realpath(directory / EXPLANATIONS))
+    paths = inputs.table["path"]
+    inside = [path for path in paths if place in Path(os.path.realpath(path)).parents]
     if inside:
         raise UserError(
             f"The explanations go to {place}, and {len(inside)} input image(s) lie there: "

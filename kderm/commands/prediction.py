@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kderm import console
 from kderm.commands.asked import refuse_unfinished
@@ -13,8 +13,13 @@ from kderm.labels import LabelSpace
 from kderm.run_dir import RunDir
 from kderm.runtime import check_backend
 
+if TYPE_CHECKING:
+    from kderm.ensemble.bundle import Bundle
+    from kderm.ensemble.inputs import Inputs
+    from kderm.ensemble.result import Summary
+
 # What may be said of the config's section `predict` when a finished ensemble predicts.
-SETTINGS = ("precision", "early_exit", "batch_size")
+SETTINGS = ("combine", "precision", "early_exit", "batch_size")
 
 
 def ensemble_predict(
@@ -22,26 +27,30 @@ def ensemble_predict(
     run_name: str | None,
     out: str | None,
     views: str | None,
-    combine: str | None,
     engine: str = "keras",
     *,
     explain: bool = False,
     challenge: str | None = None,
     prevalence: str | None = None,
     layer: str | None = None,
+    launcher: str = "local",
 ) -> None:
     """`ensemble-predict`: predictions.csv, a report where labels are known, more if asked for.
 
     Among `sources` there may be `predict.KEY=VALUE`, see `split_settings`. A `prevalence` such as
-    "mel=0.02" states the shares of the classes that answers are corrected to.
+    "mel=0.02" states the shares of the classes that answers are corrected to. The `launcher` "ray"
+    predicts on the Ray cluster at RAY_ADDRESS, else on one of this machine.
     """
+    if explain and launcher == "ray":
+        raise UserError(
+            "--explain belongs to --launcher local: maps are drawn on this machine. Predict with "
+            "--launcher ray, then explain some of the images: explain IMAGES --run RUN"
+        )
     sources, settings = split_settings(sources)
     if engine == "keras" or explain:  # an exported engine needs no backend
         check_backend()
     from kderm.ensemble.bundle import read_bundle
-    from kderm.ensemble.inputs import find_inputs
     from kderm.ensemble.place import default_name, settings_name
-    from kderm.ensemble.predictor import ensemble_predict as predict
     from kderm.ensemble.prevalence import stated_prevalence
     from kderm.evaluation.submission import check_challenge
 
@@ -49,27 +58,56 @@ def ensemble_predict(
     if challenge:
         check_challenge(bundle.labels, challenge)
     shares = None if prevalence is None else stated_prevalence(bundle, prevalence)
-    inputs = find_inputs(sources, bundle.labels)
-    asked = {"views": views, "combine": combine, "engine": engine, **settings}
+    asked = {"views": views, "engine": engine, **settings}
     name = default_name(sources) + settings_name(bundle, asked, shares.stated if shares else {})
     directory = Path(out) if out else RunDir(bundle.directory).predictions / name
-    if explain:
-        from kderm.commands.explanation import explain_predictions, refuse_own_pictures
-
-        refuse_own_pictures(inputs, directory)
-    with console.progress("predicting") as report:
-        asked = {"views": views, "combine": combine, "engine": engine, "prevalence": shares}
-        summary = predict(bundle, inputs, directory, progress=report, **asked, **settings)
+    asked["prevalence"] = shares
+    if launcher == "ray":
+        summary = predict_on_cluster(bundle, sources, directory, asked)
+        inputs = None
+    else:
+        inputs, summary = predict_here(bundle, sources, directory, asked, explain=explain)
     console.say(str(summary))
     if challenge:
         submit(summary.predictions, bundle.labels, challenge)
     if explain:
+        from kderm.commands.explanation import explain_predictions
+
         explain_predictions(
             *(bundle, inputs, directory),
             views=views,
             layer=layer,
             batch_size=settings.get("batch_size", 32),
         )
+
+
+def predict_here(
+    bundle: "Bundle", sources: Sequence[str], directory: Path, asked: dict, *, explain: bool
+) -> tuple["Inputs", "Summary"]:
+    """Predict in this process; what was found and the summary."""
+    from kderm.ensemble.inputs import find_inputs
+    from kderm.ensemble.predictor import ensemble_predict as predict
+
+    inputs = find_inputs(sources, bundle.labels)
+    if explain:
+        from kderm.commands.explanation import refuse_own_pictures
+
+        refuse_own_pictures(inputs, directory)
+    with console.progress("predicting") as report:
+        return inputs, predict(bundle, inputs, directory, progress=report, **asked)
+
+
+def predict_on_cluster(
+    bundle: "Bundle", sources: Sequence[str], directory: Path, asked: dict
+) -> "Summary":
+    """Predict on a Ray cluster; the summary."""
+    from kderm.cluster.connection import import_ray
+
+    import_ray()  # a missing extra is told before images are listed
+    from kderm.ensemble.cluster.run import predict_on_cluster as predict
+
+    with console.progress("predicting") as report:
+        return predict(bundle, sources, directory, progress=report, **asked)
 
 
 def submit(predictions: Path, labels: LabelSpace, challenge: str) -> None:
@@ -95,7 +133,7 @@ def split_settings(words: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
     images = [word for word in words if word not in given]
     keys = [word.partition("=")[0].removeprefix("predict.") for word in given]
     values = load_config(None, given).predict.model_dump()
-    options = {"views": "--views", "combine": "--combine"}
+    options = {"views": "--views"}
     for key in keys:
         if key not in SETTINGS:
             do = f"It is an option here: {options[key]}." if key in options else ""

@@ -28,12 +28,29 @@ def all_warnings(
         settings: how the answers were made.
         seen: of `count_seen`.
     """
-    answered = int((table["error"] == "").sum())
+    return warnings_of(
+        *(bundle, inputs, settings),
+        answered=int((table["error"] == "").sum()),
+        unlike=int((table["unlike_training"] == 1).sum()),
+        seen=seen,
+    )
+
+
+def warnings_of(
+    bundle: Bundle,
+    inputs: Inputs,
+    settings: Settings,
+    *,
+    answered: int,
+    unlike: int,
+    seen: int | None,
+) -> tuple[str, ...]:
+    """The same of a table that is not in memory: of rows that have an answer, look unlike, ..."""
     return (
         *inputs.warnings,
         *synthetic_warnings(bundle),
         *metadata_warnings(bundle, inputs),
-        *unlike_warnings(table),
+        *unlike_told(unlike, answered),
         *seen_warnings(seen, answered, bundle),
         *smaller_warnings(bundle),
         *early_exit_warnings(bundle, settings),
@@ -82,7 +99,11 @@ def metadata_warnings(bundle: Bundle, inputs: Inputs) -> tuple[str, ...]:
 def unlike_warnings(table: pd.DataFrame) -> tuple[str, ...]:
     """What a reader must know about images such as the members never saw."""
     count = int((table["unlike_training"] == 1).sum())
-    answered = int((table["error"] == "").sum())
+    return unlike_told(count, int((table["error"] == "").sum()))
+
+
+def unlike_told(count: int, answered: int) -> tuple[str, ...]:
+    """The same of `count` images among those that have an answer."""
     if count <= expected_warnings(answered):
         return ()
     return (

@@ -77,7 +77,7 @@ def find_inputs(sources: Sequence[str], labels: LabelSpace, *, translate: bool =
     rows: list[InputRow] = []
     notes: list[str] = []
     skipped = 0
-    for source in (path for text in sources for path in _expand(str(text), translate)):
+    for source in (path for text in sources for path in expand(str(text), scored=translate)):
         is_table = source.is_file() and source.suffix.lower() in TABLE_SUFFIXES
         if is_table:
             more, told = read_input_table(source, labels, translation)
@@ -114,8 +114,12 @@ def find_inputs(sources: Sequence[str], labels: LabelSpace, *, translate: bool =
     return Inputs(table_of(unique), asked, skipped, repeated, tuple(notes))
 
 
-def _expand(source: str, scored: bool) -> list[Path]:
-    """The paths that a source stands for: itself, or what a pattern matches."""
+def expand(source: str, *, scored: bool = False) -> list[Path]:
+    """The paths that a source stands for: itself, or what a pattern matches.
+
+    Raises:
+        UserError: nothing of this name; in the words for images that are `scored`, or for any.
+    """
     path = Path(source).expanduser()
     if path.exists():
         return [path]

@@ -119,13 +119,18 @@ def passes_words(passes: np.ndarray, settings: Settings) -> str:
         settings: how the answers were made.
     """
     known = passes[np.isfinite(passes)]
-    if not len(known):
+    return passes_told(known.mean(), known.max(), settings) if len(known) else "none"
+
+
+def passes_told(mean: float, most: float, settings: Settings) -> str:
+    """The same of `mean` passes an image that has an answer, and `most`; 0 where none has."""
+    if not most:
         return "none"
     if not settings.early_exit:
-        return f"{known.max():.0f}"
+        return f"{most:.0f}"
     return (
-        f"{known.mean():.1f} on average, {known.max():.0f} at most (early exit at a standard error "
-        f"of {settings.early_exit:g})"
+        f"{mean:.1f} on average, {most:.0f} at most (early exit at a standard error of "
+        f"{settings.early_exit:g})"
     )
 
 
@@ -214,8 +219,15 @@ def _write_tables(
     prevalence: Prevalence | None,
 ) -> None:
     """Replace predictions.csv, and remove what would speak of other answers than those in it."""
-    path = directory / PREDICTIONS
-    if path.exists():
+    clear_result(directory, inputs, prevalence)
+    if lesions is not None:
+        write_csv(directory / LESIONS, as_text(lesions.table))
+    write_csv(directory / PREDICTIONS, table, render=as_text)
+
+
+def clear_result(directory: Path, inputs: Inputs, prevalence: Prevalence | None) -> None:
+    """Remove what speaks of the answers of before; note where the new ones come from."""
+    if (directory / PREDICTIONS).exists():
         from kderm.evaluation.report.write import remove_report
 
         remove_report(directory)
@@ -224,9 +236,6 @@ def _write_tables(
     record_sources(directory, inputs)
     if prevalence is not None:
         write_json(directory / PREVALENCE, prevalence.to_dict())
-    if lesions is not None:
-        write_csv(directory / LESIONS, as_text(lesions.table))
-    write_csv(path, table, render=as_text)
 
 
 def _not_corrected(prevalence: Prevalence | None) -> tuple[str, ...]:

@@ -7,12 +7,22 @@ runs no script. A bundle that was copied without them says so.
 import re
 from html import escape
 
+from kderm.app.sheet import as_uri
 from kderm.ensemble.bundle import Bundle
 from kderm.ensemble.settings import Settings
 from kderm.run_dir import RunDir
 
 MODEL_CARD = "MODEL_CARD.md"
 REPORT = "report.html"
+# Of the report's figures those of all images together, with what they show; for a bundle that was
+# copied without the report, whose pages show single images.
+FIGURES = (
+    ("roc", "ROC curves, one class against the rest"),
+    ("precision_recall", "Precision and recall"),
+    ("confusion", "Confusion matrix"),
+    ("reliability", "Reliability: what was said, and how often it was true"),
+    ("operating_points", "Operating points"),
+)
 
 NOT_A_DEVICE = (
     "No medical device. This is research software. It is not cleared for diagnosis anywhere, and "
@@ -58,6 +68,20 @@ def facts_markdown(bundle: Bundle, settings: Settings) -> str:
 def has_report(bundle: Bundle) -> bool:
     """Whether the run's report lies beside the bundle."""
     return (RunDir(bundle.directory).path / REPORT).is_file()
+
+
+def figures_html(bundle: Bundle) -> str:
+    """The out-of-fold figures as a part of the page; "" where there are none."""
+    found = []
+    for name, words in FIGURES:
+        path = RunDir(bundle.directory).figures / f"{name}.png"
+        if path.is_file():
+            picture = as_uri(path.read_bytes(), "image/png")
+            found.append(
+                f'<figure><img src="{picture}" alt="{words}"><figcaption>{words}</figcaption>'
+                "</figure>"
+            )
+    return f'<div class="kd-figures">{"".join(found)}</div>' if found else ""
 
 
 def report_html(bundle: Bundle) -> str:

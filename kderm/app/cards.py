@@ -55,9 +55,9 @@ def problem_html(sentence: str) -> str:
 
 def percent(probability: float) -> str:
     """Whole percents that claim no certainty."""
-    if probability >= 0.995:
+    if probability > 0.99:
         return "> 99 %"
-    return "< 1 %" if probability < 0.005 else f"{100 * probability:.0f} %"
+    return "< 1 %" if probability < 0.01 else f"{100 * probability:.0f} %"
 
 
 def _lesion_card(answered: Answered, bundle: Bundle, point: FrozenPoint | None) -> str:

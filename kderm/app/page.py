@@ -15,6 +15,7 @@ from kderm.app.about import (
     STORES_NOTHING,
     card_markdown,
     facts_markdown,
+    figures_html,
     has_report,
     report_html,
 )
@@ -156,10 +157,13 @@ def _about_tab(desk: Desk) -> gr.Radio:
     gr.Markdown(STORES_NOTHING)
     with gr.Accordion("Model card", open=True):
         gr.Markdown(card_markdown(bundle), elem_classes="kd-about")
-    if has_report(bundle):
-        show = gr.Button("Show the out-of-fold report", elem_id="show-report")
+    show_whole = has_report(bundle)
+    draw = report_html if show_whole else figures_html
+    if show_whole or figures_html(bundle):
+        words = "Show the out-of-fold report" if show_whole else "Show the out-of-fold figures"
+        show = gr.Button(words, elem_id="show-report")
         report = gr.HTML("", padding=False, elem_id="report")
-        show.click(lambda: report_html(bundle), outputs=report, **_HIDDEN)
+        show.click(lambda: draw(bundle), outputs=report, **_HIDDEN)
     return point
 
 

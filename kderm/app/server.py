@@ -110,7 +110,7 @@ def warm_up(ensemble: LoadedEnsemble) -> None:
 
 
 def open_socket(host: str, port: int) -> socket.socket:
-    """A listening socket; port 0 takes any free one.
+    """A socket that holds the port; port 0 takes any free one.
 
     Raises:
         UserError: the port is taken, or the address is not this machine's.
@@ -126,7 +126,6 @@ def open_socket(host: str, port: int) -> socket.socket:
             f"({error.strerror or error}). Choose another with --port, or --port 0 for any free "
             "one; --host is localhost unless other machines shall reach the page."
         ) from None
-    opened.listen()
     return opened
 
 

@@ -84,6 +84,8 @@ font-variant-numeric:tabular-nums}
 .kd-links a{border:1px solid var(--border-color-primary);border-radius:8px;padding:8px 14px;
 color:var(--body-text-color);text-decoration:none;background:var(--button-secondary-background-fill)}
 .kd-sheet img{max-width:100%;height:auto;border-radius:8px;display:block;margin:0 0 10px}
+.kd-figures{display:grid;gap:14px;grid-template-columns:repeat(auto-fit,minmax(min(100%,420px),1fr))}
+.kd-figures img{width:100%;height:auto;border-radius:8px;background:#fff;margin:0}
 .kd-report{width:100%;height:75vh;border:1px solid var(--border-color-primary);border-radius:10px;
 background:#fff}
 .kd-about table{font-size:.9rem;display:block;overflow-x:auto;border:0!important}

@@ -21,15 +21,22 @@ from kderm.plainly import plainly
     show_default=True,
     help="int8 takes its ranges from held-out images of the run.",
 )
+@click.option(
+    "--space", type=click.Path(), metavar="DIR", help="Write a Hugging Face Space there instead."
+)
 @plainly
-def export(run_name: str | None, engine: str, precision: str) -> None:
+def export(run_name: str | None, engine: str, precision: str, space: str | None) -> None:
     """Write a run's members for another engine; say how far its answers lie from the members' own.
 
     The files are in RUN/engines/. ensemble-predict --engine does this by itself when it has to.
+    With --space DIR, write the page of `serve` with its bundle, ready for Hugging Face.
     """
     from kderm.commands import export
 
-    export.export(run_name, engine, precision)
+    if space is None:
+        export.export(run_name, engine, precision)
+    else:
+        export.export_space(run_name, space)
 
 
 @click.command()

@@ -5,13 +5,11 @@ import sys
 
 import click
 
-from kderm import console
 from kderm.commands.prediction import bundle_path
 from kderm.errors import UserError
 from kderm.runtime import check_backend
 
 PASSWORD = "KDERM_PASSWORD"
-_HERE = ("localhost", "127.0.0.1", "::1")
 
 
 def serve(
@@ -28,42 +26,18 @@ def serve(
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     password = None if user is None else _password(user)
     check_backend()
-    from kderm.api.loaded import load_ensemble
-    from kderm.app.server import (
-        Stopped,
-        address,
-        build_app,
-        open_socket,
-        prepare_gradio,
-        run,
-        stopped_by_signals,
-        warm_up,
+    from kderm.app.serving import serve_bundle
+
+    serve_bundle(
+        bundle_path(run_name),
+        host=host,
+        port=port,
+        user=user,
+        password=password,
+        engine=engine,
+        views=views,
+        early_exit=early_exit,
     )
-    from kderm.app.workroom import Workroom
-
-    place = bundle_path(run_name)
-    try:
-        with stopped_by_signals(), Workroom() as workroom:
-            prepare_gradio(workroom)
-            opened = open_socket(host, port)
-            ensemble = load_ensemble(place, engine=engine, views=views, early_exit=early_exit)
-            console.say("warming up; the first answer would wait for it otherwise")
-            warm_up(ensemble)
-            app = build_app(ensemble, workroom, user=user, password=password)
-            if host not in _HERE and user is None:
-                console.warn(
-                    "Whoever reaches this machine can use the page: there is no password. Set one "
-                    f"with --user NAME and the environment variable {PASSWORD}."
-                )
-            run(app, opened, lambda: _announce(address(opened, host)))
-    except Stopped:
-        console.say("The page is closed. Nothing was kept.")
-
-
-def _announce(where: str) -> None:
-    console.say(f"The page: {where}")
-    console.say("No medical device. Ctrl-C ends it.")
-    sys.stdout.flush()
 
 
 def _password(user: str) -> str:

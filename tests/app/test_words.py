@@ -1,0 +1,91 @@
+import numpy as np
+import pytest
+from scipy.ndimage import gaussian_filter
+
+from kderm.app.answers import Answer, Answered, image_ids
+from kderm.app.cards import answers_html, percent, problem_html
+from kderm.app.doubts import WORDS, doubts
+from kderm.app.lay_names import LAY_NAMES, lay_name
+from kderm.app.points import point_choice, point_named, point_rates, point_title, points_of
+from kderm.labels import LABEL_SPACES, label_space
+
+
+@pytest.mark.parametrize("space", LABEL_SPACES.values(), ids=LABEL_SPACES)
+def test_every_class_of_a_registered_space_has_a_lay_name(space):
+    assert set(LAY_NAMES[space.name]) == set(space.codes)
+    names = [lay_name(space, code).name for code in space.codes]
+    assert len(set(names)) == len(names)
+    assert all(names)
+
+
+def test_a_class_without_a_lay_name_is_called_by_its_full_name():
+    space = label_space("custom", ["x", "y"])
+    assert lay_name(space, "y").name == "y"
+    assert lay_name(space, "y").about == ""
+
+
+def test_percents_claim_no_certainty():
+    shown = [percent(value) for value in (0.0, 0.0099, 0.01, 0.5, 0.99, 0.991, 1.0)]
+    assert shown == ["< 1 %", "< 1 %", "1 %", "50 %", "99 %", "> 99 %", "> 99 %"]
+
+
+def test_ids_are_stems_where_these_are_unique():
+    assert image_ids(["a.jpg", "b/c.png"]) == ["a", "c"]
+    assert image_ids(["a.jpg", "b/a.png", "b/a.png"]) == ["a.jpg", "b/a.png", "b/a.png (2)"]
+
+
+def test_the_bundles_own_point_comes_first_and_an_unknown_name_means_it(ensemble):
+    bundle = ensemble.bundle
+    first = points_of(bundle)[0]
+    assert (first.target, first.value) == ("malignant", bundle.threshold)
+    assert point_named(bundle, None) == point_named(bundle, "nonsense") == first
+    assert len(points_of(bundle)) == len(bundle.operating_points)
+    last = points_of(bundle)[-1]
+    assert point_named(bundle, last.name) == last
+
+
+def test_every_point_is_told_apart_in_plain_words(ensemble):
+    points, labels = points_of(ensemble.bundle), ensemble.labels
+    titles = [point_title(point, labels) for point in points]
+    assert len(set(titles)) == len(titles)
+    found = f"{100 * points[0].sensitivity['value']:.0f} of 100"
+    assert found in point_rates(points[0], labels)
+    assert found in point_choice(points[0], labels)
+
+
+def _skin(noise=14.0):
+    rng = np.random.default_rng(0)
+    frame = np.full((150, 200, 3), (214, 166, 150), float)
+    frame[50:100, 70:130] = (120, 80, 70)
+    return np.clip(frame + rng.normal(0, noise, frame.shape), 0, 255).astype(np.uint8)
+
+
+def test_a_plain_picture_gives_no_doubts():
+    assert doubts(_skin(), {"unlike_training": 0}) == ()
+
+
+def test_each_doubt_is_found_and_has_words():
+    corners = _skin()
+    for rows in (slice(0, 20), slice(-20, None)):
+        for columns in (slice(0, 26), slice(-26, None)):
+            corners[rows, columns] = 0
+    pictures = {
+        "blurred": gaussian_filter(_skin(), (3, 3, 0)),
+        "dark corners": corners,
+        "too dark": _skin() // 6,
+        "too bright": np.clip(_skin().astype(int) + 90, 0, 255).astype(np.uint8),
+        "bluer than red": _skin()[..., ::-1],
+    }
+    for name, pixels in pictures.items():
+        assert name in doubts(pixels, {}), name
+    assert doubts(_skin(), {"unlike_training": 1.0}) == ("unlike",)
+    assert set(pictures) | {"unlike", "hair"} == set(WORDS)
+
+
+def test_names_from_outside_are_escaped(ensemble):
+    evil = "<img src=x onerror=alert(1)>.jpg"
+    answered = Answered((Answer(evil, {}, error="<b>no</b>"),), None, ("<i>note</i>",))
+    html = answers_html(answered, ensemble.bundle, None) + problem_html("<u>x</u>")
+    for tag in ("<img", "<b>no", "<i>", "<u>"):
+        assert tag not in html
+    assert "&lt;img" in html

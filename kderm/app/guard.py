@@ -16,6 +16,8 @@ _POLICY = (
 )
 
 _KEPT = "/assets/"
+# Times the bound; whoever sends more is cut off.
+_POURED_AWAY = 4
 
 
 class Guard:
@@ -43,6 +45,7 @@ class Guard:
             return
         length = dict(scope["headers"]).get(b"content-length", b"0")
         if length.isdigit() and int(length) > self.most_bytes:
+            await self._pour_away(receive)
             await self._refuse(send)
             return
         seen = 0
@@ -70,6 +73,14 @@ class Guard:
             await send(message)
 
         return sent
+
+    async def _pour_away(self, receive: Receive) -> None:
+        """Read what is sent and keep none of it: most clients listen only when they are through."""
+        seen, more = 0, True
+        while more and seen < _POURED_AWAY * self.most_bytes:
+            message = await receive()
+            more = message.get("more_body", False)
+            seen += len(message.get("body", b""))
 
     async def _refuse(self, send: Send) -> None:
         words = f"At most {self.most_bytes // 1_000_000} MB are taken at once. Send less."

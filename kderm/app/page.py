@@ -4,8 +4,8 @@ Imports Gradio, so import it late and only after `kderm.app.server.prepare_gradi
 comes in as files and goes out as HTML and JSON that hold everything, so the server offers no file.
 """
 
-from collections.abc import Callable
 from html import escape
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -92,13 +92,15 @@ def _photos_tab(desk: Desk) -> dict[str, Any]:
             )
             facts = _facts_inputs(desk)
             with gr.Accordion("Use a camera", open=False):
-                camera = gr.Image(
-                    sources=["webcam"],
-                    type="filepath",
-                    image_mode=None,
-                    label="Camera",
-                    webcam_options=gr.WebcamOptions(mirror=False),
-                    elem_id="camera",
+                camera = _from_reader_only(
+                    gr.Image(
+                        sources=["webcam"],
+                        type="filepath",
+                        image_mode=None,
+                        label="Camera",
+                        webcam_options=gr.WebcamOptions(mirror=False),
+                        elem_id="camera",
+                    )
                 )
     examples = draw_examples()
     trial = gr.HTML(
@@ -232,21 +234,26 @@ def _add_api(desk: Desk) -> None:
 
 
 def _file(label: str, **about: Any) -> gr.File:
-    """A file input that takes files from the reader alone: the server fetches no address."""
-    component = gr.File(label=label, type="filepath", **about)
-    component.async_move_resource_to_block_cache = _from_reader_only(
-        component.async_move_resource_to_block_cache
-    )
-    return component
+    """A file input for what the reader sends."""
+    return _from_reader_only(gr.File(label=label, type="filepath", **about))
 
 
-def _from_reader_only(move: Callable) -> Callable:
+def _from_reader_only(component: Any) -> Any:
+    """The component, taking nothing but uploads: no file of the server, and no address.
+
+    Gradio itself looks only where it was started by `launch`, and would fetch an address.
+    """
+    move = component.async_move_resource_to_block_cache
+
     async def moved(place: Any) -> Any:
-        if place is not None and "://" in str(place):
-            raise gr.Error("Send the file itself, not its address.", print_exception=False)
+        if place is not None:
+            path = Path(str(place)).resolve()
+            if "://" in str(place) or not path.is_relative_to(component.GRADIO_CACHE):
+                raise gr.Error("Send the file itself, not its address.", print_exception=False)
         return await move(place)
 
-    return moved
+    component.async_move_resource_to_block_cache = moved
+    return component
 
 
 def _examples_html(examples: list[Example]) -> str:

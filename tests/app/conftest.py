@@ -1,4 +1,4 @@
-"""A tiny finished run, its ensemble, pictures of every kind, and the page served in this process."""
+"""A tiny finished run, its ensemble, pictures of every kind, and the page served in process."""
 
 import io
 import os

@@ -42,7 +42,7 @@ from pathlib import Path
 from kderm import console
 from kderm.errors import UserError, unknown_name
 from kderm.leftovers import sweep
-from kderm.storage.mirror import ATTEMPTS, working_copy
+from kderm.storage.mirror import ATTEMPTS, bring, origin_url, working_copy
 from kderm.storage.places import is_url
 
 _root: ContextVar[Path | None] = ContextVar("runs_root", default=None)
@@ -263,7 +263,8 @@ class RunDir:
         words += ["--run", name] if with_config and verb not in WITHOUT_RUN else []
         parent = self.path.resolve().parent
         elsewhere = parent != runs_root().resolve()
-        where = f"KDERM_RUNS={shlex.quote(str(parent))} " if elsewhere else ""
+        place = origin_url(parent) or str(parent)
+        where = f"KDERM_RUNS={shlex.quote(place)} " if elsewhere else ""
         return f"{where}{console.program()} {shlex.join(words)}"
 
     @property
@@ -296,12 +297,17 @@ def runs_at(folder: Path) -> Iterator[None]:
 
 
 def open_run(name: str | os.PathLike | None) -> RunDir:
-    """The run called `name` (or at that path); with None the last one that has an ensemble.
+    """The run called `name` (or at that path or URL); with None the last that has an ensemble.
 
     Raises:
         UserError: no such run, or no finished run yet.
     """
-    root = runs_root()
+    if is_url(name):
+        url, _, name = str(name).removesuffix("/ensemble.json").rstrip("/").rpartition("/")
+        root = working_copy(url)
+    else:
+        root = runs_root()
+    bring(root, name)
     if name is None:
         bundles = sorted(root.glob("*/ensemble.json"), key=lambda path: path.stat().st_mtime)
         if not bundles:

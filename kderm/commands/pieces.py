@@ -1,12 +1,15 @@
 """What several verbs share: a run's lock and files, and the words about its data."""
 
 import contextlib
+from collections.abc import Iterator
+from pathlib import Path
 
 from kderm import console
 from kderm.api.conclusion import SYNTHETIC as SYNTHETIC
 from kderm.atomic import locked
 from kderm.config.schema import Config
 from kderm.run_dir import RunDir, open_run
+from kderm.storage import mirror
 
 # Verbs that write into a run that is there, and so cannot choose another name for it.
 OF_A_RUN = ("evaluate", "select")
@@ -20,13 +23,24 @@ def known_run(name: str | None) -> RunDir:
     return run
 
 
-def exclusive(
-    run: RunDir, verb: str, *, patient: bool = False
-) -> contextlib.AbstractContextManager:
-    """Hold the run's lock for the command `verb`; `patient`: wait for others of this verb."""
+@contextlib.contextmanager
+def exclusive(run: RunDir, verb: str, *, patient: bool = False) -> Iterator[None]:
+    """Hold the run's lock for the command `verb`; `patient`: wait for others of this verb.
+
+    What was written goes to the run's URL, where it has one.
+    """
     other = "" if verb in OF_A_RUN else ", or choose another name with --run NAME"
     refusal = f"Another command is writing the run {run.name!r}. Wait for it{other}."
-    return locked(run.path, refusal, verb, patient=patient)
+    with locked(run.path, refusal, verb, patient=patient):
+        yield
+        say_kept(run.path)
+
+
+def say_kept(folder: Path) -> None:
+    """Copy what is new in a run's folder to the URL where the run lives, if it does; say so."""
+    mirror.push(folder)
+    if url := mirror.kept_at(folder):
+        console.say(f"Kept at: {url}")
 
 
 def is_demo(config: Config) -> bool:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from kderm import console
 from kderm.commands.asked import refuse_unfinished
-from kderm.commands.pieces import known_run
+from kderm.commands.pieces import known_run, say_kept
 from kderm.config.reading import load_config
 from kderm.errors import UserError
 from kderm.labels import LabelSpace
@@ -33,6 +33,7 @@ def ensemble_predict(
     challenge: str | None = None,
     prevalence: str | None = None,
     layer: str | None = None,
+    combine: str | None = None,
     launcher: str = "local",
 ) -> None:
     """`ensemble-predict`: predictions.csv, a report where labels are known, more if asked for.
@@ -47,6 +48,7 @@ def ensemble_predict(
             "--launcher ray, then explain some of the images: explain IMAGES --run RUN"
         )
     sources, settings = split_settings(sources)
+    settings |= {} if combine is None else {"combine": combine}
     if engine == "keras" or explain:  # an exported engine needs no backend
         check_backend()
     from kderm.ensemble.bundle import read_bundle
@@ -79,6 +81,7 @@ def ensemble_predict(
             layer=layer,
             batch_size=settings.get("batch_size", 32),
         )
+    say_kept(directory)
 
 
 def predict_here(

@@ -6,6 +6,7 @@ from pathlib import Path
 from kderm.config.schema import Config, DataConfig
 from kderm.errors import UserError
 from kderm.run_dir import RunDir, runs_root
+from kderm.storage.mirror import pull
 
 
 def named_run(config: Config, config_path: str | None, run_name: str | None) -> RunDir:
@@ -20,7 +21,9 @@ def named_run(config: Config, config_path: str | None, run_name: str | None) -> 
             "A run's name is one folder name that begins with a letter or a digit. "
             f"Received: {name!r}. Choose another with --run NAME."
         )
-    return RunDir(runs_root() / name)
+    run = RunDir(runs_root() / name)
+    pull(run.path)
+    return run
 
 
 def data_set_name(data: DataConfig) -> str:

@@ -45,10 +45,32 @@ def origin_url(path: Path) -> str | None:
     return None if root is None else (root / _ORIGIN).read_text(encoding="utf-8").strip()
 
 
+def kept_at(path: Path) -> str | None:
+    """The URL of a file or folder in a working copy; None elsewhere."""
+    root = _root(path)
+    if root is None:
+        return None
+    return f"{origin_url(root)}/{path.absolute().relative_to(root).as_posix()}"
+
+
 def origin_of(run: Path) -> Place:
     """Where the run in the folder `run` is kept among others: at its URL, else where it lies."""
     url = origin_url(run)
     return open_place(run.absolute().parent if url is None else url)
+
+
+def bring(root: Path, name: object | None) -> None:
+    """Pull the run `name` into the working copy `root`; with None the newest with an ensemble."""
+    if _root(root) != root.absolute():
+        return
+    if name is None:
+        bundles = open_place(origin_url(root)).matching("*/ensemble.json")
+        if not bundles:
+            return
+        name = bundles[-1].name.partition("/")[0]
+    elif Path(str(name)).name != str(name):
+        return
+    pull(root / str(name))
 
 
 def pull(run: Path) -> None:
@@ -58,7 +80,7 @@ def pull(run: Path) -> None:
         return
     place, name = origin_of(run), run.absolute().relative_to(root).as_posix()
     index, there = _read_index(run), {}
-    for kept in place.list(name):
+    for kept in place.files(name):
         own = kept.name[len(name) + 1 :]
         if f"/{ATTEMPTS}/" in f"/{own}":
             (run / own.partition(f"{ATTEMPTS}/")[0] / ATTEMPTS).mkdir(parents=True, exist_ok=True)

@@ -49,7 +49,7 @@ def pixels_here(path: Path, place: Place) -> Path:
 def _brought(place: Place, name: str, file: str) -> Path:
     folder = cache_dir() / "stores" / name.rpartition("/")[2]
     with one_at_a_time(folder):
-        for kept in sorted(place.list(name), key=lambda each: each.name.endswith(_WHOLE)):
+        for kept in sorted(place.files(name), key=lambda each: each.name.endswith(_WHOLE)):
             target = folder / kept.name.rpartition("/")[2]
             if not target.is_file() or target.stat().st_size != kept.size:
                 place.download(kept.name, target)

@@ -47,11 +47,13 @@ class Kept:
         name: under the place, with "/" between its parts.
         size: in bytes.
         version: differs from that of any other content which the place held under this name.
+        written: when, in an order that a place keeps; "" where it does not say.
     """
 
     name: str
     size: int
     version: str
+    written: str = ""
 
 
 class Place:
@@ -81,7 +83,7 @@ class Place:
         with atomic_path(path) as temporary:
             shutil.copyfile(source, temporary)
 
-    def list(self, below: str = "") -> list[Kept]:
+    def files(self, below: str = "") -> list[Kept]:
         """All files under the name `below` but temporary ones, in the order of their names."""
         found = []
         for root, _, files in os.walk(self.folder / below):
@@ -91,6 +93,11 @@ class Place:
                     with contextlib.suppress(FileNotFoundError):  # it has just been removed
                         found.append(self._kept(path))
         return sorted(found, key=lambda kept: kept.name)
+
+    def matching(self, pattern: str) -> list[Kept]:
+        """The files that a pattern such as */done.json matches, the last written last."""
+        found = [self._kept(path) for path in self.folder.glob(pattern)]
+        return sorted(found, key=lambda kept: kept.written)
 
     def find(self, name: str) -> Kept | None:
         """The file `name`, or None."""
@@ -108,7 +115,8 @@ class Place:
     def _kept(self, path: Path) -> Kept:
         status = path.stat()
         name = path.relative_to(self.folder).as_posix()
-        return Kept(name, status.st_size, f"{status.st_size}-{status.st_mtime_ns}")
+        version = f"{status.st_size}-{status.st_mtime_ns}"
+        return Kept(name, status.st_size, version, f"{status.st_mtime_ns:020d}")
 
 
 class UrlPlace(Place):
@@ -136,11 +144,17 @@ class UrlPlace(Place):
         with atomic_path(path) as temporary:
             self._fs.get_file(self._at(name), os.fspath(temporary))
 
-    def list(self, below: str = "") -> list[Kept]:
+    def files(self, below: str = "") -> list[Kept]:
         self._fs.invalidate_cache()
         found = self._fs.find(self._at(below), detail=True)
         kept = [self._kept(path, info) for path, info in found.items()]
         return sorted((each for each in kept if not is_temporary(each.name)), key=lambda k: k.name)
+
+    def matching(self, pattern: str) -> list[Kept]:
+        self._fs.invalidate_cache()
+        found = self._fs.glob(f"{self._root}/{pattern}", detail=True)
+        kept = [self._kept(path, info) for path, info in found.items()]
+        return sorted(kept, key=lambda each: each.written)
 
     def find(self, name: str) -> Kept | None:
         self._fs.invalidate_cache()
@@ -152,8 +166,9 @@ class UrlPlace(Place):
 
     def remove(self, name: str) -> None:
         self._fs.invalidate_cache()
-        with contextlib.suppress(FileNotFoundError):
-            self._fs.rm(self._at(name), recursive=True)
+        with contextlib.suppress(FileNotFoundError):  # another has removed it
+            if found := list(self._fs.find(self._at(name))):
+                self._fs.rm(found)
 
     def _at(self, name: str) -> str:
         return f"{self._root}/{name}".rstrip("/") if name else self._root
@@ -167,12 +182,12 @@ class UrlPlace(Place):
 
     def _kept(self, path: str, info: dict) -> Kept:
         name = path[len(self._root) :].lstrip("/")
-        told = [info.get(key) for key in ("ETag", "etag", "md5Hash", "version_id", "generation")]
-        told = [str(each) for each in told if each]
-        if not told:  # what changes when a file is written anew, as far as it is known
-            times = (info.get(key) for key in ("created", "mtime", "LastModified", "updated"))
-            told = [str(each) for each in times if each]
-        return Kept(name, int(info["size"] or 0), "-".join([str(info["size"]), *told]))
+        digests = (info.get(key) for key in ("ETag", "etag", "md5Hash", "generation"))
+        times = (info.get(key) for key in ("LastModified", "mtime", "updated", "created"))
+        digest = next((str(each) for each in digests if each), "")
+        written = next((str(each) for each in times if each), "")
+        size = int(info["size"] or 0)
+        return Kept(name, size, f"{size}-{digest or written}", written)
 
     @contextlib.contextmanager
     def _told(self, name: str) -> Iterator[None]:

@@ -162,7 +162,7 @@ def new_name(number: int) -> str:
 def records(place: Place, fold_name: str) -> list[Record]:
     """All records of a fold that can be read, the best one first."""
     found = []
-    for kept in place.list(f"{fold_name}/{ATTEMPTS}"):
+    for kept in place.files(f"{fold_name}/{ATTEMPTS}"):
         attempt, *rest = kept.name.removeprefix(f"{fold_name}/{ATTEMPTS}/").split("/")
         if len(rest) != 1 or not rest[0].endswith(".json"):
             continue

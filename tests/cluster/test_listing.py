@@ -1,0 +1,71 @@
+"""The listing on the disk names the images as `find_inputs` does."""
+
+import os
+
+import pandas as pd
+import pytest
+
+from kderm.ensemble.cluster.folder_listing import list_folders
+from kderm.ensemble.cluster.listing import asked_chunks, listing_of
+from kderm.ensemble.inputs import find_inputs
+from kderm.errors import UserError
+from kderm.labels import label_space
+
+LABELS = label_space("ham10000", None, None)
+
+FILES = (
+    *("b/x.jpg", "a/x.jpg", "a-b/x.png", "a/c/x.jpg", "a.jpg", "z.TIFF", "notes.txt"),
+    *("a/.hidden.jpg", ".cache/y.jpg", "__MACOSX/y.jpg", "a b/é.jpg", "a/x.jpeg", "k/1.png"),
+)
+
+
+@pytest.fixture
+def images(workplace):
+    for name in FILES:
+        path = workplace / "images" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(name.encode())
+    (workplace / "images" / "link.jpg").symlink_to(workplace / "images" / "z.TIFF")
+    os.symlink(workplace / "images" / "b", workplace / "images" / "again")
+    return workplace / "images"
+
+
+@pytest.mark.parametrize(
+    "sources",
+    [["images"], ["images/a", "images"], ["images/*.jpg", "images/k"], ["images/a/x.jpg"]],
+)
+def test_folders_are_listed_with_the_ids_and_the_order_of_a_table_in_memory(images, sources):
+    listing = list_folders(sources, LABELS, images.parent / "listing.db")
+    inputs = find_inputs(sources, LABELS)
+    pd.testing.assert_frame_equal(listing.slice(0, listing.images).table, inputs.table)
+    told = (listing.images, listing.sources, listing.skipped, listing.repeated)
+    assert told == (len(inputs), inputs.sources, inputs.skipped, inputs.repeated)
+
+
+def test_class_folders_and_tables_are_left_to_a_table_in_memory(images, workplace):
+    file = workplace / "listing.db"
+    (workplace / "all" / "nevus").mkdir(parents=True)
+    (workplace / "all" / "nevus" / "1.jpg").write_bytes(b"1")
+    assert list_folders(["all"], LABELS, file) is None
+    (workplace / "table.csv").write_text("path\nimages/a.jpg\n")
+    file.unlink()
+    assert list_folders(["table.csv"], LABELS, file) is None
+    with pytest.raises(UserError, match="does not exist"):
+        list_folders(["nowhere"], LABELS, workplace / "other.db")
+
+
+def test_chunks_are_asked_for_by_their_place_among_the_missing_ones(images, workplace):
+    inputs = find_inputs(["images"], LABELS)
+    listing = listing_of(inputs, workplace / "listing.db")
+    listing.ask_for([1, 3])
+    chunks = list(asked_chunks(listing.file, [0, 1], size=2))
+    assert [chunk.number for chunk in chunks] == [1, 3]
+    paths = inputs.table["path"].tolist()
+    assert [path for chunk in chunks for path, _ in chunk.images] == paths[2:4] + paths[6:8]
+
+
+def test_images_among_the_figures_of_the_result_are_found(images, workplace):
+    listing = list_folders(["images"], LABELS, workplace / "listing.db")
+    assert len(listing.inside(images / "a")) == 1
+    assert len(listing.inside(images / "nothing")) == 0
+    assert len(listing.inside(workplace)) == 0

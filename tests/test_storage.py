@@ -1,0 +1,322 @@
+"""Places at paths and URLs, working copies of runs, and attempts at a fold."""
+
+import json
+import shutil
+
+import fsspec
+import pytest
+from fsspec.spec import AbstractFileSystem
+
+from kderm.config.reading import load_config
+from kderm.errors import UserError
+from kderm.run_dir import FoldDir, RunDir, open_run, runs_root
+from kderm.storage import mirror
+from kderm.storage.places import UrlPlace, open_place
+from kderm.training import attempts
+from kderm.training.crossval import cross_validate
+
+
+class Bucket(AbstractFileSystem):
+    """What every object store can do and no more: objects are put whole, read, listed, removed."""
+
+    protocol = "bucket"
+    cachable = False
+    objects: dict = {}  # noqa: RUF012 - shared by all, as a bucket is
+    puts: list = []  # noqa: RUF012
+    fails_after = None
+
+    def _key(self, path):
+        return self._strip_protocol(path).strip("/")
+
+    def ls(self, path, detail=True, **_):
+        top = self._key(path)
+        if top in self.objects:
+            found = {top: self._info(top)}
+        else:
+            found = {}
+            for key in self.objects:
+                if key.startswith(f"{top}/"):
+                    name, _, rest = key[len(top) + 1 :].partition("/")
+                    folder = {"name": f"{top}/{name}", "size": 0, "type": "directory"}
+                    found[f"{top}/{name}"] = folder if rest else self._info(key)
+            if not found:
+                raise FileNotFoundError(path)
+        return list(found.values()) if detail else list(found)
+
+    def _info(self, key):
+        content, count = self.objects[key]
+        return {"name": key, "size": len(content), "type": "file", "ETag": f"e{count}"}
+
+    def cat_file(self, path, start=None, end=None, **_):
+        try:
+            return self.objects[self._key(path)][0][start:end]
+        except KeyError:
+            raise FileNotFoundError(path) from None
+
+    def pipe_file(self, path, value, mode="overwrite", **_):
+        if self.fails_after is not None and len(self.puts) >= self.fails_after:
+            raise OSError("the network is gone")
+        self.puts.append(self._key(path))
+        self.objects[self._key(path)] = bytes(value), len(self.puts)
+
+    def put_file(self, lpath, rpath, **_):
+        with open(lpath, "rb") as handle:
+            self.pipe_file(rpath, handle.read())
+
+    def get_file(self, rpath, lpath, **_):
+        with open(lpath, "wb") as handle:
+            handle.write(self.cat_file(rpath))
+
+    def _rm(self, path):
+        del self.objects[self._key(path)]
+
+    def mv(self, *_, **__):
+        raise NotImplementedError("an object store has no rename")
+
+    def _open(self, *_, **__):
+        raise NotImplementedError("an object store has no append")
+
+
+fsspec.register_implementation("bucket", Bucket, clobber=True)
+
+
+@pytest.fixture
+def bucket(monkeypatch):
+    for name, value in (("objects", {}), ("puts", []), ("fails_after", None)):
+        monkeypatch.setattr(Bucket, name, value)
+    return Bucket
+
+
+@pytest.fixture(params=["path", "file", "memory", "bucket"])
+def place(request, tmp_path, bucket):
+    fsspec.filesystem("memory").store.clear()
+    urls = {
+        "path": tmp_path / "runs",
+        "file": (tmp_path / "runs").as_uri(),
+        "memory": "memory://box/runs",
+        "bucket": "bucket://box/runs",
+    }
+    return open_place(urls[request.param])
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("KDERM_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def test_a_place_keeps_lists_finds_and_removes_files(place, tmp_path):
+    source = tmp_path / "source"
+    source.write_bytes(b"weights")
+    place.write("a/fold_0/done.json", b"{}")
+    place.upload(source, "a/fold_0/model.keras")
+    place.write("b/config.yaml", b"seed: 1")
+    assert [kept.name for kept in place.files("a")] == [
+        "a/fold_0/done.json",
+        "a/fold_0/model.keras",
+    ]
+    assert [kept.size for kept in place.files("a")] == [2, 7]
+    assert place.read("b/config.yaml") == b"seed: 1"
+    place.download("a/fold_0/model.keras", tmp_path / "deep" / "copy")
+    assert (tmp_path / "deep" / "copy").read_bytes() == b"weights"
+    assert [kept.name for kept in place.matching("*/config.yaml")] == ["b/config.yaml"]
+    before = place.find("b/config.yaml").version
+    place.write("b/config.yaml", b"seed: 2")
+    assert place.find("b/config.yaml").version != before
+    place.remove("a")
+    place.remove("never/there")
+    assert [kept.name for kept in place.files()] == ["b/config.yaml"]
+    assert place.find("a/fold_0/done.json") is None
+    with pytest.raises(FileNotFoundError):
+        place.download("a/fold_0/model.keras", tmp_path / "other" / "copy")
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_store_whose_package_is_missing_is_told_by_name(monkeypatch):
+    def without(url, **_):
+        raise ImportError("Install s3fs to access S3")
+
+    monkeypatch.setattr(fsspec.core, "url_to_fs", without)
+    with pytest.raises(UserError, match="pip install s3fs"):
+        open_place("s3://box/runs")
+
+
+def test_an_address_that_nobody_knows_is_refused():
+    with pytest.raises(UserError, match=r"Expected a path, or a URL such as s3://"):
+        open_place("nosuch://box/runs")
+
+
+def test_without_fsspec_the_extra_is_named(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "fsspec", None)
+    with pytest.raises(UserError, match=r"kderm\[cluster\]"):
+        open_place("memory://box/runs")
+
+
+def filled(run):
+    for name in ("config.yaml", "fold_0/model.keras", "fold_0/oof.csv", "fold_0/done.json"):
+        (run / name).parent.mkdir(parents=True, exist_ok=True)
+        (run / name).write_text(name)
+    (run / "fold_0" / "state.npz").write_text("only while it trains")
+    (run / ".lock").write_text("")
+
+
+def test_a_working_copy_is_pushed_with_done_last_and_pulled_by_another_machine(cache, bucket):
+    run = mirror.working_copy("bucket://box/runs") / "a"
+    filled(run)
+    mirror.push(run)
+    assert bucket.puts[-1] == "box/runs/a/fold_0/done.json"
+    assert not any("state" in name or "lock" in name for name in bucket.objects)
+    puts = len(bucket.puts)
+    mirror.push(run)
+    assert len(bucket.puts) == puts  # nothing has changed
+    shutil.rmtree(cache)
+    run = mirror.working_copy("bucket://box/runs") / "a"
+    mirror.pull(run)
+    assert (run / "fold_0" / "oof.csv").read_text() == "fold_0/oof.csv"
+    assert mirror.kept_at(run) == "bucket://box/runs/a"
+
+
+def test_what_changes_on_either_side_is_copied_and_what_goes_goes(cache, bucket):
+    run = mirror.working_copy("bucket://box/runs") / "a"
+    filled(run)
+    mirror.push(run)
+    (run / "fold_0" / "oof.csv").unlink()
+    (run / "config.yaml").write_text("newer here")
+    mirror.push(run)
+    place = open_place("bucket://box/runs")
+    assert place.read("a/config.yaml") == b"newer here"
+    assert place.find("a/fold_0/oof.csv") is None
+    place.write("a/config.yaml", b"newer there")
+    place.remove("a/fold_0/model.keras")
+    mirror.pull(run)
+    assert (run / "config.yaml").read_text() == "newer there"
+    assert not (run / "fold_0" / "model.keras").exists()
+
+
+def test_a_push_that_breaks_off_leaves_no_fold_that_looks_finished(cache, bucket, monkeypatch):
+    run = mirror.working_copy("bucket://box/runs") / "a"
+    filled(run)
+    monkeypatch.setattr(bucket, "fails_after", 3)
+    with pytest.raises(UserError, match="the network is gone"):
+        mirror.push(run)
+    assert "box/runs/a/fold_0/done.json" not in bucket.objects
+    monkeypatch.setattr(bucket, "fails_after", None)
+    mirror.push(run)
+    assert len(bucket.objects) == 4
+
+
+def fold_with(tmp_path, name, **files):
+    fold = FoldDir(tmp_path / name / "fold_0")
+    fold.path.mkdir(parents=True, exist_ok=True)
+    for file, text in files.items():
+        (fold.path / file.replace("_npz", ".npz").replace("_json", ".json")).write_text(text)
+    return fold
+
+
+def content(fold):
+    return {path.name: path.read_text() for path in fold.path.iterdir()}
+
+
+def test_the_next_attempt_begins_with_the_newest_whole_state(place, tmp_path):
+    fold = fold_with(tmp_path, "first", state_npz="1", weights_best_npz="b1")
+    first = attempts.Attempt(place, "a/fold_0", attempts.new_name(1), fold)
+    first.keep(1)
+    fold.state.write_text("22")
+    first.keep(2)  # the best weights are those of before and are not sent again
+    second = fold_with(tmp_path, "second")
+    found = attempts.bring_newest(place, "a/fold_0", second)
+    assert (found.epoch, content(second)) == (2, {"state.npz": "22", "weights_best.npz": "b1"})
+    assert attempts.bring_newest(place, "a/fold_0", second, above=2) is None
+
+
+def test_a_damaged_or_half_written_state_costs_one_epoch(place, tmp_path, capfd):
+    fold = fold_with(tmp_path, "first", state_npz="1")
+    attempt = attempts.Attempt(place, "a/fold_0", "001-x", fold)
+    attempt.keep(1)
+    fold.state.write_text("22")
+    attempt.keep(2)
+    place.write("a/fold_0/attempts/001-x/00002/state.npz", b"damaged")
+    place.write("a/fold_0/attempts/001-x/00003/state.npz", b"its record was never written")
+    second = fold_with(tmp_path, "second")
+    assert attempts.bring_newest(place, "a/fold_0", second).epoch == 1
+    assert content(second) == {"state.npz": "1"}
+    assert "is damaged" in capfd.readouterr().err
+
+
+def test_an_attempt_that_was_given_up_but_lives_on_spoils_nothing(place, tmp_path):
+    stale_fold = fold_with(tmp_path, "stale", state_npz="stale 1")
+    stale = attempts.Attempt(place, "a/fold_0", "001-x", stale_fold)
+    stale.keep(1)
+    fold = fold_with(tmp_path, "fold")
+    attempt = attempts.Attempt(place, "a/fold_0", "002-y", fold)
+    attempt.begin()
+    for epoch in (2, 3):
+        fold.state.write_text(f"{epoch}" * epoch)
+        attempt.keep(epoch)
+    stale_fold.state.write_text("stale 2")
+    stale.keep(2)
+    fold.state.unlink()
+    (fold.path / "model.keras").write_text("model")
+    fold.done.write_text(json.dumps({"fold": 0}))
+    attempt.finish()
+    stale.keep(2)
+    driver = fold_with(tmp_path, "driver")
+    assert attempts.bring_newest(place, "a/fold_0", driver).is_final
+    assert set(content(driver)) == {"model.keras", "done.json"}
+    attempts.forget_attempts(place, "a/fold_0")
+    assert place.files() == []
+
+
+def test_only_the_last_two_states_are_kept(place, tmp_path):
+    fold = fold_with(tmp_path, "first", state_npz="1")
+    attempt = attempts.Attempt(place, "a/fold_0", "001-x", fold)
+    for epoch in range(1, 6):
+        fold.state.write_text("1" * epoch)
+        attempt.keep(epoch)
+    assert {kept.name.split("/")[4][:5] for kept in place.files()} == {"00004", "00005"}
+
+
+def test_cv_at_a_url_goes_on_on_another_machine_after_its_last_epoch(
+    workplace, tiny_overrides, cache, bucket, monkeypatch, capfd
+):
+    config = load_config(None, tiny_overrides)
+    cross_validate(config, RunDir(workplace / "runs" / "tiny"))
+    monkeypatch.setenv("KDERM_RUNS", "bucket://box/runs")
+    keep = attempts.Attempt.keep
+
+    def killed(self, epoch):
+        keep(self, epoch)
+        if epoch == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(attempts.Attempt, "keep", killed)
+    with pytest.raises(KeyboardInterrupt):
+        cross_validate(config, RunDir(runs_root() / "tiny"))
+    monkeypatch.setattr(attempts.Attempt, "keep", keep)
+    shutil.rmtree(cache)
+    capfd.readouterr()
+    run = RunDir(runs_root() / "tiny")
+    mirror.pull(run.path)
+    assert run.is_started
+    cross_validate(config, run)
+    assert "fold 0: continuing after epoch 2" in capfd.readouterr().out
+    kept = open_place("bucket://box/runs")
+    for fold in range(3):
+        own = (workplace / "runs" / "tiny" / f"fold_{fold}" / "oof.csv").read_bytes()
+        assert kept.read(f"tiny/fold_{fold}/oof.csv") == own
+    assert not any("attempts" in each.name for each in kept.files())
+    assert isinstance(kept, UrlPlace)
+
+
+def test_a_run_is_opened_by_its_url_or_as_the_newest_there(cache, bucket, monkeypatch):
+    for name in ("old", "new"):
+        run = mirror.working_copy("bucket://box/runs") / name
+        filled(run)
+        (run / "ensemble.json").write_text("{}")
+        mirror.push(run)
+    shutil.rmtree(cache)
+    assert open_run("bucket://box/runs/old").bundle.is_file()
+    monkeypatch.setenv("KDERM_RUNS", "bucket://box/runs")
+    assert open_run("new").bundle.is_file()
+    with pytest.raises(UserError, match="Unknown run"):
+        open_run("newer")

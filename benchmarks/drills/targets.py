@@ -243,16 +243,24 @@ def no_home(folder: Path, found: Findings) -> None:
     closed.mkdir(parents=True, exist_ok=True)
     closed.chmod(0o555)
     as_user = ("setpriv", "--bounding-set", "-dac_override,-dac_read_search")
+    # May still read what only root may, or it would not find Python.
+    rights = "+dac_override,+dac_read_search"
+    unknown_user = ("setpriv", "--reuid", "54321", "--regid", "54321", "--clear-groups")
+    unknown_user += ("--inh-caps", rights, "--ambient-caps", rights)
     cases: dict[str, dict[str, str | None]] = {
         "a home that is not there": {"HOME": "/nonexistent/home"},
         "a home without the right to write": {"HOME": str(closed)},
         "no HOME at all": {"HOME": None},
+        "a user whom the system does not know": {"HOME": None, "USER": None, "LOGNAME": None},
         "neither home nor temporary folder": {"HOME": str(closed), "TMPDIR": str(closed)},
     }
     for what, more in cases.items():
         place = Workplace(folder / "home")
         place.clear()
         before = () if more["HOME"] is None else as_user
+        if "USER" in more:
+            before = unknown_user
+            subprocess.run(["chmod", "-R", "a+rwX", str(place.path)], check=True)
         lines = 0
         for words in (CV, PREDICT):
             ended = place.run(words, more, before=before)

@@ -6,6 +6,7 @@ read by `ensemble-predict`, which never needs the run's config again. Opens no m
 
 import hashlib
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -325,7 +326,8 @@ def _check_member(directory: Path, member: MemberFacts) -> None:
 
 
 def _check_inside(path: Path, directory: Path) -> None:
-    if not path.resolve().is_relative_to(directory.resolve()):
+    inside = Path(os.path.realpath(path)).is_relative_to(os.path.realpath(directory))
+    if not inside:
         raise UserError(
             f"{path} leads out of the bundle's folder (a link?), so it is refused. Put a copy of "
             "the file there instead."

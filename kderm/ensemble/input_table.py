@@ -14,7 +14,7 @@ from kderm.data.datasets.columns import FACTS, TableRows, read_rows
 from kderm.data.datasets.image_index import stem
 from kderm.data.hdf5 import is_member, member_stat
 from kderm.data.manifest import MISSING_WORDS
-from kderm.ensemble.image_files import image_files, images_near
+from kderm.ensemble.image_files import image_files, images_near, size_and_time
 from kderm.ensemble.other_labels import Counterparts
 from kderm.errors import UserError
 from kderm.labels import LabelSpace
@@ -105,7 +105,8 @@ def _rows(
     rows = []
     for record in found.table.to_dict("records"):
         file, name = record["path"], record["image_id"]
-        where, problem = folder.file(file) if file else folder.image(name)
+        named = (file or name).replace("\0", "\N{REPLACEMENT CHARACTER}")  # no path has a zero
+        where, problem = folder.file(named) if file else folder.image(named)
         facts = {fact: record[fact] for fact in FACTS if not is_missing(record[fact])}
         names = (stem(name), stem(file), file or name, f"{found.source.path.name}:{record['row']}")
         code, spelling = codes[record["label"]]
@@ -149,11 +150,12 @@ class _Folder:
 
     def file(self, text: str) -> tuple[Path, str]:
         """The file at `text`, seen from the folder or else from the working folder."""
-        text = text.replace("\\", "/")
-        for path in (self._root / text, Path(text)):
-            if _is_file(path) or _inside_hdf5(path):
-                return path, ""
-        return self._root / text, "file not found"
+        # A backslash parts folders on Windows and is a letter like others elsewhere.
+        for named in dict.fromkeys((text, text.replace("\\", "/"))):
+            for path in (self._root / named, Path(named)):
+                if _is_file(path) or _inside_hdf5(path):
+                    return path, ""
+        return self._root / named, "file not found"
 
     def image(self, name: str) -> tuple[Path, str]:
         """The image called `name`, with or without its suffix, in or under the folder."""
@@ -165,7 +167,7 @@ class _Folder:
         found = self._by_name.get(Path(name).name.lower(), [])
         if not found:
             return self._root / name, "no image of this name in or under the CSV's folder"
-        if len({path.stat().st_size for path in found}) > 1:
+        if len({size_and_time(str(path))[0] for path in found}) > 1:
             shown = ", ".join(str(path.relative_to(self._root)) for path in found[:3])
             return found[0], f"{len(found)} different images have this name: {shown}"
         return found[0], ""

@@ -5,6 +5,7 @@
 
 import contextlib
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -91,8 +92,10 @@ def check_directory(directory: Path, inputs: Inputs) -> None:
             f"Results would overwrite the report of the run in {directory}. Choose another folder "
             f"with --out, for example {directory / 'predictions' / 'new'}."
         )
-    figures = (directory / FIGURES).resolve()
-    inside = [path for path in inputs.table["path"] if Path(path).resolve().parent == figures]
+    # Not Path.resolve: a link to itself is an image that cannot be read, no reason to stop.
+    figures = os.path.realpath(directory / FIGURES)
+    paths = inputs.table["path"]
+    inside = [path for path in paths if os.path.dirname(os.path.realpath(path)) == figures]
     if inside:
         raise UserError(
             f"The results go to {directory}, and {len(inside)} input image(s) lie in its folder "

@@ -126,7 +126,7 @@ def overlay_names(image_ids: Sequence[str]) -> list[str]:
 
     Ids that become alike, or are too long, get a digest of the id.
     """
-    plain = [re.sub(r"[^\w.\-]+", "_", image_id).strip(".")[:120] for image_id in image_ids]
+    plain = [_cut(re.sub(r"[^\w.\-]+", "_", image_id).strip(".")) for image_id in image_ids]
     lower = [name.lower() for name in plain]
     names = []
     for image_id, name in zip(image_ids, plain, strict=True):
@@ -134,6 +134,11 @@ def overlay_names(image_ids: Sequence[str]) -> list[str]:
             name = f"{name}_{hashlib.sha256(image_id.encode()).hexdigest()[:8]}"
         names.append(f"{name}.jpg")
     return names
+
+
+def _cut(name: str) -> str:
+    """At most 120 bytes of a name: a disk takes 255, and a digest and a suffix follow."""
+    return name.encode()[:120].decode(errors="ignore")
 
 
 def _watched_probability(answers: pd.DataFrame, labels: LabelSpace) -> np.ndarray:

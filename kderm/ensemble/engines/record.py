@@ -4,6 +4,7 @@
 last. An export of other members, or whose files have changed, is none. Knows no Keras.
 """
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -89,10 +90,10 @@ def find_export(bundle: Bundle, engine: str, precision: str) -> Export | None:
         return None
     if not record.features and bundle.facts.unlike is not None:
         return None  # the score of unlike images came later
-    inside = bundle.directory.resolve()
+    inside = os.path.realpath(bundle.directory)
     for file, member in zip(export.files, record.members, strict=True):
         if (
-            not file.resolve().is_relative_to(inside)
+            not Path(os.path.realpath(file)).is_relative_to(inside)
             or not file.is_file()
             or file_sha256(file) != member.sha256
         ):

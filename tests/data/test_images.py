@@ -254,3 +254,52 @@ def test_a_spec_goes_through_plain_data_and_back():
 def test_a_spec_without_pixels_is_refused():
     with pytest.raises(UserError, match="height=0"):
         ImageSpec(0, 32)
+
+
+# === Pixels in memory ===
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "P"])
+def test_pixels_in_memory_give_what_their_file_gives(mode):
+    image = Image.fromarray(picture(60, 90)).convert(mode)
+    expected = read_image(encoded(image), SPEC)
+    np.testing.assert_array_equal(read_image(image, SPEC), expected)
+    if mode == "RGB":
+        np.testing.assert_array_equal(read_image(np.asarray(image), SPEC), expected)
+
+
+def test_a_pillow_image_is_turned_upright_and_left_as_it_is():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = encoded(picture(30, 60), "JPEG", exif=exif, quality=95)
+    with Image.open(io.BytesIO(data)) as image:
+        found = read_image(image, SPEC)
+        assert image.size == (60, 30)
+        np.testing.assert_array_equal(found, read_image(data, SPEC))
+        np.testing.assert_array_equal(read_image(image, SPEC), found)
+
+
+@pytest.mark.parametrize(
+    "pixels",
+    [
+        np.zeros((4, 4), np.uint8),
+        np.zeros((4, 4, 4), np.uint8),
+        np.zeros((3, 4, 4), np.uint8),
+        np.zeros((4, 4, 3)),
+        np.zeros((0, 4, 3), np.uint8),
+    ],
+)
+def test_an_array_of_another_kind_is_refused_with_what_it_is(pixels):
+    with pytest.raises(UnreadableImage, match=rf"Received: {pixels.dtype} of shape"):
+        read_image(pixels, SPEC)
+
+
+def test_a_closed_pillow_image_and_one_too_large_are_unreadable(monkeypatch):
+    image = Image.open(io.BytesIO(encoded(picture())))
+    image.close()
+    with pytest.raises(UnreadableImage):
+        read_image(image, SPEC)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    for large in (picture(), Image.fromarray(picture())):
+        with pytest.raises(UnreadableImage, match="million pixels"):
+            read_image(large, SPEC)

@@ -1,7 +1,7 @@
 """A scikit-learn estimator for images: the same folds, recipe and ensemble as `cv`, by `fit`.
 
-Around `kderm.api.runs`; the files between images and data set are `kderm.api.fitting`'s, those of
-the fitted ensemble `kderm.api.packed`'s.
+Around `kderm.api.runs`; what it is given is checked by `kderm.api.fit_input`, files are made of
+it by `kderm.api.fitting`, and the fitted ensemble lies in `kderm.api.packed`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,8 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from kderm.api.fitting import checked_images, checked_targets, fit_run
+from kderm.api.fit_input import checked_images, checked_targets
+from kderm.api.fitting import fit_run
 from kderm.api.given import Images
 from kderm.api.loaded import LoadedEnsemble
 

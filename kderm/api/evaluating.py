@@ -15,7 +15,7 @@ from kderm.errors import UserError
 from kderm.evaluation.intervals import RESAMPLES
 from kderm.evaluation.measure import measure
 from kderm.evaluation.predictions import Predictions, make_predictions
-from kderm.labels import LABEL_SPACES, LabelSpace
+from kderm.labels import LABEL_SPACES, LabelSpace, label_space
 
 _PREFIX = "p_"
 
@@ -83,22 +83,20 @@ def _label_space(rows: pd.DataFrame, labels: str | LabelSpace | None) -> LabelSp
         return labels
     codes = _codes(rows)
     if labels is not None:
-        from kderm.labels import label_space
-
         return label_space(labels)
     for space in LABEL_SPACES.values():
-        if list(space.codes) == codes:
+        if sorted(space.codes) == sorted(codes):
             return space
     raise UserError(
         "Expected columns p_<code> for the codes of a registered label space "
-        f"({', '.join(LABEL_SPACES)}), in its order, or the label space itself in labels=. "
+        f"({', '.join(LABEL_SPACES)}), or the label space itself in labels=. "
         f"Received: {', '.join(_PREFIX + code for code in codes) or 'no such column'}. For classes "
         "of your own give labels=kderm.LabelSpace('custom', codes, names, malignant)."
     )
 
 
 def _codes(rows: pd.DataFrame) -> list[str]:
-    """The codes of the columns p_<code> between label-space columns, in the table's order."""
+    """The codes of the columns p_<code>, without what predictions.csv sums up."""
     derived = {"p_malignant", "p_malignant_uncorrected"}
     malignant_is_a_class = "p_benign" in rows
     return [

@@ -8,7 +8,6 @@ import contextlib
 import hashlib
 import json
 import os
-import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,7 +22,7 @@ from PIL import Image, ImageOps
 
 from kderm import console
 from kderm.api.datasets import load_dataset, make_folds
-from kderm.api.given import Images, listed_images
+from kderm.api.fit_input import Targets, WrongInput
 from kderm.api.packed import PackedEnsemble
 from kderm.api.runs import cross_validate, run_place
 from kderm.atomic import atomic_path, write_csv, write_json
@@ -31,33 +30,9 @@ from kderm.config.reading import as_overrides, load_config
 from kderm.data.images import ImageSource
 from kderm.ensemble.bundle import read_bundle
 from kderm.ensemble.image_files import size_and_time
-from kderm.errors import UserError
-from kderm.labels import plain
 from kderm.run_dir import RunDir, runs_at
 
 TABLE, IMAGES, RECORD = "images.csv", "images", "fit.json"
-_CODE = re.compile(r"[A-Za-z][A-Za-z0-9_.]*")
-
-
-class WrongInput(UserError, ValueError):
-    """Wrong input to `fit` or `predict`: a ValueError, as scikit-learn's tools expect."""
-
-
-@dataclass(frozen=True)
-class Targets:
-    """What `y` says.
-
-    Attributes:
-        classes: the labels, sorted, in numpy's own type.
-        codes: what they are called in tables, in the same order.
-        y: int (n,), positions in `classes`.
-        malignant: the codes that count as malignant.
-    """
-
-    classes: np.ndarray
-    codes: tuple[str, ...]
-    y: np.ndarray
-    malignant: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -75,83 +50,6 @@ class Fitted:
     packed: PackedEnsemble
     oof: pd.DataFrame
     answers: np.ndarray
-
-
-def checked_images(images: Images) -> list[ImageSource]:
-    """The images of `X`, one by one.
-
-    Raises:
-        WrongInput: no images, or something else than images.
-    """
-    if isinstance(images, (str, os.PathLike)):
-        raise WrongInput(f"Expected a list of images. Received: one path, {images}.")
-    pixels = isinstance(images, np.ndarray) and images.dtype.kind not in "OUS"
-    if pixels and (images.ndim != 4 or images.shape[3] != 3 or images.dtype != np.uint8):
-        raise WrongInput(
-            "Expected images as a uint8 array (n, height, width, 3), or a list of paths. "
-            f"Received: {images.dtype} of shape {images.shape}. Scaled images go back to 0..255 "
-            "first."
-        )
-    found = np.asarray(images).tolist() if _is_column(images) else images
-    try:
-        return listed_images(found)
-    except UserError as error:
-        raise WrongInput(str(error)) from None
-
-
-def _is_column(images: Any) -> bool:
-    """Whether these are paths in an array, a column of a table or its like."""
-    return (hasattr(images, "dtype") and not isinstance(images, np.ndarray)) or (
-        isinstance(images, np.ndarray) and images.dtype.kind in "US"
-    )
-
-
-def checked_targets(y: Sequence, count: int, malignant: Sequence | None) -> Targets:
-    """What `y` says of `count` images.
-
-    Raises:
-        WrongInput: another length, missing or continuous labels, fewer than two classes.
-    """
-    from sklearn.utils import column_or_1d
-    from sklearn.utils.multiclass import check_classification_targets
-
-    if y is None:
-        raise WrongInput(
-            "This SkinLesionClassifier requires y to be passed, but the target y is None"
-        )
-    try:
-        y = column_or_1d(y, warn=True)
-        if pd.isna(np.asarray(y, dtype=object)).any():
-            raise ValueError("Input y contains NaN.")
-        check_classification_targets(y)
-    except ValueError as error:
-        raise WrongInput(str(error)) from None
-    if len(y) != count:
-        raise WrongInput(f"Expected a label for each of {count} images. Received: {len(y)}.")
-    classes, position = np.unique(y, return_inverse=True)
-    if len(classes) < 2:
-        raise WrongInput(
-            "SkinLesionClassifier needs at least 2 classes. Received: only one class, "
-            f"{classes.tolist()}."
-        )
-    codes = _codes(classes)
-    chosen = [] if malignant is None else list(malignant)
-    strangers = [label for label in chosen if label not in classes.tolist()]
-    if strangers:
-        raise WrongInput(
-            f"Expected malignant labels among {classes.tolist()}. Received: {strangers}."
-        )
-    named = tuple(
-        code for code, label in zip(codes, classes.tolist(), strict=True) if label in chosen
-    )
-    return Targets(classes, codes, position.reshape(-1), named)
-
-
-def _codes(classes: np.ndarray) -> tuple[str, ...]:
-    """The labels themselves where they can stand in a column's name, else class_0, class_1, ..."""
-    names = [str(label) for label in classes.tolist()]
-    usable = all(map(_CODE.fullmatch, names)) and len(set(map(plain, names))) == len(names)
-    return tuple(names) if usable else tuple(f"class_{i}" for i in range(len(names)))
 
 
 def fit_run(

@@ -247,20 +247,38 @@ class LoadedEnsemble:
         )
 
 
-def load_ensemble(run: str | os.PathLike | None = None, **settings) -> LoadedEnsemble:
+def load_ensemble(
+    run: str | os.PathLike | None = None,
+    *,
+    views: str | None = None,
+    combine: str | None = None,
+    engine: str = "keras",
+    precision: str | None = None,
+    early_exit: float | None = None,
+    batch_size: int = 32,
+) -> LoadedEnsemble:
     """The ensemble of a run, ready to answer.
 
     Args:
         run: name of a run below `runs/` (or KDERM_RUNS), or the path of a run, of a folder that
             holds a bundle, or of an `ensemble.json`; None for the newest finished run.
-        **settings: views, combine, engine, precision, early_exit, batch_size; see `LoadedEnsemble`.
+        views, combine, precision, early_exit: None for what the bundle says; see `LoadedEnsemble`.
+        engine: "keras", "onnx" or "openvino".
+        batch_size: images a forward pass.
 
     Raises:
         UserError: no such run, one that is not finished, a bundle that was changed.
     """
-    if run is not None and os.path.isfile(run):
-        return LoadedEnsemble(read_bundle(run), **settings)
-    return LoadedEnsemble(read_bundle(open_run(run).path), **settings)
+    is_file = run is not None and os.path.isfile(run)
+    return LoadedEnsemble(
+        read_bundle(run if is_file else open_run(run).path),
+        views=views,
+        combine=combine,
+        engine=engine,
+        precision=precision,
+        early_exit=early_exit,
+        batch_size=batch_size,
+    )
 
 
 def _chunks(

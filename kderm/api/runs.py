@@ -7,7 +7,7 @@ other stopped.
 import contextlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from kderm.evaluation.predictions import read_predictions
 from kderm.labels import LabelSpace, label_space
 from kderm.run_dir import RunDir, open_run
 from kderm.runtime import check_backend
+from kderm.storage import mirror
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,9 +177,13 @@ def run_place(config: Config, run: str | os.PathLike | None) -> RunDir:
     return named_run(config, None, run)
 
 
-def _exclusive(place: RunDir) -> contextlib.AbstractContextManager:
+@contextlib.contextmanager
+def _exclusive(place: RunDir) -> Iterator[None]:
+    """Hold the run's lock; what was written goes to the run's URL, where it has one."""
     words = f"Another process is writing the run {place.name!r}. Wait for it, or name another run."
-    return locked(place.path, words, "cross_validate")
+    with locked(place.path, words, "cross_validate"):
+        yield
+        mirror.push(place.path)
 
 
 def _with_folds(config: Config, place: RunDir, folds: int | FoldTable | None) -> Config:
@@ -197,7 +202,8 @@ def _with_folds(config: Config, place: RunDir, folds: int | FoldTable | None) ->
             f"The run {place.name!r} was started with other folds. Give the new experiment a name "
             "of its own with run=..., or leave out folds to continue it."
         )
-    return changed_config(config, own)
+    # The same folds, wherever the run that has them was started from.
+    return changed_config(config, own | {"folds.file": load_config(place.config).folds.file})
 
 
 # A fold table knows groups, not the ids that they were made of.

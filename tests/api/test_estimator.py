@@ -1,5 +1,6 @@
 """The scikit-learn estimator: images in, labels out, at home in scikit-learn's tools."""
 
+import io
 import pickle
 
 import joblib
@@ -142,6 +143,19 @@ def test_clones_have_the_parameters_and_nothing_learnt(fitted):
     assert copy.set_params(epochs=3).epochs == 3
 
 
+def modules_named_in(pickled):
+    """The packages whose classes a pickle asks for."""
+    found = set()
+
+    class Recorder(pickle.Unpickler):
+        def find_class(self, module, name):
+            found.add(module.split(".")[0])
+            return super().find_class(module, name)
+
+    Recorder(io.BytesIO(pickled)).load()
+    return found
+
+
 @pytest.mark.parametrize("how", ["pickle", "joblib"])
 def test_a_pickled_estimator_answers_alike_and_holds_files_not_objects(fitted, data, tmp_path, how):
     if how == "pickle":
@@ -154,12 +168,7 @@ def test_a_pickled_estimator_answers_alike_and_holds_files_not_objects(fitted, d
     assert set(vars(again._packed)) == {"files", "_loaded"}
     names = {"ensemble.json", "oof.csv", "fold_0/model.keras", "fold_1/model.keras"}
     assert set(again._packed.files) - {"unlike.npz"} == names
-    modules = {
-        line.split(b"\x94")[0].split(b".")[0]
-        for line in pickle.dumps(fitted).split(b"\x8c")
-        if line[1:6] in (b"keras", b"torch")
-    }
-    assert modules == set()
+    assert modules_named_in(pickle.dumps(fitted)) <= {"kderm", "numpy", "pandas", "builtins"}
 
 
 def test_a_changed_member_in_a_pickle_is_refused(fitted, data):

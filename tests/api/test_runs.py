@@ -69,6 +69,11 @@ def test_a_run_is_the_one_that_the_command_line_trains(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["runs"]
     again = kderm.cross_validate(data, kderm.make_folds(data, 3), run="mine", quiet=True)
     assert again.path == run.path
+    # As if it had been started with a path of another kind.
+    again = kderm.cross_validate(
+        data, kderm.make_folds(data, 3), run=tmp_path / "runs" / "mine", report=False, quiet=True
+    )
+    assert again.name == "mine"
     with pytest.raises(kderm.UserError, match="other folds"):
         kderm.cross_validate(data, kderm.make_folds(data, 3, seed=1), run="mine", quiet=True)
     with pytest.raises(kderm.UserError, match=r"train\.epochs: 3 -> 4"):

@@ -24,6 +24,7 @@ from kderm.data.preprocess import (
     preprocess_frame,
 )
 from kderm.errors import UserError
+from kderm.storage.places import is_url, read_url
 
 # Takes part in every store digest. Raise it when a change below, or in data/preprocess.py, changes
 # any pixel.
@@ -118,8 +119,8 @@ def read_image(source: ImageSource, spec: ImageSpec) -> np.ndarray:
     read from a large JPEG at its full size can differ by a little from the file's own answer.
 
     Args:
-        source: path of a file, the file's bytes, a Pillow image (left as it is), or a uint8 array
-            (h, w, 3), RGB.
+        source: path or URL of a file, the file's bytes, a Pillow image (left as it is), or a uint8
+            array (h, w, 3), RGB.
         spec: the frame.
 
     Returns:
@@ -135,7 +136,7 @@ def read_image(source: ImageSource, spec: ImageSpec) -> np.ndarray:
             _check_size(source)
             frame = _fitted(source.copy(), spec)
         else:
-            data = source if isinstance(source, bytes) else _read_bytes(Path(source))
+            data = source if isinstance(source, bytes) else _read_bytes(source)
             _check_bytes(data)
             frame = _decode(io.BytesIO(data), spec)
         return preprocess_frame(frame, spec.preprocess)
@@ -171,8 +172,11 @@ def _as_picture(pixels: np.ndarray) -> Image.Image:
     return Image.fromarray(pixels)
 
 
-def _read_bytes(path: Path) -> bytes:
+def _read_bytes(source: str | os.PathLike) -> bytes:
     try:
+        if is_url(source):
+            return read_url(source)
+        path = Path(source)
         if is_member(path):
             return read_member(path)
         kind = path.stat().st_mode

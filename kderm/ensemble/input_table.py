@@ -18,6 +18,7 @@ from kderm.ensemble.image_files import image_files, images_near, size_and_time
 from kderm.ensemble.other_labels import Counterparts
 from kderm.errors import UserError
 from kderm.labels import LabelSpace
+from kderm.storage.places import is_url
 
 SHOWN_PROBLEMS = 10
 
@@ -148,8 +149,10 @@ class _Folder:
     def __init__(self, root: Path, images: Callable[[Path], list[Path]]):
         self._root, self._images = root, images
 
-    def file(self, text: str) -> tuple[Path, str]:
-        """The file at `text`, seen from the folder or else from the working folder."""
+    def file(self, text: str) -> tuple[Path | str, str]:
+        """The file at `text`, seen from the folder or else from the working folder, or its URL."""
+        if is_url(text):
+            return text, ""  # whether it is there shows when it is read
         # A backslash parts folders on Windows and is a letter like others elsewhere.
         for named in dict.fromkeys((text, text.replace("\\", "/"))):
             for path in (self._root / named, Path(named)):

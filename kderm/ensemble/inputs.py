@@ -19,8 +19,10 @@ from kderm.data.images import IMAGE_SUFFIXES
 from kderm.ensemble.image_files import image_files
 from kderm.ensemble.input_table import InputRow, read_input_table
 from kderm.ensemble.other_labels import Counterparts, counterparts
+from kderm.ensemble.url_images import images_at
 from kderm.errors import UserError
 from kderm.labels import LabelSpace, plain
+from kderm.storage.places import is_url
 
 COLUMNS = ("image_id", "path", "problem", "label", *FACTS)
 TABLE_SUFFIXES = (".csv", ".tsv", ".tab")
@@ -62,7 +64,8 @@ def find_inputs(sources: Sequence[str], labels: LabelSpace, *, translate: bool =
 
     Args:
         sources: folders (taken with everything below), image files, CSVs (see
-            `kderm.ensemble.input_table`) and patterns such as "scans/**/*.jpg".
+            `kderm.ensemble.input_table`) and patterns such as "scans/**/*.jpg"; URLs of all but
+            CSVs.
         labels: what class folders and label columns are resolved with. Images outside of CSVs have
             labels if every one of them lies in a folder named after a class.
         translate: understand labels of other label spaces too (`kderm.ensemble.other_labels`), and
@@ -78,6 +81,11 @@ def find_inputs(sources: Sequence[str], labels: LabelSpace, *, translate: bool =
     notes: list[str] = []
     skipped = 0
     for source in (path for text in sources for path in expand(str(text), scored=translate)):
+        if is_url(source):
+            more, others = _rows_at_url(source, labels, translation)
+            rows, skipped = rows + more, skipped + others
+            from_tables += [False] * len(more)
+            continue
         is_table = source.is_file() and source.suffix.lower() in TABLE_SUFFIXES
         if is_table:
             more, told = read_input_table(source, labels, translation)
@@ -110,16 +118,24 @@ def find_inputs(sources: Sequence[str], labels: LabelSpace, *, translate: bool =
         class_folders = any(row.spelling for row, from_table in pairs if not from_table)
         unique, told = _with_counterpart(unique, translation, class_folders)
         notes += told
-    asked = tuple(os.path.abspath(os.path.expanduser(source)) for source in sources)
+    asked = tuple(map(absolute, sources))
     return Inputs(table_of(unique), asked, skipped, repeated, tuple(notes))
 
 
-def expand(source: str, *, scored: bool = False) -> list[Path]:
-    """The paths that a source stands for: itself, or what a pattern matches.
+def absolute(source: str) -> str:
+    """A source as it is named from anywhere."""
+    source = str(source)
+    return source if is_url(source) else os.path.abspath(os.path.expanduser(source))
+
+
+def expand(source: str, *, scored: bool = False) -> list[Path] | list[str]:
+    """The paths that a source stands for: itself, or what a pattern matches; a URL for a URL.
 
     Raises:
         UserError: nothing of this name; in the words for images that are `scored`, or for any.
     """
+    if is_url(source):
+        return [source]
     path = Path(source).expanduser()
     if path.exists():
         return [path]
@@ -162,8 +178,21 @@ def _rows_of_files(
     return rows, others
 
 
+def _rows_at_url(
+    url: str, labels: LabelSpace, translation: Counterparts | None
+) -> tuple[list[InputRow], int]:
+    """The same of a URL."""
+    found = list(images_at(url))
+    images = sorted((each for each in found if each), key=lambda each: each.inside.split("/"))
+    rows = []
+    for image in images:
+        names = (Path(image.inside).stem, image.inside, image.url)
+        rows.append(_row(image.url, names, image.folders, labels, translation))
+    return rows, len(found) - len(images)
+
+
 def _row(
-    path: Path,
+    path: Path | str,
     names: tuple[str, ...],
     folders: list[str],
     labels: LabelSpace,
@@ -222,7 +251,8 @@ def _each_file_once(rows: list[InputRow]) -> list[InputRow]:
     """Rows without repetitions; what a later mention knows (a label, a lesion) is kept."""
     first: dict[str, InputRow] = {}
     for row in rows:
-        key = os.path.realpath(row.path) if not row.problem else f"{row.path}\n{row.names[0]}"
+        key = row.path if is_url(row.path) else os.path.realpath(row.path)
+        key = key if not row.problem else f"{row.path}\n{row.names[0]}"
         known = first.setdefault(key, row)
         if known is row:
             continue

@@ -242,6 +242,17 @@ def open_filesystem(url: str) -> tuple[Any, str]:
         ) from None
 
 
+def read_url(url: str) -> bytes:
+    """The content of a file at a URL; an OSError says why there is none."""
+    try:
+        filesystem, path = open_filesystem(url)
+        return filesystem.cat_file(path)
+    except (OSError, UserError):
+        raise
+    except Exception as error:  # what a filesystem's own package raises
+        raise OSError(0, f"{type(error).__name__}: {error}") from error
+
+
 def is_temporary(name: str) -> bool:
     """Whether a file of this name is another process's unfinished work, or its lock."""
     file = name.rpartition("/")[2]

@@ -11,8 +11,10 @@ from pathlib import Path
 
 from kderm.data.datasets.image_index import is_hidden, is_image_name, walk_files
 from kderm.ensemble.cluster.listing import Listing, opened, state_of
-from kderm.ensemble.inputs import TABLE_SUFFIXES, expand
+from kderm.ensemble.inputs import TABLE_SUFFIXES, absolute, expand
+from kderm.ensemble.url_images import images_at
 from kderm.labels import LabelSpace
+from kderm.storage.places import is_url
 
 _FOUND = (
     "CREATE TABLE found (source INTEGER, key BLOB, path TEXT, real TEXT, state TEXT, "
@@ -44,9 +46,9 @@ def list_folders(sources: Sequence[str], labels: LabelSpace, file: Path) -> List
     with opened(file, write=True) as base:
         base.execute(_FOUND)
         for number, path in enumerate(each for text in sources for each in expand(str(text))):
-            if path.is_file() and path.suffix.lower() in TABLE_SUFFIXES:
+            if not is_url(path) and path.is_file() and path.suffix.lower() in TABLE_SUFFIXES:
                 return None
-            for row in _rows(path):
+            for row in _rows_at_url(path) if is_url(path) else _rows(path):
                 if row is None:
                     skipped += 1
                     continue
@@ -58,7 +60,7 @@ def list_folders(sources: Sequence[str], labels: LabelSpace, file: Path) -> List
             return None
         unique = _each_file_once(base)
         _name(base)
-    asked = tuple(os.path.abspath(os.path.expanduser(source)) for source in sources)
+    asked = tuple(map(absolute, sources))
     return Listing(file, unique, asked, skipped, images - unique)
 
 
@@ -88,6 +90,17 @@ def _rows(source: Path) -> Iterator[tuple | None]:
             below = os.path.join(inside, name) if inside.parts else name
             key = b"\0".join(os.fsencode(part) for part in (*inside.parts, name))
             yield folders, key, path, real, state_of(path), Path(name).stem, below, path
+
+
+def _rows_at_url(url: str) -> Iterator[tuple | None]:
+    """The same of a URL."""
+    for image in images_at(url):
+        if image is None:
+            yield None
+            continue
+        names = (Path(image.inside).stem, image.inside, image.url)
+        key = b"\0".join(os.fsencode(part) for part in image.inside.split("/"))
+        yield image.folders, key, image.url, image.url, image.state, *names
 
 
 def _each_file_once(base: sqlite3.Connection) -> int:

@@ -176,8 +176,10 @@ def _wire_photos(desk: Desk, tab: dict[str, Any], point: gr.Radio) -> None:
         return found, desk.photos_html(found, name), gr.update(visible=found is not None)
 
     def sent(paths: Any, one: bool, name: str | None, *facts: Any) -> tuple[Any, ...]:
+        if not paths:  # the input was just emptied, by the line below
+            return (gr.skip(),) * (1 + len(shown))
         known = dict(zip(desk.facts, facts, strict=True))
-        found = desk.photos(_listed(paths), one, known) if paths else None
+        found = desk.photos(_listed(paths), one, known)
         return (None, *found_and_shown(found, name))
 
     def tried(name: str | None, event: gr.EventData) -> tuple[Any, str, Any]:
@@ -187,7 +189,7 @@ def _wire_photos(desk: Desk, tab: dict[str, Any], point: gr.Radio) -> None:
 
     inputs = [tab["one"], point, *tab["facts"]]
     for source in (tab["drop"], tab["camera"]):
-        event = source.upload if source is tab["drop"] else source.input
+        event = source.upload if source is tab["drop"] else source.change
         done = event(sent, [source, *inputs], [source, *shown], **_ONE_AT_A_TIME, **_HIDDEN)
         done.then(None, js=_GO_TO_ANSWERS.replace("ID", "answers"))
     done = tab["trial"].click(tried, [point], shown, **_ONE_AT_A_TIME, **_HIDDEN)

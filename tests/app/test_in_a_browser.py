@@ -200,6 +200,8 @@ def test_the_camera_gives_an_answer(open_page, page):
     tab = open_page()
     tab.click("text=Use a camera")
     tab.click("#camera button:has-text('Webcam')")
+    tab.wait_for_function("document.querySelector('#camera video')?.videoWidth > 0")
+    tab.wait_for_timeout(1000)  # the picture of the first moment is black
     tab.click("#camera button[aria-label='capture photo']")
     tab.wait_for_selector(".kd-card")
     assert page.left() == []

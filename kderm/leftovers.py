@@ -5,6 +5,7 @@ it; `sweep` removes those whose process is gone. A living process's are never to
 needs no lock. Knows nothing of what is written.
 """
 
+import atexit
 import contextlib
 import hashlib
 import os
@@ -77,10 +78,11 @@ def is_left(path: Path) -> bool:
 
 @contextlib.contextmanager
 def own_temporary_files() -> Iterator[None]:
-    """Give this process a folder of its own for Python's temporary files; it goes at the end.
+    """Give this process a folder of its own for Python's temporary files; it goes with it.
 
     Keras, PyTorch and exporters put folders into the system's temporary folder, where a killed
-    process would leave them for good: the next one finds them by the name and removes them.
+    process would leave them for good: the next one finds them by the name and removes them. What
+    is not empty stays to the end of the process: Matplotlib looks for its own then.
     """
     before = tempfile.tempdir
     try:
@@ -88,16 +90,18 @@ def own_temporary_files() -> Iterator[None]:
     except OSError:  # nowhere to write at all: whoever needs a file will say so
         yield
         return
-    with temporary_beside(parent / "kderm") as folder:
-        try:
-            folder.mkdir(mode=0o700)
-            tempfile.tempdir = str(folder)
-        except OSError:
-            pass
-        try:
-            yield
-        finally:
-            tempfile.tempdir = before
+    held = contextlib.ExitStack()
+    folder = held.enter_context(temporary_beside(parent / "kderm"))
+    atexit.register(held.close)  # runs after the callbacks of what is imported from here on
+    with contextlib.suppress(OSError):
+        folder.mkdir(mode=0o700)
+        tempfile.tempdir = str(folder)
+    try:
+        yield
+    finally:
+        tempfile.tempdir = before
+        with contextlib.suppress(OSError):
+            folder.rmdir()
 
 
 @cache

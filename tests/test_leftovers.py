@@ -1,5 +1,7 @@
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -107,8 +109,27 @@ def test_pythons_temporary_files_lie_in_a_folder_that_goes(tmp_path, monkeypatch
         inside = Path(tempfile.mkdtemp())
         assert inside.parent.parent == tmp_path
         assert not left.exists()
+        inside.rmdir()
     assert names(tmp_path) == []
     assert tempfile.tempdir == str(tmp_path)
+
+
+USES_A_FOLDER_TO_THE_END = """
+import os
+from kderm.leftovers import own_temporary_files
+with own_temporary_files():
+    import atexit, shutil, tempfile
+    folder = tempfile.mkdtemp()
+    atexit.register(shutil.rmtree, folder)
+"""
+
+
+def test_a_library_finds_its_temporary_folder_at_the_end_of_the_process(tmp_path):
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    command = [sys.executable, "-c", USES_A_FOLDER_TO_THE_END]
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert ended.stderr == ""
+    assert names(tmp_path) == []
 
 
 def test_without_a_place_for_temporary_files_a_command_still_begins(tmp_path, monkeypatch):

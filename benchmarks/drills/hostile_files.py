@@ -78,6 +78,13 @@ def a_member_that_links_outside(folder: Path, canary: Path) -> None:
 
 
 @attack("path")
+def a_member_that_links_to_itself(folder: Path, canary: Path) -> None:
+    path = member(folder)
+    path.unlink()
+    path.symlink_to(path.name)
+
+
+@attack("path")
 def a_folder_of_a_member_that_links_outside(folder: Path, canary: Path) -> None:
     outside = folder.with_name("outside")
     shutil.move(member(folder).parent, outside)

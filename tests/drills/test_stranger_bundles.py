@@ -1,4 +1,5 @@
 import io
+import shutil
 import zipfile
 
 import numpy as np
@@ -7,6 +8,12 @@ import pytest
 from benchmarks.drills import hostile, hostile_files, stranger_bundles
 from benchmarks.drills.hostile import ATTACKS
 from kderm.ensemble.bounded import load_arrays, read_bounded
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch):
+    """A busy machine fails no test; the drill keeps the time."""
+    monkeypatch.setattr(stranger_bundles, "SECONDS", 900)
 
 
 @pytest.mark.parametrize("name", ATTACKS)
@@ -67,3 +74,17 @@ def test_a_file_above_its_limit_is_not_read(tmp_path):
 def test_a_device_is_not_read():
     with pytest.raises(OSError, match="not a regular file"):
         read_bounded(hostile_files.Path("/dev/zero"), 100)
+
+
+def test_markup_in_a_bundle_is_text_in_its_report(good, good_run, tmp_path):
+    folder = tmp_path / "bundle"
+    shutil.copytree(good_run.path, folder)
+    markup = "<script>alert(1)</script>"
+    hostile.change(folder, lambda values: values.update(run=markup))
+    hostile.change(folder, lambda values: values["labels"].update(name="x", names=[markup] * 7))
+    labelled = good / "runs/_data/demo-unseen-40-seed43/HAM10000_metadata.csv"
+    kind, told = stranger_bundles._predict(folder, labelled, tmp_path / "out")
+    assert kind == "answered", told
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "alert(1)" in page
+    assert markup not in page

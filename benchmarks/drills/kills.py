@@ -168,7 +168,7 @@ def _wait_for_a_file(
         if not known.issuperset(left_behind(folder)):
             time.sleep(rng.choice((0.0, rng.uniform(0, 0.02))))
             return
-        time.sleep(0.001)
+        time.sleep(0.004)
 
 
 def _kill(process: subprocess.Popen, alone: bool) -> None:

@@ -11,7 +11,7 @@ from kderm.config.reading import load_config
 from kderm.errors import UserError
 from kderm.run_dir import FoldDir, RunDir, open_run, runs_root
 from kderm.storage import mirror
-from kderm.storage.places import UrlPlace, open_place
+from kderm.storage.places import open_place
 from kderm.training import attempts
 from kderm.training.crossval import cross_validate
 
@@ -276,12 +276,14 @@ def test_only_the_last_two_states_are_kept(place, tmp_path):
     assert {kept.name.split("/")[4][:5] for kept in place.files()} == {"00004", "00005"}
 
 
+@pytest.mark.parametrize("url", ["bucket://box/runs", "file://{}/kept"])
 def test_cv_at_a_url_goes_on_on_another_machine_after_its_last_epoch(
-    workplace, tiny_overrides, cache, bucket, monkeypatch, capfd
+    workplace, tiny_overrides, cache, bucket, monkeypatch, capfd, url
 ):
+    url = url.format(workplace)
     config = load_config(None, tiny_overrides)
     cross_validate(config, RunDir(workplace / "runs" / "tiny"))
-    monkeypatch.setenv("KDERM_RUNS", "bucket://box/runs")
+    monkeypatch.setenv("KDERM_RUNS", url)
     keep = attempts.Attempt.keep
 
     def killed(self, epoch):
@@ -300,12 +302,11 @@ def test_cv_at_a_url_goes_on_on_another_machine_after_its_last_epoch(
     assert run.is_started
     cross_validate(config, run)
     assert "fold 0: continuing after epoch 2" in capfd.readouterr().out
-    kept = open_place("bucket://box/runs")
+    kept = open_place(url)
     for fold in range(3):
         own = (workplace / "runs" / "tiny" / f"fold_{fold}" / "oof.csv").read_bytes()
         assert kept.read(f"tiny/fold_{fold}/oof.csv") == own
     assert not any("attempts" in each.name for each in kept.files())
-    assert isinstance(kept, UrlPlace)
 
 
 def test_a_run_is_opened_by_its_url_or_as_the_newest_there(cache, bucket, monkeypatch):

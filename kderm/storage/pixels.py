@@ -8,7 +8,7 @@ from pathlib import Path
 
 from kderm.errors import UserError
 from kderm.storage.cache import cache_dir, one_at_a_time
-from kderm.storage.places import Place, UrlPlace
+from kderm.storage.places import Place
 
 STORES = "_stores"
 _WHOLE = "meta.json"  # written last, here as in the store itself
@@ -22,7 +22,7 @@ def keep_pixels(path: Path, place: Place) -> None:
         place: where the runs are kept.
     """
     name = f"{STORES}/{path.parent.name}"
-    if isinstance(place, UrlPlace) and place.find(f"{name}/{_WHOLE}") is None:
+    if not place.holds(path) and place.find(f"{name}/{_WHOLE}") is None:
         for file in (path, path.with_name("index.json"), path.with_name(_WHOLE)):
             place.upload(file, f"{name}/{file.name}")
 
@@ -35,10 +35,9 @@ def pixels_here(path: Path, place: Place) -> Path:
     """
     if path.is_file():
         return path
-    if isinstance(place, UrlPlace):
-        name = f"{STORES}/{path.parent.name}"
-        if place.find(f"{name}/{_WHOLE}") is not None:
-            return _brought(place, name, path.name)
+    name = f"{STORES}/{path.parent.name}"
+    if not place.holds(path) and place.find(f"{name}/{_WHOLE}") is not None:
+        return _brought(place, name, path.name)
     raise UserError(
         f"Expected the decoded images at {path} on every node. Received: a node "
         f"({os.uname().nodename}) that does not see them. Put the runs on a disk that all nodes "

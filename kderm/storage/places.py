@@ -62,6 +62,10 @@ class Place:
     def __init__(self, url: str, folder: Path) -> None:
         self.url, self.folder = url, folder
 
+    def holds(self, path: Path) -> bool:
+        """Whether the file `path` of this machine is one of the place's own."""
+        return path.absolute().is_relative_to(self.folder)
+
     def read(self, name: str) -> bytes:
         """The content of a file; FileNotFoundError where there is none."""
         return (self.folder / name).read_bytes()
@@ -124,6 +128,9 @@ class UrlPlace(Place):
 
     def __init__(self, url: str, filesystem: Any, root: str) -> None:
         self.url, self._fs, self._root = url, filesystem, root.rstrip("/")
+
+    def holds(self, path: Path) -> bool:
+        return False
 
     def read(self, name: str) -> bytes:
         return self._fs.cat_file(self._at(name))

@@ -28,8 +28,8 @@ from pathlib import Path
 from kderm import console
 from kderm.leftovers import temporary_beside
 from kderm.run_dir import FoldDir, RunDir
-from kderm.storage.mirror import ATTEMPTS, origin_of, push
-from kderm.storage.places import Place, UrlPlace, file_sha256, is_temporary
+from kderm.storage.mirror import ATTEMPTS, origin_of, origin_url, push
+from kderm.storage.places import Place, file_sha256, is_temporary
 
 _FINAL = "final"
 _LEFT_BY_A_RACE = 3  # times to look again when files go while they are read
@@ -134,7 +134,7 @@ def kept(run: RunDir, fold: int) -> Iterator[Callable[[int], None]]:
     name = f"{run.name}/{folder.path.name}"
     if folder.attempts.is_dir() and not folder.is_done:
         bring_newest(place, name, folder, above=epochs_in(folder))
-    if isinstance(place, UrlPlace) and not folder.is_done:
+    if origin_url(run.path) is not None and not folder.is_done:
         folder.path.mkdir(parents=True, exist_ok=True)
         yield Attempt(place, name, new_name(0), folder).keep
     else:
@@ -149,7 +149,7 @@ def settle(place: Place, run: RunDir, fold: int) -> None:
         return
     folder.sweep()
     push(folder.path)
-    if folder.attempts.is_dir() or isinstance(place, UrlPlace):
+    if folder.attempts.is_dir() or origin_url(run.path) is not None:
         forget_attempts(place, f"{run.name}/{folder.path.name}")
         shutil.rmtree(folder.attempts, ignore_errors=True)
 

@@ -19,7 +19,8 @@ def cluster():
     """Two nodes; tests that end one start another."""
     pytest.importorskip("ray")
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    os.environ["RAY_worker_niceness"] = "0"  # else workers wait for every other process
+    # Else workers wait for every other process.
+    os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112
     os.environ["OMP_NUM_THREADS"] = "1"
     os.makedirs("/tmp/ray", exist_ok=True)  # where Ray notes the address of what it started
     from ray.cluster_utils import Cluster

@@ -16,9 +16,12 @@ import pytest
 
 from kderm.cluster.connection import Node, connected
 from kderm.cluster.shares import Share, share_of
+from kderm.config.reading import load_config
 from kderm.errors import UserError
-from kderm.run_dir import RunDir
+from kderm.run_dir import RunDir, runs_root
 from kderm.storage.places import open_place
+from kderm.training.crossval import cross_validate
+from kderm.training.launchers import cluster_folds
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -60,6 +63,40 @@ def test_a_killed_worker_costs_an_epoch_and_the_results_are_the_local_ones(
     assert "fold 0: its worker is gone" in said.err
     assert re.search(r"fold 0: continuing after epoch \d+", said.out)
     assert_same(there, train("here", epochs, "folds.k=2"), folds=2)
+
+
+@pytest.mark.slow
+def test_a_run_at_a_url_needs_no_disk_that_nodes_share(cluster, train, workplace, monkeypatch):
+    here = train("here", "folds.k=2")
+    monkeypatch.setenv("KDERM_RUNS", f"file://{workplace}/kept")
+    monkeypatch.setenv("KDERM_CACHE", str(workplace / "cache"))
+    # As on another machine: what this one has under the cache is not there.
+    asked = cluster_folds.environment
+    elsewhere = {"KDERM_CACHE": str(workplace / "cache of the node")}
+
+    def environment(threads):
+        found = asked(threads)
+        return found | {"env_vars": found["env_vars"] | elsewhere}
+
+    monkeypatch.setattr(cluster_folds, "environment", environment)
+    keep = cluster_folds.hand_over
+
+    def hide(data, stream):
+        keep(data, stream)
+        told = stream.getvalue().replace(b"/_stores/", b"/_hidden/")
+        stream.seek(0)
+        stream.write(told)
+
+    monkeypatch.setattr(cluster_folds, "hand_over", hide)
+    config = load_config(workplace / "runs" / "here" / "config.yaml")
+    run = RunDir(runs_root() / "there")
+    cross_validate(config, run, launcher="ray", address=cluster.address)
+    for fold in range(2):
+        kept = workplace / "kept" / "there" / f"fold_{fold}"
+        assert (kept / "oof.csv").read_bytes() == here.fold(fold).oof.read_bytes()
+        assert (kept / "done.json").is_file()
+        assert not (kept / "attempts").exists()
+    assert list((workplace / "cache of the node").glob("stores/*/pixels.u8"))
 
 
 @pytest.mark.slow

@@ -71,24 +71,32 @@ def assert_same(there, local):
 
 
 def test_the_rows_are_those_of_the_local_launcher(cluster, bundle, in_small_chunks, workplace):
-    images = draw(workplace / "images", 41)
-    address = {"address": cluster.address}
-    there = predict_on_cluster(bundle, ["images"], Path("there"), early_exit=0.05, **address)
+    draw(workplace / "images", 41)
+    there = predict_on_cluster(
+        bundle, ["images"], Path("there"), early_exit=0.05, address=cluster.address
+    )
     local = here(bundle, "images", Path("local"), early_exit=0.05)
     assert_same(there, local)
     assert there.early_exit == local.early_exit
     assert str(there).replace("there", "local") == str(local)
-    # With labels there is a report too.
+
+
+@pytest.mark.slow
+def test_labelled_images_get_the_report_of_the_local_launcher(
+    cluster, bundle, in_small_chunks, workplace
+):
+    images = draw(workplace / "images", 41)
     (workplace / "labelled").mkdir()
     shutil.copytree(images / "0", workplace / "labelled" / "nevus")
     shutil.copytree(images / "1", workplace / "labelled" / "melanoma")
-    there = predict_on_cluster(bundle, ["labelled"], Path("there"), **address)
+    there = predict_on_cluster(bundle, ["labelled"], Path("there"), address=cluster.address)
     local = here(bundle, "labelled", Path("local"))
     assert_same(there, local)
     assert there.labelled == 41
     assert there.metrics["pooled"]["macro_auc"] == local.metrics["pooled"]["macro_auc"]
 
 
+@pytest.mark.slow
 def test_what_an_interrupted_call_left_is_not_predicted_again(
     cluster, bundle, in_small_chunks, workplace, monkeypatch
 ):

@@ -137,10 +137,12 @@ def _stream(cluster: Cluster, job: Job, missing: list[int], references: dict) ->
     numbers = [{"id": number} for number in range(len(missing))]
     # Not `range`: its tasks would wait for cores that the actors have.
     chunks = data.from_items(numbers, override_num_blocks=min(len(missing), _BLOCKS)).map_batches(
-        ChunksFrom(job.listing.file.absolute(), job.chunk, os.getcwd()),
+        ChunksFrom,
+        fn_constructor_args=[job.listing.file.absolute(), job.chunk, os.getcwd()],
         batch_size=None,
+        # An actor: on a head without cores Ray ends the process of each task after it.
+        compute=data.ActorPoolStrategy(size=1),
         num_cpus=0,
-        concurrency=1,
         runtime_env=environment(1),
         resources=cluster.this_machine(),
     )

@@ -142,6 +142,14 @@ def kept(run: RunDir, fold: int) -> Iterator[Callable[[int], None]]:
     settle(place, run, fold)
 
 
+def offer(place: Place, run: RunDir, fold: int) -> None:
+    """Keep what this machine has of a fold as an attempt, if no attempt has come as far."""
+    folder, name = run.fold(fold), f"{run.name}/{run.fold(fold).path.name}"
+    own = epochs_in(folder)
+    if own > max((record.epoch for record in records(place, name)), default=0.0):
+        Attempt(place, name, new_name(0), folder).keep(int(own))
+
+
 def settle(place: Place, run: RunDir, fold: int) -> None:
     """Copy a finished fold to where the run is kept, and forget the attempts at it."""
     folder = run.fold(fold)

@@ -1,5 +1,6 @@
 """`cv --launcher ray` on a real cluster: the local launcher's results, whatever is killed."""
 
+import contextlib
 import hashlib
 import io
 import json
@@ -20,6 +21,7 @@ from kderm.config.reading import load_config
 from kderm.errors import UserError
 from kderm.run_dir import RunDir, runs_root
 from kderm.storage.places import open_place
+from kderm.training import crossval
 from kderm.training.crossval import cross_validate
 from kderm.training.launchers import cluster_folds
 
@@ -97,6 +99,24 @@ def test_a_run_at_a_url_needs_no_disk_that_nodes_share(cluster, train, workplace
         assert (kept / "done.json").is_file()
         assert not (kept / "attempts").exists()
     assert list((workplace / "cache of the node").glob("stores/*/pixels.u8"))
+
+
+@pytest.mark.slow
+def test_a_fold_that_began_here_goes_on_there(cluster, train, capfd, monkeypatch):
+    here = train("here", folds=[0])
+
+    def killed(epoch):
+        if epoch == 2:
+            raise KeyboardInterrupt
+
+    keep = crossval.kept
+    monkeypatch.setattr(crossval, "kept", lambda run, fold: contextlib.nullcontext(killed))
+    with pytest.raises(KeyboardInterrupt):
+        train("there", folds=[0])
+    monkeypatch.setattr(crossval, "kept", keep)
+    there = train("there", folds=[0], launcher="ray", address=cluster.address)
+    assert "fold 0: continuing after epoch 2" in capfd.readouterr().out
+    assert_same(there, here, folds=1)
 
 
 @pytest.mark.slow

@@ -123,6 +123,7 @@ class FoldsThere:
         told = time.monotonic()
         try:
             for fold in folds:
+                attempts.offer(self._place, self._run, fold)
                 self._submit(Going(fold))
             while self._going:
                 ready, _ = self._ray.wait([heard, *self._going], timeout=_QUIET)

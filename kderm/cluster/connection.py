@@ -150,7 +150,7 @@ def _start(ray: ModuleType, stack: contextlib.ExitStack, objects: int) -> None:
     folder = stack.enter_context(temporary_beside(top / "r"))
     os.environ.setdefault("RAY_AUTH_TOKEN", uuid.uuid4().hex)  # else Ray writes one to ~/.ray
     # As the local launcher's processes: Ray's would wait for every other one of the machine.
-    os.environ.setdefault("RAY_worker_niceness", "0")  # noqa: SIM112
+    os.environ.setdefault("RAY_worker_niceness", "0")
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         ray.init(
             address="local",

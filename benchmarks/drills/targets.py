@@ -182,10 +182,13 @@ def two_at_once(folder: Path, found: Findings) -> None:
     found.expect(first.wait() == 0, "the first ensemble-predict failed")
     found.rows.append(["a second ensemble-predict into one folder", "refused"])
     shutil.rmtree(place.runs / "_stores")
-    both = [place.start(("prepare", *TINY), log=folder / f"{n}.log") for n in range(2)]
+    both = [
+        place.start(("prepare", *TINY, "--run", f"run_{n}"), log=folder / f"{n}.log")
+        for n in range(2)
+    ]
     codes = [one.wait() for one in both]
     found.expect(codes == [0, 0], f"two prepare at once ended with {codes}")
-    found.rows.append(["two prepare of one data set", "both finish"])
+    found.rows.append(["two prepare of one data set for two runs", "both finish, one store"])
     found.wrong += [f"two at once: left {line}" for line in left_behind(place.path)]
 
 

@@ -286,9 +286,10 @@ def no_network(folder: Path, found: Findings) -> None:
         "keras_applications/efficientnetb0",
     )
     alone = ("unshare", "-n")
+    asked = ("cv", "data.demo_images=105", "model.weights=preset", "image.size=64")
     for preset in presets:
         for words in (
-            ("cv", "data.demo_images=105", f"model.preset={preset}", "image.size=64"),
+            (*asked, f"model.preset={preset}"),
             ("weights", "fetch", preset),
         ):
             place.clear()

@@ -110,8 +110,8 @@ def _links(table: pd.DataFrame, sheets: Sequence[bytes]) -> str:
 
 
 def _html_table(rows: Sequence[dict[str, Any]], bundle: Bundle, point: FrozenPoint | None) -> str:
-    heads = ["Picture", "Most likely", "Probability", "Malignant", "Flag", "Networks agree", ""]
-    classes = ["", "", "n", "n", "", "n", ""]
+    heads = ["Picture", "Flag", "Most likely", "Probability", "Malignant", "Networks agree", ""]
+    classes = ["", "", "", "n", "n", "n", ""]
     head = "".join(
         f'<th scope="col" class="{kind}">{name}</th>'
         for name, kind in zip(heads, classes, strict=True)
@@ -133,8 +133,8 @@ def _html_row(row: dict[str, Any], bundle: Bundle, point: FrozenPoint | None) ->
     flag = "<td></td>" if point is None else flag
     doubt = "unlike the training data" if row["unlike_training"] == 1 else ""
     return (
-        f"<tr>{name}<td>{escape(lay_name(bundle.labels, code).name)}</td>"
-        f'<td class="n">{percent(row[f"p_{code}"])}</td><td class="n">{malignant}</td>{flag}'
+        f"<tr>{name}{flag}<td>{escape(lay_name(bundle.labels, code).name)}</td>"
+        f'<td class="n">{percent(row[f"p_{code}"])}</td><td class="n">{malignant}</td>'
         f'<td class="n">{100 * row["vote_agreement"]:.0f} %</td><td>{doubt}</td></tr>'
     )
 

@@ -97,7 +97,7 @@ background:#fff}
 
 # Rules for Gradio's own elements, which Gradio would rewrite if they came with the others.
 FRAME_STYLE = """
-.dark{--color-accent:#38bdf8}
+.dark{--color-accent:#38bdf8!important}
 .gradio-container{width:100%!important;max-width:1120px!important;margin:0 auto!important}
 .gradio-container :is(button,input,select,textarea,a,summary,[tabindex]):focus-visible{
 outline:3px solid var(--kd-bar)!important;outline-offset:2px!important}

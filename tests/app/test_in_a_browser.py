@@ -224,7 +224,15 @@ def test_text_stands_out_from_its_background(open_page, photo, scheme):
     tab = open_page(scheme=scheme)
     send(tab, PHOTOS, photo("spot.jpg"))
     tab.wait_for_selector(".kd-card")
-    for place in (".kd-flag b", ".kd-best", ".kd-bars th", ".kd-facts li", ".kd-head .kd-not"):
+    tab.wait_for_timeout(500)  # colours fade in
+    for place in (
+        "[role=tab][aria-selected=true]",
+        ".kd-flag b",
+        ".kd-best",
+        ".kd-bars th",
+        ".kd-facts li",
+        ".kd-head .kd-not",
+    ):
         ink, paper = tab.evaluate(_COLOURS, place)
         assert _contrast(_rgb(ink), _rgb(paper)) >= 4.5, (place, ink, paper)
 

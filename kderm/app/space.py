@@ -38,7 +38,6 @@ REQUIREMENTS = (
 _KERAS_CV = ("keras-cv>=0.9,<0.10", "tensorflow-cpu>=2.20")
 _KERAS_HUB = ("keras-hub>=0.21", "tensorflow-cpu>=2.20")
 _OPENCV = ("opencv-python-headless>=4.9",)
-_TORCH_CPU = "--extra-index-url https://download.pytorch.org/whl/cpu"
 _PYTHON = "3.11"
 
 _APP = '''"""The page of an ensemble, as a Hugging Face Space or by `python app.py`."""
@@ -110,7 +109,7 @@ def requirements(bundle: Bundle) -> list[str]:
 
 
 def _requirements(bundle: Bundle) -> str:
-    return "\n".join([_TORCH_CPU, *requirements(bundle)]) + "\n"
+    return "\n".join(requirements(bundle)) + "\n"
 
 
 def _copy_package(target: Path) -> None:
@@ -179,6 +178,9 @@ send pictures of patients there.
 pip install -r requirements.txt
 python app.py
 ```
+
+What pip takes for `torch` by itself brings CUDA's libraries, some gigabytes; without a GPU install
+PyTorch's CPU build first.
 
 Written by kderm {kderm.__version__} from the bundle {bundle.digest[:12]}. Who publishes it
 answers for the licence of weights and images: fill it in above as `license:`.

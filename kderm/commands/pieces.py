@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from kderm import console
-from kderm.api.conclusion import SYNTHETIC as SYNTHETIC
 from kderm.atomic import locked
 from kderm.config.schema import Config
 from kderm.run_dir import RunDir, open_run

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from kderm import console
-from kderm.api.conclusion import learn_likeness as learn_likeness
+from kderm.api.conclusion import learn_likeness
 from kderm.commands.asked import refuse_lost_images, refuse_smaller, refuse_unfinished
 from kderm.commands.pieces import exclusive
 from kderm.errors import UserError

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from kderm import console, run_dir
+from kderm.api.conclusion import SYNTHETIC, learn_likeness
 from kderm.atomic import write_json, write_text
 from kderm.commands.asked import command_line, read_config
-from kderm.commands.pieces import SYNTHETIC, describe, exclusive, is_demo
+from kderm.commands.pieces import describe, exclusive, is_demo
 from kderm.commands.results import conclude
-from kderm.commands.selection import learn_likeness
 from kderm.config.schema import Config
 from kderm.errors import UserError
 from kderm.labels import label_space

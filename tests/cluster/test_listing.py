@@ -1,13 +1,17 @@
 """The listing on the disk names the images as `find_inputs` does."""
 
 import os
+from types import SimpleNamespace
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from kderm.ensemble.cluster.folder_listing import list_folders
 from kderm.ensemble.cluster.listing import asked_chunks, listing_of
+from kderm.ensemble.cluster.predict import Job
 from kderm.ensemble.inputs import find_inputs
+from kderm.ensemble.settings import Settings
 from kderm.errors import UserError
 from kderm.labels import label_space
 
@@ -69,3 +73,19 @@ def test_images_among_the_figures_of_the_result_are_found(images, workplace):
     assert len(listing.inside(images / "a")) == 1
     assert len(listing.inside(images / "nothing")) == 0
     assert len(listing.inside(workplace)) == 0
+
+
+def test_parts_of_other_metadata_are_not_taken_for_these(images, workplace, monkeypatch):
+    monkeypatch.setattr(Job, "chunk", 8)
+    inputs = find_inputs(["images"], LABELS)
+    bundle, asked = SimpleNamespace(digest="one"), Settings("none", "mean", "keras", "float32", 0)
+    metadata = np.zeros((len(inputs), 3), np.float32)
+
+    def digest(number):
+        listing = listing_of(inputs, workplace / f"{number}.db", metadata)
+        return Job(bundle, listing, asked, 8).digest()
+
+    before = digest(1)
+    assert digest(2) == before
+    metadata[1, 2] = 1
+    assert digest(3) != before

@@ -62,10 +62,12 @@ class Listing:
         start = rows[0][0] - 1 if rows else 0
         return self.slice(start, start + len(rows))
 
-    def columns(self) -> Iterator[tuple[str, str, str]]:
-        """(path, problem, what tells that the file was replaced) of each image, in order."""
+    def columns(self) -> Iterator[tuple[str, str, str, str]]:
+        """(path, problem, what tells that the file was replaced, metadata) of each, in order."""
         with opened(self.file) as base:
-            yield from base.execute("SELECT path, problem, state FROM images ORDER BY position")
+            yield from base.execute(
+                "SELECT path, problem, state, hex(known) FROM images ORDER BY position"
+            )
 
     def ask_for(self, chunks: list[int]) -> None:
         """Note which chunks are to be predicted, for `asked_chunks`."""

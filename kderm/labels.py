@@ -11,6 +11,9 @@ from dataclasses import dataclass, field, replace
 from kderm import label_spaces
 from kderm.errors import UserError, nearest_names, unknown_name
 
+# The columns p_<these> of tables are sums over the malignant classes.
+MALIGNANT, UNCORRECTED = "malignant", "malignant_uncorrected"
+
 
 @dataclass(frozen=True)
 class LabelSpace:
@@ -20,7 +23,8 @@ class LabelSpace:
         name: registry key, or "custom".
         codes: short codes, in column order.
         names: full names, same order.
-        malignant: the codes that count as malignant.
+        malignant: the codes that count as malignant; a code "malignant" is all of them, whether or
+            not that is said.
         synonyms: other spellings (lower case) to codes.
     """
 
@@ -41,6 +45,24 @@ class LabelSpace:
             raise UserError(
                 f"Malignant classes must be among the classes {list(self.codes)}. "
                 f"Received: {strangers}"
+            )
+        self._keep_sum_apart()
+
+    def _keep_sum_apart(self) -> None:
+        """Let p_malignant, in tables the sum over the malignant classes, be no other class's."""
+        if MALIGNANT in self.codes and not self.malignant:
+            object.__setattr__(self, "malignant", (MALIGNANT,))
+        if MALIGNANT in self.codes and self.malignant != (MALIGNANT,):
+            raise UserError(
+                "In tables p_malignant is the sum over the malignant classes, so a class of that "
+                f"code must be the only malignant one. Received: classes {list(self.codes)}, "
+                f"malignant {list(self.malignant)}. Give the class another code, or "
+                "data.malignant=[malignant]."
+            )
+        if UNCORRECTED in self.codes:
+            raise UserError(
+                f"A class cannot be called {UNCORRECTED!r}: the column p_{UNCORRECTED} of tables "
+                f"is taken. Received: classes {list(self.codes)}. Give the class another code."
             )
 
     def __len__(self) -> int:
@@ -125,7 +147,8 @@ def label_space(
     Args:
         name: a key of `LABEL_SPACES`, or "custom".
         classes: codes, for "custom" only.
-        malignant: the malignant codes; for a registered space they replace its own.
+        malignant: the malignant codes; for a registered space they replace its own. Without any a
+            class called "malignant" is the malignant one.
     """
     if name == "custom":
         if not classes:

@@ -145,3 +145,22 @@ def test_the_map_from_ham10000_holds_for_every_image_that_isic_2019_labels_anew(
 @pytest.mark.parametrize("text", ["psoriasis", "eczema", "acne", "rosacea"])
 def test_a_diagnosis_that_is_none_of_the_classes_is_near_to_none(text):
     assert HAM10000.nearest(text) == []
+
+
+def test_a_class_called_malignant_is_the_malignant_class_though_nobody_says_so():
+    space = label_space("custom", classes=["benign", "malignant"])
+    assert space.malignant == ("malignant",)
+    assert LabelSpace.from_dict(space.to_dict()) == space
+
+
+@pytest.mark.parametrize(
+    ("classes", "malignant", "words"),
+    [
+        (["benign", "malignant"], ["benign"], "must be the only malignant one"),
+        (["benign", "malignant", "mel"], ["malignant", "mel"], "must be the only malignant one"),
+        (["nv", "malignant_uncorrected"], [], "p_malignant_uncorrected of tables is taken"),
+    ],
+)
+def test_a_class_whose_column_is_a_sum_over_others_is_refused(classes, malignant, words):
+    with pytest.raises(UserError, match=words):
+        label_space("custom", classes=classes, malignant=malignant)

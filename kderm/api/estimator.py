@@ -57,7 +57,8 @@ class SkinLesionClassifier(ClassifierMixin, BaseEstimator):
         epochs: of training.
         batch_size: images a step.
         views: test-time views.
-        malignant: the labels that count as malignant; None for none.
+        malignant: the labels that count as malignant; None for the label "malignant" where there
+            is one, else for none.
         settings: other options by their keys, over the parameters: {"loss.name": "focal"}.
         run: name or path of the folder to train in, which is kept with its report and goes on
             where it was stopped; None for a temporary one.

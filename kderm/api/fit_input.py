@@ -15,7 +15,7 @@ import pandas as pd
 from kderm.api.given import Images, listed_images
 from kderm.data.images import ImageSource
 from kderm.errors import UserError
-from kderm.labels import plain
+from kderm.labels import MALIGNANT, UNCORRECTED, plain
 
 _CODE = re.compile(r"[A-Za-z][A-Za-z0-9_.]*")
 
@@ -98,21 +98,24 @@ def checked_targets(y: Sequence, count: int, malignant: Sequence | None) -> Targ
             "SkinLesionClassifier needs at least 2 classes. Received: only one class, "
             f"{classes.tolist()}."
         )
-    codes = _codes(classes)
     chosen = [] if malignant is None else list(malignant)
     strangers = [label for label in chosen if label not in classes.tolist()]
     if strangers:
         raise WrongInput(
             f"Expected malignant labels among {classes.tolist()}. Received: {strangers}."
         )
+    codes = _codes(classes, chosen)
     named = tuple(
         code for code, label in zip(codes, classes.tolist(), strict=True) if label in chosen
     )
     return Targets(classes, codes, position.reshape(-1), named)
 
 
-def _codes(classes: np.ndarray) -> tuple[str, ...]:
+def _codes(classes: np.ndarray, malignant: list) -> tuple[str, ...]:
     """The labels themselves where they can stand in a column's name, else class_0, class_1, ..."""
     names = [str(label) for label in classes.tolist()]
     usable = all(map(_CODE.fullmatch, names)) and len(set(map(plain, names))) == len(names)
+    # p_malignant is the sum over the malignant classes; see `LabelSpace`.
+    usable &= UNCORRECTED not in names
+    usable &= MALIGNANT not in names or not malignant or malignant == [MALIGNANT]
     return tuple(names) if usable else tuple(f"class_{i}" for i in range(len(names)))

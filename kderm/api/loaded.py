@@ -120,7 +120,7 @@ class LoadedEnsemble:
         """float64 (n, k): calibrated probabilities in label-space order, rows sum to 1.
 
         Raises:
-            UserError: as `predict`, or an image that cannot be read.
+            UserError: as `predict`, an image that cannot be read, or answers that are no numbers.
         """
         table = self.predict(images, metadata=metadata)
         bad = table[table["error"] != ""]
@@ -132,6 +132,13 @@ class LoadedEnsemble:
                 "Leave them out, or call predict, which gives each its row."
             )
         probabilities = table[self.labels.columns].to_numpy(np.float64)
+        unknown = int((~np.isfinite(probabilities).all(axis=1)).sum())
+        if unknown:
+            raise UserError(
+                "Expected a probability for each class. Received answers that are no numbers for "
+                f"{unknown} of {len(table)} image(s): a member has lost its weights in training. "
+                "Train the run anew, with a lower train.learning_rate."
+            )
         # They were rounded to what predictions.csv holds.
         return probabilities / probabilities.sum(axis=1, keepdims=True)
 

@@ -120,8 +120,8 @@ def _answers(
     columns |= {
         "predicted": np.array(labels.codes, dtype=object)[best],
         "predicted_name": np.array(labels.names, dtype=object)[best],
-        "p_malignant": malignant_or_nothing(bundle, probabilities),
     }
+    columns.setdefault("p_malignant", malignant_or_nothing(bundle, probabilities))
     score = malignant_or_nothing(bundle, significant(_pooled(before, lesion)))
     if "p_malignant_uncorrected" in rows:
         columns["p_malignant_uncorrected"] = score

@@ -55,7 +55,8 @@ def result_table(
     columns |= {"predicted": codes[best], "predicted_name": names[best]}
     nothing = np.full(len(best), np.nan)
     score = malignant_or_nothing(bundle, before)
-    columns["p_malignant"] = malignant_or_nothing(bundle, probabilities)
+    # A class of that code is the sum already: `LabelSpace` sees to it.
+    columns.setdefault("p_malignant", malignant_or_nothing(bundle, probabilities))
     if prevalence is not None:
         columns["p_malignant_uncorrected"] = score
     columns |= {

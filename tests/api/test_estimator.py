@@ -12,7 +12,9 @@ from sklearn.base import clone
 from sklearn.model_selection import GroupKFold, cross_val_predict
 
 import kderm
+from kderm.api.fit_input import checked_targets
 from kderm.config.schema import Config
+from kderm.labels import label_space
 from kderm.run_dir import RunDir
 
 LABELS = ("mel", "nv")
@@ -244,3 +246,42 @@ def test_malignant_labels_get_a_threshold(fitted, data):
     assert table["malignant"].notna().all()
     with pytest.raises(ValueError, match="malignant labels among"):
         tiny(malignant=["scc"]).fit(*data)
+
+
+def test_classes_called_benign_and_malignant_are_both_predicted(data):
+    images, y, groups = data
+    named = np.where(y == "mel", "malignant", "benign")
+    found = tiny().fit(images, named, groups)
+    assert found.classes_.tolist() == ["benign", "malignant"]
+    assert found.score(images, named) > 0.9
+    ensemble = found.ensemble()
+    assert ensemble.labels.malignant == ("malignant",)
+    table = ensemble.predict(images, metadata={"lesion_id": list(map(str, groups))})
+    np.testing.assert_allclose(table["p_benign"] + table["p_malignant"], 1, atol=1e-5)
+    lesions = ensemble.predict_lesions(images, list(map(str, groups)))
+    assert set(lesions["predicted"]) == {"benign", "malignant"}
+    assert lesions["p_malignant"].notna().all()
+
+
+@pytest.mark.parametrize(
+    ("labels", "malignant", "codes"),
+    [
+        (["benign", "malignant"], ["malignant"], ("benign", "malignant")),
+        (["benign", "malignant"], ["benign"], ("class_0", "class_1")),
+        (["malignant", "mel", "nv"], ["malignant", "mel"], ("class_0", "class_1", "class_2")),
+        (["malignant_uncorrected", "nv"], None, ("class_0", "class_1")),
+    ],
+)
+def test_no_label_takes_the_column_of_a_sum(labels, malignant, codes):
+    found = checked_targets(labels, len(labels), malignant)
+    assert found.codes == codes
+    space = label_space("custom", found.codes, found.malignant)
+    assert [found.classes[i] for i in space.malignant_indices] == (malignant or [])
+
+
+def test_answers_that_are_no_numbers_are_refused(fitted, data, monkeypatch):
+    ensemble = fitted.ensemble()
+    table = ensemble.predict(data[0][:2]).assign(p_nv=np.nan)
+    monkeypatch.setattr(ensemble, "predict", lambda images, metadata=None: table)
+    with pytest.raises(kderm.UserError, match="no numbers for 2 of 2"):
+        ensemble.predict_proba(data[0][:2])

@@ -26,6 +26,7 @@ from kderm.storage.mirror import origin_of
 from kderm.storage.pixels import keep_pixels
 from kderm.storage.places import Place
 from kderm.training import attempts
+from kderm.training.fold_lock import fold_lock
 from kderm.training.launchers.cluster_worker import FoldTask, train_attempt
 from kderm.training.launchers.handover import hand_over, pixel_files
 
@@ -46,8 +47,20 @@ def train_on_cluster(
         address: see `connected`.
 
     Raises:
-        UserError: no cluster, or some folds failed; told when all the others have ended.
+        UserError: no cluster, another command is training one of the folds, or some folds failed;
+            told when all the others have ended.
     """
+    with contextlib.ExitStack() as locks:
+        for fold in folds:
+            locks.enter_context(fold_lock(run, fold))
+        # One may have been finished while the images were prepared.
+        _train_held(data, run, [fold for fold in folds if not run.fold(fold).is_done], address)
+
+
+def _train_held(data: Prepared, run: RunDir, folds: list[int], address: str | None) -> None:
+    """The same of folds whose locks this process holds."""
+    if not folds:
+        return
     handed = io.BytesIO()
     hand_over(data, handed)
     place = origin_of(run.path)

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image
 
 from kderm import console
 from kderm.api.datasets import load_dataset, make_folds
@@ -27,7 +27,7 @@ from kderm.api.packed import PackedEnsemble
 from kderm.api.runs import cross_validate, run_place
 from kderm.atomic import atomic_path, write_csv, write_json
 from kderm.config.reading import as_overrides, load_config
-from kderm.data.images import ImageSource
+from kderm.data.images import ImageSource, ImageSpec, UnreadableImage, read_image
 from kderm.ensemble.bundle import read_bundle
 from kderm.ensemble.image_files import size_and_time
 from kderm.run_dir import RunDir, runs_at
@@ -167,19 +167,36 @@ def _as_file(image: ImageSource, folder: Path, number: int) -> str:
             if isinstance(image, bytes):
                 temporary.write_bytes(image)
             else:
-                _picture(image, number).save(temporary, "PNG", compress_level=1)
+                pixels = _pixels(image, number)
+                Image.fromarray(pixels).save(temporary, "PNG", compress_level=1)
     return str(path)
 
 
-def _picture(image: Image.Image | np.ndarray, number: int) -> Image.Image:
+def _pixels(image: Image.Image | np.ndarray, number: int) -> np.ndarray:
+    """uint8 (height, width, 3), RGB: all that the decoder takes from an image in memory."""
     if isinstance(image, Image.Image):
-        return ImageOps.exif_transpose(image).convert("RGB")
+        try:
+            # At its own size nothing is resampled: the colours are the decoder's, as in `predict`.
+            return read_image(image, ImageSpec(*_upright(image)))
+        except UnreadableImage as error:
+            raise WrongInput(
+                f"Expected images that can be read. Received as number {number}: {error.reason}."
+            ) from None
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
         raise WrongInput(
             "Expected each image as a uint8 array (height, width, 3). Received as number "
             f"{number}: {image.dtype} of shape {image.shape}."
         )
-    return Image.fromarray(image)
+    return image
+
+
+def _upright(image: Image.Image) -> tuple[int, int]:
+    """Height and width as the decoder turns the picture: by what a copy of it knows."""
+    try:
+        lies = int(image.copy().getexif().get(ExifTags.Base.Orientation, 1)) in range(5, 9)
+    except Exception:  # a damaged EXIF block turns nothing
+        lies = False
+    return (image.width, image.height) if lies else (image.height, image.width)
 
 
 def _refuse_other_fit(
@@ -187,8 +204,8 @@ def _refuse_other_fit(
 ) -> None:
     """Note what a run is fitted to; refuse to go on with it on something else."""
     digest = hashlib.sha256(repr([targets.codes, targets.y.tolist(), lesions]).encode())
-    for image in images:
-        digest.update(_fingerprint(image))
+    for number, image in enumerate(images):
+        digest.update(_fingerprint(image, number))
     record = {"images": len(images), "digest": digest.hexdigest()}
     path = place.path / RECORD
     if place.is_started:
@@ -203,12 +220,12 @@ def _refuse_other_fit(
     write_json(path, record)
 
 
-def _fingerprint(image: ImageSource) -> bytes:
+def _fingerprint(image: ImageSource, number: int) -> bytes:
     if isinstance(image, bytes):
         return hashlib.sha256(image).digest()
     if isinstance(image, (str, os.PathLike)):
         return repr((os.path.abspath(image), *size_and_time(image))).encode()
-    pixels = np.ascontiguousarray(image)
+    pixels = np.ascontiguousarray(_pixels(image, number))
     return hashlib.sha256(
         repr((pixels.shape, pixels.dtype.str)).encode() + pixels.tobytes()
     ).digest()

@@ -148,7 +148,7 @@ def test_an_address_that_nobody_knows_is_refused():
 
 def test_without_fsspec_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "fsspec", None)
-    with pytest.raises(UserError, match=r"kderm\[cluster\]"):
+    with pytest.raises(UserError, match=r"\[cluster\]"):
         open_place("memory://box/runs")
 
 
@@ -203,6 +203,52 @@ def test_a_push_that_breaks_off_leaves_no_fold_that_looks_finished(cache, bucket
     monkeypatch.setattr(bucket, "fails_after", None)
     mirror.push(run)
     assert len(bucket.objects) == 4
+
+
+def all_files(folder):
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_share_that_is_not_mounted_costs_neither_copy_of_a_run(cache, tmp_path):
+    share, away = tmp_path / "share", tmp_path / "away"
+    run = mirror.working_copy(f"file://{share}") / "a"
+    filled(run)
+    mirror.push(run)
+    before = all_files(run), all_files(share)
+    share.rename(away)
+    for mounted in (False, True):
+        if mounted:
+            share.mkdir()  # the empty folder that a disk is mounted on
+        with pytest.raises(UserError, match="is its disk mounted"):
+            mirror.pull(run)
+    share.rmdir()
+    away.rename(share)
+    mirror.pull(run)
+    mirror.push(run)
+    assert (all_files(run), all_files(share)) == before
+
+
+def test_a_folder_that_cannot_be_listed_is_not_taken_for_an_empty_one(tmp_path, monkeypatch):
+    def stale(folder):
+        raise OSError(116, "Stale file handle")
+
+    (tmp_path / "runs").mkdir()
+    monkeypatch.setattr("os.scandir", stale)
+    with pytest.raises(UserError, match="Stale file handle"):
+        open_place(tmp_path / "runs").files()
+
+
+def test_a_push_removes_nothing_that_another_machine_has_replaced(cache, bucket):
+    run = mirror.working_copy("bucket://box/runs") / "a"
+    filled(run)
+    mirror.push(run)
+    place = open_place("bucket://box/runs")
+    place.write("a/fold_0/oof.csv", b"another machine's")
+    for name in ("fold_0/oof.csv", "config.yaml"):
+        (run / name).unlink()
+    mirror.push(run)
+    assert place.read("a/fold_0/oof.csv") == b"another machine's"
+    assert place.find("a/config.yaml") is None
 
 
 def fold_with(tmp_path, name, **files):

@@ -18,6 +18,7 @@ import re
 from pathlib import Path
 
 from kderm.atomic import write_json, write_text
+from kderm.errors import UserError
 from kderm.storage.cache import cache_dir
 from kderm.storage.places import Kept, Place, is_temporary, open_place
 
@@ -74,7 +75,12 @@ def bring(root: Path, name: object | None) -> None:
 
 
 def pull(run: Path) -> None:
-    """Bring what the URL has of a run and its working copy has not; nothing for other folders."""
+    """Bring what the URL has of a run and its working copy has not; nothing for other folders.
+
+    Raises:
+        UserError: the URL had files of the run and has none: a disk that is not mounted looks the
+            same as a run that was removed, so nothing is removed here.
+    """
     root = _root(run)
     if root is None:
         return
@@ -86,6 +92,12 @@ def pull(run: Path) -> None:
             (run / own.partition(f"{ATTEMPTS}/")[0] / ATTEMPTS).mkdir(parents=True, exist_ok=True)
         elif _is_shared(own):
             there[own] = kept
+    if index and not there:
+        raise UserError(
+            f"Expected the run {run.name!r} at {place.url}, where it was before. Received: no file "
+            "of it. Make the place reachable again (is its disk mounted?). If the run was removed "
+            f"on purpose, remove the copy of it on this machine as well: {run}"
+        )
     for own in sorted(there, key=_late):
         if not (own in index and index[own][2] == there[own].version):
             with contextlib.suppress(FileNotFoundError):  # it was replaced meanwhile
@@ -100,7 +112,7 @@ def pull(run: Path) -> None:
         if path.is_file() and _stat(path) == index[own][:2]:
             path.unlink()
         del index[own]
-    if index:
+    if index or (run / _INDEX).is_file():
         _write_index(run, index)
 
 
@@ -123,7 +135,8 @@ def push(path: Path) -> None:
             _write_index(run, index)
     below = "" if path == run else f"{path.relative_to(run).as_posix()}/"
     for own in [own for own in index if own.startswith(below) and own not in names]:
-        place.remove(f"{run.name}/{own}")
+        if _version(place.find(f"{run.name}/{own}")) == index[own][2]:  # else it is another's
+            place.remove(f"{run.name}/{own}")
         del index[own]
         _write_index(run, index)
 

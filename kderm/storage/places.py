@@ -88,9 +88,13 @@ class Place:
             shutil.copyfile(source, temporary)
 
     def files(self, below: str = "") -> list[Kept]:
-        """All files under the name `below` but temporary ones, in the order of their names."""
+        """All files under the name `below` but temporary ones, in the order of their names.
+
+        Raises:
+            UserError: they cannot be listed: an empty answer means that there are none.
+        """
         found = []
-        for root, _, files in os.walk(self.folder / below):
+        for root, _, files in os.walk(self.folder / below, onerror=self._cannot_list):
             for file in files:
                 path = Path(root, file)
                 if not is_temporary(file):
@@ -115,6 +119,13 @@ class Place:
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
+
+    def _cannot_list(self, error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError):  # it has never been made, or just been removed
+            raise UserError(
+                f"Expected to list the files at {self.url}. Received: {error}. Check that the disk "
+                "is there and may be read, then repeat the command."
+            ) from error
 
     def _kept(self, path: Path) -> Kept:
         status = path.stat()

@@ -18,6 +18,7 @@ from kderm.errors import UserError
 from kderm.labels import label_space
 from kderm.run_dir import RunDir
 from kderm.runtime import check_backend
+from kderm.storage.mirror import pull
 
 
 def cross_validate(
@@ -66,6 +67,7 @@ def with_student(
     threshold = THRESHOLD if threshold is None else threshold
     check_threshold(threshold, len(labels))
     student = RunDir(teacher.path.with_name(f"{teacher.name}_student"))
+    pull(student.path)  # what another machine has begun
     asked = {"threshold": threshold, "unlabelled": str(Path(unlabelled).resolve())}
     refuse_other_lesson(student, asked)
     find_inputs([unlabelled], labels)  # refuses what is not there before anything is trained

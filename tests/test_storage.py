@@ -1,5 +1,6 @@
 """Places at paths and URLs, working copies of runs, and attempts at a fold."""
 
+import hashlib
 import json
 import shutil
 
@@ -249,6 +250,42 @@ def test_a_push_removes_nothing_that_another_machine_has_replaced(cache, bucket)
     mirror.push(run)
     assert place.read("a/fold_0/oof.csv") == b"another machine's"
     assert place.find("a/config.yaml") is None
+
+
+def test_no_object_s_key_leads_out_of_the_working_copy(cache, bucket, tmp_path):
+    run = mirror.working_copy("bucket://box/runs") / "a"
+    filled(run)
+    mirror.push(run)
+    keys = ("/../../../../evil.txt", f"/{tmp_path}/evil.txt", "/fold_0/../../../evil/attempts/x/1")
+    for key in (*keys, "/.origin"):
+        bucket.objects[f"box/runs/a{key}"] = b"bucket://evil", 1
+    before = all_files(tmp_path)
+    mirror.pull(run)
+    assert all_files(tmp_path) == before
+    assert not [path for path in tmp_path.rglob("*") if path.name == "evil"]
+    assert mirror.origin_url(run) == "bucket://box/runs"
+    assert len(open_place("bucket://box/runs").files("a")) == 4 + len(["/.origin"])
+
+
+@pytest.mark.parametrize(
+    ("name", "where"),
+    [
+        ("../../evil.txt", "a/fold_0/attempts/009-x/state.npz"),
+        ("/tmp/evil.txt", "a/fold_0/attempts/009-x/state.npz"),
+        ("state.npz", "a/fold_0/attempts/../../../secret"),
+        ("state.npz", "secret"),
+    ],
+)
+def test_a_record_that_names_files_elsewhere_is_not_followed(place, tmp_path, name, where):
+    fold = fold_with(tmp_path, "first", state_npz="1")
+    attempts.Attempt(place, "a/fold_0", "001-x", fold).keep(1)
+    for kept in ("a/fold_0/attempts/009-x/state.npz", "secret"):
+        place.write(kept, b"evil")
+    told = {"epoch": 9, "files": {name: [where, hashlib.sha256(b"evil").hexdigest()]}}
+    place.write("a/fold_0/attempts/009-x/00009.json", json.dumps(told).encode())
+    second = fold_with(tmp_path, "second")
+    assert attempts.bring_newest(place, "a/fold_0", second).epoch == 1
+    assert content(second) == {"state.npz": "1"}
 
 
 def fold_with(tmp_path, name, **files):

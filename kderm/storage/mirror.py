@@ -149,7 +149,12 @@ def _root(path: Path) -> Path | None:
 def _is_shared(own: str) -> bool:
     """Whether a file of this name is copied: not what only an unfinished command needs."""
     parts = own.split("/")
-    if is_temporary(own) or parts[-1] == _INDEX or ".parts" in parts or ATTEMPTS in parts[:-1]:
+    if (
+        is_temporary(own)
+        or parts[-1] in (_INDEX, _ORIGIN)
+        or ".parts" in parts
+        or ATTEMPTS in parts[:-1]
+    ):
         return False
     return _STATE.fullmatch(parts[-1]) is None
 

@@ -165,14 +165,13 @@ class UrlPlace(Place):
     def files(self, below: str = "") -> list[Kept]:
         self._fs.invalidate_cache()
         found = self._fs.find(self._at(below), detail=True)
-        kept = [self._kept(path, info) for path, info in found.items()]
-        return sorted((each for each in kept if not is_temporary(each.name)), key=lambda k: k.name)
+        kept = [each for each in self._all_kept(found) if not is_temporary(each.name)]
+        return sorted(kept, key=lambda each: each.name)
 
     def matching(self, pattern: str) -> list[Kept]:
         self._fs.invalidate_cache()
         found = self._fs.glob(f"{self._root}/{pattern}", detail=True)
-        kept = [self._kept(path, info) for path, info in found.items()]
-        return sorted(kept, key=lambda each: each.written)
+        return sorted(self._all_kept(found), key=lambda each: each.written)
 
     def find(self, name: str) -> Kept | None:
         self._fs.invalidate_cache()
@@ -198,8 +197,13 @@ class UrlPlace(Place):
         if not protocols & set(_PACKAGES):
             self._fs.makedirs(self._at(name).rpartition("/")[0], exist_ok=True)
 
+    def _all_kept(self, found: dict[str, dict]) -> list[Kept]:
+        """What is found; an object's key may be anything, and becomes the name of a file here."""
+        kept = (self._kept(path, info) for path, info in found.items())
+        return [each for each in kept if is_inside(each.name)]
+
     def _kept(self, path: str, info: dict) -> Kept:
-        name = path[len(self._root) :].lstrip("/")
+        name = path[len(self._root) :].removeprefix("/")
         digests = (info.get(key) for key in ("ETag", "etag", "md5Hash", "generation"))
         times = (info.get(key) for key in ("LastModified", "mtime", "updated", "created"))
         digest = next((str(each) for each in digests if each), "")
@@ -269,6 +273,11 @@ def read_url(url: str) -> bytes:
         raise
     except Exception as error:  # what a filesystem's own package raises
         raise OSError(0, f"{type(error).__name__}: {error}") from error
+
+
+def is_inside(name: str) -> bool:
+    """Whether a name with "/" between its parts stays below any folder that it is joined to."""
+    return not {"", ".", ".."} & set(name.replace("\\", "/").split("/")) and "\0" not in name
 
 
 def is_temporary(name: str) -> bool:

@@ -29,7 +29,7 @@ from kderm import console
 from kderm.leftovers import temporary_beside
 from kderm.run_dir import FoldDir, RunDir
 from kderm.storage.mirror import ATTEMPTS, origin_of, origin_url, push
-from kderm.storage.places import Place, file_sha256, is_temporary
+from kderm.storage.places import Place, file_sha256, is_inside, is_temporary
 
 _FINAL = "final"
 _LEFT_BY_A_RACE = 3  # times to look again when files go while they are read
@@ -178,8 +178,14 @@ def records(place: Place, fold_name: str) -> list[Record]:
             told = json.loads(place.read(kept.name))
             epoch = float("inf") if told["epoch"] is None else float(told["epoch"])
             files = {name: (where, digest) for name, (where, digest) in told["files"].items()}
-            found.append(Record(attempt, epoch, files))
+            if all(_is_own(fold_name, name, where) for name, (where, _) in files.items()):
+                found.append(Record(attempt, epoch, files))
     return sorted(found, key=lambda record: (record.epoch, record.attempt), reverse=True)
+
+
+def _is_own(fold_name: str, name: str, where: str) -> bool:
+    """Whether what a record names is a file of an attempt at the fold, for a file of the fold."""
+    return is_inside(name) and is_inside(where) and where.startswith(f"{fold_name}/{ATTEMPTS}/")
 
 
 def bring_newest(

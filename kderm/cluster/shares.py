@@ -24,6 +24,10 @@ class Share:
         """Threads that it may compute with."""
         return max(1, self.cpus)
 
+    def fits(self, nodes: Sequence[Node]) -> bool:
+        """Whether any of `nodes` has as much, if it is free."""
+        return any(node.cpus >= self.cpus and node.gpus >= self.gpus for node in nodes)
+
     @property
     def words(self) -> str:
         """The part for people."""

@@ -86,6 +86,7 @@ class Going:
         losses: workers lost in a row since the last epoch.
         dead: names of attempts whose worker is gone.
         place: where it trains, for people; "" until it has begun.
+        share: what its task asks for.
     """
 
     number: int
@@ -94,6 +95,7 @@ class Going:
     losses: int = 0
     dead: list[str] = field(default_factory=list)
     place: str = ""
+    share: Share | None = None
 
     @property
     def name(self) -> str:
@@ -113,19 +115,18 @@ class FoldsThere:
         handed: bytes,
         show: console.ReportOfMany,
     ) -> None:
-        self._ray, self._run, self._place, self._show = cluster.ray, run, place, show
+        self._cluster, self._ray = cluster, cluster.ray
+        self._run, self._place, self._show = run, place, show
         self._listener = listener(cluster)
         self._handed = cluster.ray.put(handed)
         self._config = run.config.read_text(encoding="utf-8")
         taught = run.teacher.is_file()
         self._teacher = run.teacher.read_text(encoding="utf-8") if taught else None
         self._task = cluster.ray.remote(
-            num_cpus=share.cpus,
-            num_gpus=share.gpus,
             max_retries=0,  # another attempt has another name, so this process starts it
             max_calls=1,  # memory and device are the next fold's own
-            runtime_env=environment(share.threads),
         )(train_attempt)
+        self._share = share
         self._going: dict[Any, Going] = {}  # the task's reference -> its fold
         self._counting: dict[str, Going] = {}  # an attempt that is not lost -> its fold
         self._failed: dict[int, str] = {}
@@ -133,7 +134,7 @@ class FoldsThere:
     def train(self, folds: Sequence[int]) -> dict[int, str]:
         """Train them; fold -> why, of those that failed."""
         heard = self._listener.take.remote()
-        told = time.monotonic()
+        told = looked = time.monotonic()
         try:
             for fold in folds:
                 attempts.offer(self._place, self._run, fold)
@@ -146,6 +147,9 @@ class FoldsThere:
                 for reference in ready:
                     if reference in self._going:
                         self._end(reference)
+                if time.monotonic() - looked > _QUIET:
+                    looked = time.monotonic()
+                    self._ask_for_less()
                 if any(going.place for going in self._going.values()):
                     told = time.monotonic()
                 elif time.monotonic() - told > _QUIET:
@@ -173,7 +177,36 @@ class FoldsThere:
             kderm=kderm.__version__,
         )
         self._counting[going.attempt] = going
-        self._going[self._task.remote(task, self._handed, self._listener)] = going
+        share = going.share = self._share_now(len(self._going) + 1)
+        sized = self._task.options(
+            num_cpus=share.cpus, num_gpus=share.gpus, runtime_env=environment(share.threads)
+        )
+        self._going[sized.remote(task, self._handed, self._listener)] = going
+
+    def _share_now(self, tasks: int) -> Share:
+        """The share as before, unless the nodes that could give it are gone; then what others can.
+
+        Cores are not taken for GPUs: nodes with GPUs are waited for.
+        """
+        nodes = self._cluster.nodes()
+        if nodes and not self._share.fits(nodes):
+            share = share_of(nodes, tasks)
+            if share.gpus == self._share.gpus:
+                self._share = share
+                console.warn(f"the nodes that are left are smaller; a fold gets {share.words} now")
+        return self._share
+
+    def _ask_for_less(self) -> None:
+        """Begin anew the tasks that wait for more than any node has, where less would do."""
+        nodes = self._cluster.nodes()
+        for reference, going in list(self._going.items()):
+            if going.place or going.share.fits(nodes):
+                continue
+            if self._share_now(len(self._going)).fits(nodes):
+                with contextlib.suppress(Exception):
+                    self._ray.cancel(reference, force=True)
+                del self._going[reference], self._counting[going.attempt]
+                self._submit(going)
 
     def _hear(self, events: list[tuple]) -> None:
         for attempt, kind, *words in events:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 from PIL import Image
 
+from kderm.data.images import IMAGE_FORMATS
+
 _MB = 1_000_000
 
 
@@ -69,7 +71,7 @@ def check_picture(data: bytes, limits: Limits) -> None:
         # The bound here is lower than Pillow's own, which would warn or raise.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(data)) as picture:
+            with Image.open(io.BytesIO(data), formats=IMAGE_FORMATS) as picture:
                 width, height = picture.size
     except Image.DecompressionBombError:
         raise Refused(_too_many_pixels("far more", limits)) from None

@@ -37,6 +37,10 @@ IMAGE_SUFFIXES = (
     *(".tif", ".tiff", ".webp", ".jp2", ".gif"),
 )
 
+# The formats, by Pillow's names, that these suffixes stand for. No other is opened, whatever a file
+# is called: of some Pillow hands the file to another program.
+IMAGE_FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "JPEG2000", "GIF")
+
 # BICUBIC with Pillow's support scaled to the ratio, which is what antialiases. LANCZOS rings
 # visibly along hairs and ruler marks, BOX is uneven at ratios that are not whole numbers.
 _FILTER = Image.Resampling.BICUBIC
@@ -196,9 +200,9 @@ def _read_bytes(source: str | os.PathLike) -> bytes:
 
 
 def _decode(stream: io.BytesIO, spec: ImageSpec) -> np.ndarray:
-    with Image.open(stream) as image:
+    with Image.open(stream, formats=IMAGE_FORMATS) as image:
         if image.format == "PNG":  # `load` leaves the checksums of the pixels unread
-            with Image.open(io.BytesIO(stream.getvalue())) as unread:
+            with Image.open(io.BytesIO(stream.getvalue()), formats=("PNG",)) as unread:
                 unread.verify()
         _check_size(image)
         if image.format in ("JPEG", "MPO"):

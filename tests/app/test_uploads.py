@@ -1,3 +1,4 @@
+import io
 import os
 import zipfile
 
@@ -39,6 +40,14 @@ def test_what_is_no_picture_gets_a_sentence_and_the_others_their_bytes(photo, tm
     assert "not a picture" in bad.problem
     assert "empty" in empty.problem
     assert "no longer" in gone.problem
+
+
+def test_a_format_that_no_suffix_stands_for_is_not_opened(tmp_path, jpeg):
+    """Pillow hands PostScript to another program."""
+    Image.open(io.BytesIO(jpeg())).save(tmp_path / "a.eps")
+    (tmp_path / "a.eps").rename(tmp_path / "a.jpg")
+    (found,) = read_uploads([tmp_path / "a.jpg"], SMALL, 5).pictures
+    assert "not a picture" in found.problem
 
 
 def test_a_file_of_too_many_bytes_is_not_read(tmp_path):

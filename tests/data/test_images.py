@@ -8,7 +8,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kderm.data.images import ImageSpec, UnreadableImage, read_image
+from kderm.data.images import (
+    IMAGE_FORMATS,
+    IMAGE_SUFFIXES,
+    ImageSpec,
+    UnreadableImage,
+    read_image,
+)
 from kderm.errors import UserError
 
 SPEC = ImageSpec(24, 32)
@@ -33,6 +39,14 @@ def test_a_picture_of_the_frames_size_keeps_every_pixel(tmp_path):
     assert read.dtype == np.uint8
     assert read.flags.writeable
     np.testing.assert_array_equal(read, picture())
+
+
+def test_only_the_formats_that_the_suffixes_stand_for_are_opened():
+    Image.init()
+    assert {Image.EXTENSION[suffix] for suffix in IMAGE_SUFFIXES} == set(IMAGE_FORMATS)
+    for format in ("EPS", "TGA", "PPM"):  # Pillow hands PostScript to another program
+        with pytest.raises(UnreadableImage, match="known format"):
+            read_image(encoded(picture(), format), SPEC)
 
 
 def test_a_path_and_its_bytes_give_the_same_pixels(tmp_path):

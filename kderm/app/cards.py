@@ -170,14 +170,15 @@ def _figure(answer: Answer, labels: LabelSpace) -> str:
 
 
 def _facts(answer: Answer, bundle: Bundle) -> list[str]:
-    row, labels, members = answer.row, bundle.labels, len(bundle.facts.members)
+    row, members = answer.row, len(bundle.facts.members)
     facts = []
     if members > 1:
         votes = round(row["vote_agreement"] * members)
-        name = lay_name(labels, row["predicted"]).name
+        # Before calibration, and the largest group need not be the one that the answer follows.
         facts.append(
-            f"{votes} of {members} networks say “{name}” by themselves; the probability of it "
-            f"differs between them by ± {100 * row['fold_sd']:.0f} points."
+            f"The largest group of networks that say the same by themselves: {votes} of {members}. "
+            "What they say on average has a probability that differs between them by "
+            f"± {100 * row['fold_sd']:.0f} points before calibration."
         )
     if bundle.conformal is not None:
         facts.append(_set_words(row, bundle))

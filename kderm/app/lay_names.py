@@ -64,7 +64,9 @@ LAY_NAMES: dict[str, dict[str, LayName]] = {
         "sek": LayName("Age wart", "a harmless growth that comes with the years"),
     },
     "binary": {
-        "benign": LayName("Harmless", "no sign of skin cancer"),
+        "benign": LayName(
+            "Harmless", "more like the harmless spots that it learnt from than like the cancers"
+        ),
         "malignant": LayName("Skin cancer", "any kind of it"),
     },
 }

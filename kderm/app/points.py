@@ -60,5 +60,11 @@ def point_choice(point: FrozenPoint, labels: LabelSpace) -> str:
 
 
 def _rates(point: FrozenPoint) -> tuple[str, str]:
-    found = 100 * point.sensitivity["value"]
-    return f"{found:.0f}", f"{100 * (1 - point.specificity['value']):.0f}"
+    return _of_100(point.sensitivity["value"]), _of_100(1 - point.specificity["value"])
+
+
+def _of_100(share: float) -> str:
+    """Rounded, but never to all or to none where it was not."""
+    if 0.99 < share < 1:
+        return "over 99"
+    return "under 1" if 0 < share < 0.01 else f"{100 * share:.0f}"

@@ -74,7 +74,7 @@ def test_a_photo_is_answered_with_bars_flag_map_and_disclaimer(open_page, photo,
     assert expected in tab.inner_text(".kd-best")
     flagged = "⚑" in tab.inner_text(".kd-flag")
     assert flagged == (row["malignant"] == 1)
-    assert "networks say" in tab.inner_text(".kd-facts")
+    assert "networks that say" in tab.inner_text(".kd-facts")
     assert page.left() == []  # the answer is there, the picture is gone
 
 

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
@@ -48,9 +50,40 @@ def test_every_point_is_told_apart_in_plain_words(ensemble):
     points, labels = points_of(ensemble.bundle), ensemble.labels
     titles = [point_title(point, labels) for point in points]
     assert len(set(titles)) == len(titles)
-    found = f"{100 * points[0].sensitivity['value']:.0f} of 100"
+    share = points[0].sensitivity["value"]
+    found = "over 99 of 100" if 0.99 < share < 1 else f"{100 * share:.0f} of 100"
     assert found in point_rates(points[0], labels)
     assert found in point_choice(points[0], labels)
+
+
+def test_rates_claim_all_and_none_only_where_it_was_all_or_none(ensemble):
+    point, labels = points_of(ensemble.bundle)[0], ensemble.labels
+
+    def said(sensitivity, specificity):
+        rates = {"sensitivity": {"value": sensitivity}, "specificity": {"value": specificity}}
+        return point_rates(replace(point, **rates), labels)
+
+    nearly = said(0.9961, 0.9961)
+    assert "found over 99 of 100" in nearly
+    assert "flagged under 1 of 100" in nearly
+    assert "found 100 of 100" in said(1.0, 1.0)
+    assert "flagged 0 of 100" in said(1.0, 1.0)
+    assert "found 99 of 100" in said(0.99, 0.5)
+
+
+def test_harmless_is_said_without_a_promise():
+    assert "no sign" not in lay_name(LABEL_SPACES["binary"], "benign").about
+
+
+def test_the_largest_group_of_networks_is_not_said_to_say_the_answer(ensemble, jpeg):
+    """Three weakly for one kind and two surely for another: the mean follows the two."""
+    row = ensemble.predict([jpeg()]).iloc[0].to_dict()
+    members = len(ensemble.bundle.facts.members)
+    row |= {"predicted": "mel", "vote_agreement": 1 / members, "fold_sd": 0.12}
+    html = answers_html(Answered((Answer("a.jpg", row),), None), ensemble.bundle, None)
+    assert f"networks that say the same by themselves: 1 of {members}." in html
+    assert "say “Melanoma”" not in html
+    assert "± 12 points before calibration" in html
 
 
 def _skin(noise=14.0):

@@ -6,6 +6,7 @@ gives. Knows no page; holds no picture longer than it is asked for one.
 
 import base64
 import io
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -25,6 +26,7 @@ LESION = "the lesion"
 # Shorter side of the pictures shown, pixels.
 SIDE = 360
 _QUALITY = 85
+_NO_MAP = "The map of what speaks for this answer could not be drawn."
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ class Answer:
         name: of the picture, as it was sent.
         row: its row of predictions.csv, or of lesions.csv; empty where there is no answer.
         reached: names of the operating points that it reaches.
-        shown: its picture and map; None for a lesion, or where there is no answer.
+        shown: its picture and map; None for a lesion, or where there is no answer or no map.
         warnings: why to doubt it, a sentence each.
         error: why there is no answer; "" where there is one.
     """
@@ -176,19 +178,26 @@ def _photo(
     if row["error"]:
         words = f"This picture cannot be read: {row['error']}. Take it again, or save it anew."
         return Answer(picture.name, {}, error=words)
+    warnings = tuple(WORDS[doubt] for doubt in doubts(picture.data, row))
+    shown = _shown(ensemble, picture, row, metadata) if maps else None
     return Answer(
         picture.name,
         row,
         reached=frozenset(row["operating_points"].split()),
-        shown=_shown(ensemble, picture, row, metadata) if maps else None,
-        warnings=tuple(WORDS[doubt] for doubt in doubts(picture.data, row)),
+        shown=shown,
+        warnings=warnings if shown or not maps else (*warnings, _NO_MAP),
     )
 
 
 def _shown(
     ensemble: LoadedEnsemble, picture: Upload, row: dict[str, Any], metadata: dict[str, Any] | None
-) -> Shown:
-    found = ensemble.explain(picture.data, answer=pd.Series(row), metadata=metadata, side=SIDE)
+) -> Shown | None:
+    """The picture and its map; None where it cannot be drawn, which takes nothing from the rest."""
+    try:
+        found = ensemble.explain(picture.data, answer=pd.Series(row), metadata=metadata, side=SIDE)
+    except Exception:  # the reader gets a sentence, the terminal the reason
+        traceback.print_exc()
+        return None
     return Shown(data_uri(found.frame), data_uri(found.overlay()), found.target, tuple(found.flags))
 
 

@@ -24,6 +24,7 @@ from kderm.ensemble.cautions import (
     seen_warnings,
     settings_warnings,
     smaller_warnings,
+    synthetic_warnings,
     unlike_warnings,
 )
 from kderm.errors import UserError
@@ -84,26 +85,42 @@ class Desk:
 
         return told(work)
 
-    def predict(self, paths: Sequence[str], one_lesion: bool) -> dict[str, Any]:
+    def predict(
+        self, paths: Sequence[str], one_lesion: bool, facts: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
         """What the HTTP API gives: predictions.csv, and lesions.csv, as columns and rows.
 
         Columns beside rows and not a mapping a row: Gradio's clients take what has a "path" for a
         file to fetch.
+
+        Args:
+            paths: uploaded files.
+            one_lesion: whether all show the same lesion.
+            facts: age, sex and site, as far as they are known, the same for all.
 
         Raises:
             Refused: nothing that can be answered was sent.
         """
         uploads = self._read(paths, self.limits.images)
         names = [picture.name for picture in uploads.pictures]
-        known = {"lesion_id": "lesion"} if one_lesion else None
-        found = self.ensemble.answer([one.data for one in uploads.pictures], metadata=known)
+        known = _known(facts or {})
+        metadata = known | ({"lesion_id": "lesion"} if one_lesion else {})
+        found = self.ensemble.answer(
+            [one.data for one in uploads.pictures], metadata=metadata or None
+        )
         table = found.table.assign(path=names, image_id=image_ids(names))
         refused = [bool(one.problem) for one in uploads.pictures]
         table.loc[refused, "error"] = [one.problem for one in uploads.pictures if one.problem]
         return {
             "images": _plain(table),
             "lesions": None if found.lesions is None else _plain(found.lesions),
-            "cautions": [*uploads.notes, *found.cautions],
+            "cautions": [
+                *uploads.notes,
+                *synthetic_warnings(self.ensemble.bundle),
+                *self._missing_facts(known),
+                *unlike_warnings(table),
+                *self._cautions(table.loc[table["error"] == "", "path"].tolist()),
+            ],
         }
 
     def photos_html(self, found: Answered | str | None, point: str | None) -> str:
@@ -130,7 +147,7 @@ class Desk:
         known = self._trained_on
         seen = None if known is None else sum(PurePath(name).stem in known for name in names)
         return (
-            *(seen_warnings(seen, len(names), bundle) if seen else ()),
+            *(seen_warnings(seen, len(names), bundle) if names else ()),
             *smaller_warnings(bundle),
             *early_exit_warnings(bundle, settings),
             *settings_warnings(bundle, settings),
@@ -155,8 +172,8 @@ class Desk:
     def _answer(
         self, pictures: Sequence[Upload], one_lesion: bool, facts: dict[str, Any]
     ) -> Answered:
-        known = {name: value for name, value in facts.items() if value not in (None, "")}
-        return answer_photos(self.ensemble, pictures, one_lesion=one_lesion, metadata=known or None)
+        known = _known(facts) or None
+        return answer_photos(self.ensemble, pictures, one_lesion=one_lesion, metadata=known)
 
 
 def told(work: Callable[[], Any]) -> Any:
@@ -170,6 +187,10 @@ def told(work: Callable[[], Any]) -> Any:
 
         traceback.print_exc()
         return _BROKEN
+
+
+def _known(facts: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in facts.items() if value not in (None, "")}
 
 
 def _plain(table: pd.DataFrame) -> dict[str, list]:

@@ -216,23 +216,36 @@ def _wire_many(desk: Desk, tab: dict[str, Any], point: gr.Radio) -> None:
 def _add_api(desk: Desk) -> None:
     """`/predict`: files in, the rows of predictions.csv out."""
 
-    def predict(files: list[str], one_lesion: bool = False) -> dict[str, Any]:
+    def predict(
+        files: list[str],
+        one_lesion: bool = False,
+        age: float | None = None,
+        sex: str = "",
+        site: str = "",
+    ) -> dict[str, Any]:
         """The rows of predictions.csv for pictures, or zips of them.
 
         Args:
             files: pictures or zips.
             one_lesion: whether they show one lesion, which then gets an answer too.
+            age: in years, where the ensemble looks at it, as at the next two; all may be unknown.
+            sex: female or male.
+            site: where on the body.
         """
+        facts = {"age": age, "sex": sex, "site": site}
         try:
-            return desk.predict(_listed(files), one_lesion)
+            return desk.predict(_listed(files), one_lesion, facts)
         except (Refused, UserError) as error:
             raise gr.Error(str(error), print_exception=False) from None
 
     files = _file("Files", file_count="multiple", visible=False)
     one = gr.Checkbox(label="One lesion", visible=False)
+    age = gr.Number(None, label="Age", visible=False)
+    sex, site = (gr.Textbox("", label=name, visible=False) for name in ("Sex", "Site"))
     answer = gr.JSON(visible=False)
     button = gr.Button(visible=False)
-    button.click(predict, [files, one], answer, api_name="predict", **_ONE_AT_A_TIME)
+    inputs = [files, one, age, sex, site]
+    button.click(predict, inputs, answer, api_name="predict", **_ONE_AT_A_TIME)
 
 
 def _file(label: str, **about: Any) -> gr.File:

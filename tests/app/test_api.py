@@ -38,6 +38,12 @@ def test_the_api_answers_a_lesion(api, photo, ensemble):
     pd.testing.assert_frame_equal(pd.DataFrame(**found["lesions"]), expected, check_dtype=False)
 
 
+def test_the_api_takes_age_sex_and_site(api, photo):
+    about = {"age": 60, "sex": "female", "site": "back"}
+    found = api.predict(handles(photo("a.jpg")), False, **about, api_name="/predict")
+    assert found["images"]["data"][0][2] is not None
+
+
 def test_the_api_refuses_in_a_sentence(api, tmp_path):
     (tmp_path / "notes.zip").write_bytes(b"PK\x03\x04")
     with pytest.raises(Exception, match="cannot be opened as a zip"):
@@ -46,14 +52,14 @@ def test_the_api_refuses_in_a_sentence(api, tmp_path):
 
 def test_the_server_fetches_no_address(page):
     file = {"path": "http://127.0.0.1:1/a.jpg", "meta": {"_type": "gradio.FileData"}}
-    said = _call(page.url, [[file], False])
+    said = _call(page.url, [[file], False, None, None, None])
     assert "Send the file itself" in said
 
 
 def test_the_server_gives_no_file_of_its_own(page, tmp_path):
     (tmp_path / "secret.jpg").write_bytes(b"x")
     file = {"path": str(tmp_path / "secret.jpg"), "meta": {"_type": "gradio.FileData"}}
-    said = _call(page.url, [[file], False])
+    said = _call(page.url, [[file], False, None, None, None])
     assert "event: error" in said, said
     with pytest.raises(urllib.error.HTTPError, match="403"):
         urllib.request.urlopen(f"{page.url}/gradio_api/file={tmp_path / 'secret.jpg'}")

@@ -150,6 +150,47 @@ def test_images_of_the_run_are_told_from_new_ones(desk, send, run):
     assert "memory" not in desk.photos_html(desk.photos([send("new.jpg")], False, {}), None)
 
 
+def test_where_the_ids_of_the_run_are_not_known_that_is_said(desk, send):
+    desk._trained_on = None
+    said = desk.photos_html(desk.photos([send("a.jpg")], False, {}), None)
+    assert "unknown whether the ensemble was trained on these" in said
+
+
+def test_a_map_that_cannot_be_drawn_costs_itself_alone(desk, send, monkeypatch, capsys):
+    explain = desk.ensemble.explain
+
+    def broken(*args, **about):
+        monkeypatch.setattr(desk.ensemble, "explain", explain)
+        raise RuntimeError("the layer is on fire")
+
+    monkeypatch.setattr(desk.ensemble, "explain", broken)
+    first, second = desk.photos([send("a.jpg"), send("b.jpg", seed=1)], False, {}).photos
+    assert first.row["predicted"]
+    assert first.shown is None
+    assert "could not be drawn" in first.warnings[-1]
+    assert second.shown is not None
+    assert "on fire" in capsys.readouterr().err
+
+
+def test_the_api_names_pictures_as_sent_where_it_tells_what_the_run_knew(desk, send, run):
+    known = pd.read_csv(run.oof)["image_id"][0]
+    said = " ".join(desk.predict([send(f"{known}.jpg")], False)["cautions"])
+    assert "memory, not a test" in said
+    assert "SYNTHETIC" in said
+    assert "memory" not in " ".join(desk.predict([send("new.jpg")], False)["cautions"])
+
+
+def test_the_api_takes_what_is_known_beside_the_picture(desk, send, monkeypatch):
+    asked = []
+    answer = desk.ensemble.answer
+    monkeypatch.setattr(
+        desk.ensemble, "answer", lambda images, **about: asked.append(about) or answer(images)
+    )
+    desk.predict([send("a.jpg")], False, {"age": 60, "sex": "", "site": "back"})
+    desk.predict([send("b.jpg")], False, {"age": None, "sex": "", "site": ""})
+    assert asked == [{"metadata": {"age": 60, "site": "back"}}, {"metadata": None}]
+
+
 def test_every_drawn_example_is_answered(desk):
     for example in draw_examples():
         (answer,) = desk.example(example).photos

@@ -31,5 +31,5 @@ def missing_extra(package: str, extra: str, purpose: str) -> UserError:
     """A `UserError` for an optional dependency that is not installed."""
     return UserError(
         f"{purpose} needs the package {package!r}, which is not installed. "
-        f"Install it with: pip install 'kderm[{extra}]'"
+        f"Install it, in kderm's folder, with: pip install -e '.[{extra}]'"
     )

@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from kderm import console
 from kderm.config.reading import as_overrides, changed_config, load_config
 from kderm.config.schema import Config
 from kderm.data import folds as fold_tables
@@ -20,6 +21,13 @@ from kderm.data.folds import FoldTable, read_duplicates, write_folds
 from kderm.data.join import check_sources, read_sources
 from kderm.data.manifest import Manifest, raise_problems
 from kderm.labels import LabelSpace, label_space
+
+# What cannot be mended by any split, and so is said of every one.
+UNGROUPED = (
+    "There are no lesion or patient ids, so each image is a group of its own: photographs of one "
+    "lesion may lie in different folds, and leakage cannot be ruled out. Known duplicates can be "
+    "listed in data.duplicates."
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +78,7 @@ def load_dataset(
     config: str | os.PathLike | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> Dataset:
-    """Read and check the table of a data set.
+    """Read and check the table of a data set. Rows that are left out are told as a warning.
 
     Args:
         dataset: an adapter: ham10000, isic2019, table, class_folders, ...; None for what `config`
@@ -96,13 +104,15 @@ def load_dataset(
 
 
 def read_data(config: Config) -> Dataset:
-    """The data set that a config names, its table checked."""
+    """The data set that a config names, its table checked; warns of rows that are left out."""
     check_places(config)
     space = label_space(config.data.labels, config.data.classes, config.data.malignant)
     sources = data_sources(config.data)
     raw = read_sources(sources, space)
     manifest, problems = check_sources(raw, space, [source.name for source in sources])
     raise_problems(problems)
+    for warning in dropped_words(manifest.dropped):
+        console.warn(warning)
     return Dataset(config, manifest)
 
 
@@ -111,7 +121,8 @@ def make_folds(
 ) -> FoldTable:
     """Split into `k` folds: lesions and patients whole, every class in every fold where it can be.
 
-    The same split as that of the command `prepare`, for the same `k` and `seed`.
+    The same split as that of the command `prepare`, for the same `k` and `seed`. Without any lesion
+    or patient ids there is nothing to keep whole, which is told as a warning.
 
     Args:
         data: of `load_dataset`. Joined data sets are decoded and searched for the same picture.
@@ -122,6 +133,19 @@ def make_folds(
     Raises:
         UserError: fewer lesions and patients than folds, or images that cannot be read.
     """
+    manifest, found = split(data, k, seed)
+    new = {why: n for why, n in manifest.dropped.items() if why not in data.manifest.dropped}
+    for warning in dropped_words(new):
+        console.warn(warning)
+    if is_ungrouped(manifest.table, found):
+        console.warn(UNGROUPED)
+    if path is not None:
+        write_folds(Path(path), found, f"kderm.make_folds, data.dataset={data.config.data.title}")
+    return found
+
+
+def split(data: Dataset, k: int, seed: int) -> tuple[Manifest, FoldTable]:
+    """The images that are dealt and the folds, without a word; see `make_folds`."""
     config = changed_config(data.config, {"folds.k": k, "folds.seed": seed}).data
     manifest, linked = data.manifest, []
     if len(data_sources(config)) > 1:
@@ -130,7 +154,16 @@ def make_folds(
         manifest, linked = checked.manifest, checked.linked
     ids = data.table["image_id"]
     listed = read_duplicates(config.duplicates, ids) if config.duplicates else []
-    found = fold_tables.make_folds(manifest.table, data.labels, k, seed, [*listed, *linked])
-    if path is not None:
-        write_folds(Path(path), found, f"kderm.make_folds, data.dataset={config.title}")
-    return found
+    pairs = [*listed, *linked]
+    return manifest, fold_tables.make_folds(manifest.table, data.labels, k, seed, pairs)
+
+
+def dropped_words(dropped: Mapping[str, int]) -> list[str]:
+    """A warning for each reason to leave images out."""
+    return [f"{count} images dropped: {reason}" for reason, count in dropped.items()]
+
+
+def is_ungrouped(table: pd.DataFrame, folds: FoldTable) -> bool:
+    """Whether nothing is known of which images belong together."""
+    known = table[["lesion_id", "patient_id"]].notna().to_numpy().any()
+    return not known and not folds.table["group_id"].duplicated().any()

@@ -87,8 +87,9 @@ class SkinLesionClassifier(ClassifierMixin, BaseEstimator):
             X: n images: a uint8 array (n, h, w, 3), or a list of paths, of arrays, of files' bytes
                 or of Pillow images.
             y: n labels, strings or integers, of two classes at least.
-            groups: n ids of lesions or patients: images of one group stay in one fold. Without
-                them each image is taken for a lesion of its own.
+            groups: n ids of lesions or patients: images of one group stay in one fold. Where none
+                is given, or None or NaN, an image is a group of its own; without any, that is told
+                as a warning.
 
         Raises:
             UserError: which is also a ValueError; wrong input, fewer groups than folds, ...

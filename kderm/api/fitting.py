@@ -21,7 +21,7 @@ import pandas as pd
 from PIL import ExifTags, Image
 
 from kderm import console
-from kderm.api.datasets import load_dataset, make_folds
+from kderm.api.datasets import is_ungrouped, load_dataset, split
 from kderm.api.fit_input import Targets, WrongInput
 from kderm.api.packed import PackedEnsemble
 from kderm.api.runs import cross_validate, run_place
@@ -32,6 +32,11 @@ from kderm.ensemble.bundle import read_bundle
 from kderm.ensemble.image_files import size_and_time
 from kderm.run_dir import RunDir, runs_at
 
+UNGROUPED = (
+    "No groups are given, so each image is a group of its own: photographs of one lesion may lie "
+    "in different folds, and oof_proba_ and the calibration would look better than they are. Give "
+    "groups=, the lesion or the patient that each image shows."
+)
 TABLE, IMAGES, RECORD = "images.csv", "images", "fit.json"
 
 
@@ -90,7 +95,9 @@ def fit_run(
             "data.malignant": targets.malignant,
         }
         data = load_dataset(settings={**settings, **own})
-        folds = make_folds(data, data.config.folds.k, seed=data.config.folds.seed)
+        manifest, folds = split(data, data.config.folds.k, data.config.folds.seed)
+        if is_ungrouped(manifest.table, folds):
+            console.warn(UNGROUPED)
         done = cross_validate(data, folds, run=place.path, jobs=jobs, report=run is not None)
         answers = done.oof.set_index("image_id")[list(done.labels.columns)].loc[ids]
         packed = PackedEnsemble(read_bundle(place.path))
@@ -118,18 +125,15 @@ def _ids(images: list[ImageSource]) -> list[str]:
 
 
 def _lesions(groups: Sequence | None, ids: list[str]) -> list[str]:
-    """The lesion of each image, as text; of an image without one its own."""
+    """The lesion of each image, as text; "" where it is not known."""
     if groups is None:
-        return [f"alone:{image_id}" for image_id in ids]
+        return [""] * len(ids)
     groups = np.asarray(groups, dtype=object).reshape(-1)
     if len(groups) != len(ids):
         raise WrongInput(
             f"Expected a group for each of {len(ids)} images. Received: {len(groups)}."
         )
-    return [
-        f"alone:{image_id}" if pd.isna(group) else f"group:{group}"
-        for image_id, group in zip(ids, groups, strict=True)
-    ]
+    return ["" if pd.isna(group) else f"group:{group}" for group in groups]
 
 
 def _write_table(

@@ -7,16 +7,16 @@ other stopped.
 import contextlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from kderm import console
 from kderm.api.conclusion import conclude_run, learn_likeness, write_ensemble
-from kderm.api.datasets import Dataset, load_dataset
+from kderm.api.datasets import UNGROUPED, Dataset, dropped_words, is_ungrouped, load_dataset
 from kderm.api.loaded import LoadedEnsemble
 from kderm.atomic import locked
 from kderm.config.reading import changed_config, load_config
@@ -31,6 +31,9 @@ from kderm.labels import LabelSpace, label_space
 from kderm.run_dir import RunDir, open_run
 from kderm.runtime import check_backend
 from kderm.storage import mirror
+
+if TYPE_CHECKING:
+    from kderm.data.prepare import Prepared
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,7 +158,7 @@ def cross_validate(
             config = _with_folds(config, place, folds)
             from kderm.training.crossval import cross_validate as train_all
 
-            train_all(config, place, jobs=jobs)
+            train_all(config, place, jobs=jobs, show=_warner(data, folds))
             if report:
                 conclude_run(place)
             else:
@@ -175,6 +178,23 @@ def run_place(config: Config, run: str | os.PathLike | None) -> RunDir:
     if isinstance(run, os.PathLike) or os.sep in run:
         return RunDir(Path(run))
     return named_run(config, None, run)
+
+
+def _warner(data: Dataset, folds: int | FoldTable | None) -> Callable[["Prepared"], None]:
+    """Says what is wrong with prepared data, but for what `data` and `folds` were told of."""
+
+    def warn(prepared: "Prepared") -> None:
+        words = list(prepared.notes)
+        if prepared.folds.absent:
+            words.append(f"{prepared.folds.absent} images of the folds are not in this data set")
+        if not isinstance(folds, FoldTable):  # else `make_folds` has said it
+            dropped, told = prepared.manifest.dropped, data.manifest.dropped
+            words += dropped_words({why: n for why, n in dropped.items() if why not in told})
+            words += [UNGROUPED] if is_ungrouped(prepared.manifest.table, prepared.folds) else []
+        for each in words:
+            console.warn(each)
+
+    return warn
 
 
 @contextlib.contextmanager

@@ -49,6 +49,7 @@ def is_demo(config: Config) -> bool:
 
 def describe(data) -> None:
     """Print what is in the data set, the class table per fold, and the leakage it avoids."""
+    from kderm.api.datasets import UNGROUPED, dropped_words
     from kderm.data.folds import class_table
 
     folds = data.folds
@@ -56,10 +57,8 @@ def describe(data) -> None:
     groups = folds.table["group_id"].nunique()
     if folds.absent:
         console.warn(f"{folds.absent} images of {data.folds_path} are not in this data set")
-    for reason, count in data.manifest.dropped.items():
-        console.warn(f"{count} images dropped: {reason}")
-    for note in data.notes:
-        console.warn(note)
+    for warning in [*dropped_words(data.manifest.dropped), *data.notes]:
+        console.warn(warning)
     console.say(f"{len(folds.table)} images in {groups} groups; folds from {data.folds_path}")
     header = ["class", *(str(column) for column in table.columns)]
     console.say(
@@ -73,23 +72,19 @@ def describe(data) -> None:
     )
     avoided = leakage(data.manifest.table, folds)
     if avoided is None:
-        console.warn(
-            "There are no lesion or patient ids, so each image is a group of its own: photographs "
-            "of one lesion may lie in different folds, and leakage cannot be ruled out. Known "
-            "duplicates can be listed in data.duplicates."
-        )
+        console.warn(UNGROUPED)
     else:
         console.say(avoided)
 
 
 def leakage(table, folds) -> str | None:
     """What the groups spare the user; None where there is nothing to make groups of."""
+    from kderm.api.datasets import is_ungrouped
     from kderm.data.folds import leaked_images
 
-    ids = table[["lesion_id", "patient_id"]].notna().any(axis=1)
-    grouped = folds.table["group_id"].duplicated().any()
-    if not ids.any() and not grouped:
+    if is_ungrouped(table, folds):
         return None
+    ids = table[["lesion_id", "patient_id"]].notna().any(axis=1)
     leaked = leaked_images(folds)
     told = (
         f"An image-level split would have put {leaked} images ({leaked / len(table):.0%}) in "

@@ -3,12 +3,15 @@
 import io
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
 import kderm
 from kderm.api import fitting
 from kderm.data.images import ImageSpec, read_image
+
+SMALL = {"model.preset": "kderm/small_cnn", "model.weights": "none"}
 
 
 def pillow_images():
@@ -59,3 +62,79 @@ def test_pictures_that_differ_in_their_palette_alone_are_other_pictures():
 def test_a_pillow_image_that_predict_could_not_read_is_refused_by_fit(tmp_path):
     with pytest.raises(kderm.UserError, match="number 5: floating-point pixels"):
         fitting._as_file(Image.new("F", (4, 4), 0.5), tmp_path, 5)
+
+
+def untrained(monkeypatch):
+    """Let `fit` end where training would begin; the data set and the folds it came to."""
+    found = {}
+
+    def stop(data, folds, **how):
+        found.update(data=data, folds=folds)
+        raise InterruptedError
+
+    monkeypatch.setattr(fitting, "cross_validate", stop)
+    return found
+
+
+def fit(groups, count=8):
+    images = np.random.default_rng(0).integers(0, 255, (count, 8, 8, 3)).astype(np.uint8)
+    estimator = kderm.SkinLesionClassifier(folds=2, preset="kderm/small_cnn", weights="none")
+    with pytest.raises(InterruptedError):
+        estimator.fit(images, ["mel", "nv"] * (count // 2), groups)
+
+
+def test_a_fit_without_groups_warns_of_leakage_and_invents_no_lesions(monkeypatch, capsys):
+    found = untrained(monkeypatch)
+    fit(None)
+    assert capsys.readouterr().err.count("warning: No groups are given") == 1
+    assert found["data"].table["lesion_id"].isna().all()
+    assert found["folds"].table["group_id"].nunique() == 8
+
+
+def test_images_without_a_group_are_alone_beside_those_with_one(monkeypatch, capsys):
+    found = untrained(monkeypatch)
+    fit(["a", "b", "a", "b", None, np.nan, "c", "d"])
+    assert "warning" not in capsys.readouterr().err
+    assert found["data"].table["lesion_id"].isna().sum() == 2
+    assert found["folds"].table["group_id"].nunique() == 6
+
+
+def table_of_files(folder, **columns):
+    """A data set of eight pictures, and a row without a file."""
+    for number in range(8):
+        Image.new("RGB", (8, 8), (30 * number, 0, 0)).save(folder / f"i{number}.png")
+    ids = [f"i{number}" for number in range(9)]
+    table = pd.DataFrame({"image_id": ids, "label": (["mel", "nv"] * 5)[:9]} | columns)
+    table.to_csv(folder / "table.csv", index=False)
+    classes = {"data.classes": ["mel", "nv"], "data.malignant": ["mel"], "image.size": 32}
+    return kderm.load_dataset("table", folder, table="table.csv", labels="custom", settings=classes)
+
+
+def test_images_that_are_left_out_are_told_once(tmp_path, capsys):
+    data = table_of_files(tmp_path, lesion_id=list("ababcdcdc"))
+    assert capsys.readouterr().err.count("warning: 1 images dropped: ") == 1
+    kderm.make_folds(data, 2)
+    assert capsys.readouterr().err == ""
+
+
+def test_folds_without_lesions_are_told_to_leak_perhaps(tmp_path, capsys):
+    data = table_of_files(tmp_path)
+    capsys.readouterr()
+    kderm.make_folds(data, 2)
+    assert capsys.readouterr().err.count("leakage cannot be ruled out") == 1
+
+
+@pytest.mark.parametrize("folds", [2, "made"])
+def test_cross_validate_says_of_leakage_what_make_folds_has_not_said(
+    folds, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    data = table_of_files(tmp_path)
+    made = kderm.make_folds(data, 2) if folds == "made" else folds
+    capsys.readouterr()
+    monkeypatch.setattr("kderm.training.crossval.train_all", lambda *given: None)
+    with pytest.raises(kderm.UserError):  # nothing was trained
+        kderm.cross_validate(data, made, run="mine", settings=SMALL, quiet=True)
+    told = capsys.readouterr().err
+    assert told.count("leakage cannot be ruled out") == (folds == 2)
+    assert "images dropped" not in told

@@ -116,7 +116,7 @@ def _weights(content: bytes) -> int:
     """Bytes of the arrays in an HDF5 file, every one of which must really be in it."""
     import h5py
 
-    total = 0
+    total, seen = 0, set()
 
     def look(group: Any) -> None:
         nonlocal total
@@ -125,6 +125,10 @@ def _weights(content: bytes) -> int:
             if not isinstance(link, h5py.HardLink):
                 raise Suspicious(f"its weights have a link at {name[:80]!r}")
             item = group[name]
+            address = h5py.h5o.get_info(item.id).addr
+            if address in seen:  # else one array would be counted, and so allowed, many times
+                raise Suspicious(f"its weights have a second name, {name[:80]!r}, for one thing")
+            seen.add(address)
             if isinstance(item, h5py.Group):
                 look(item)
                 continue
@@ -134,7 +138,10 @@ def _weights(content: bytes) -> int:
             total += declared
 
     with h5py.File(io.BytesIO(content), "r") as file:
+        seen.add(h5py.h5o.get_info(file.id).addr)
         look(file)
+    if total > len(content):  # arrays that lie over one another
+        raise Suspicious(f"its weights claim {total:,} bytes where it holds {len(content):,}")
     return total
 
 

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from kderm.ensemble.cluster.folder_listing import list_folders
-from kderm.ensemble.cluster.listing import asked_chunks, listing_of
+from kderm.ensemble.cluster.listing import asked_chunks, listing_of, opened
 from kderm.ensemble.cluster.predict import Job
 from kderm.ensemble.inputs import find_inputs
 from kderm.ensemble.settings import Settings
@@ -89,3 +89,19 @@ def test_parts_of_other_metadata_are_not_taken_for_these(images, workplace, monk
     assert digest(2) == before
     metadata[1, 2] = 1
     assert digest(3) != before
+
+
+def test_a_full_disk_is_told_in_a_sentence(workplace):
+    def fill():
+        with opened(workplace / "listing.db", write=True) as base:
+            base.execute("PRAGMA max_page_count=4")
+            base.execute("CREATE TABLE images (path TEXT)")
+            base.executemany("INSERT INTO images VALUES (?)", [("x" * 1000,)] * 100)
+
+    with pytest.raises(UserError, match=r"Received: database or disk is full\. Make room"):
+        fill()
+    with (
+        pytest.raises(UserError, match="Received: unable to open database file"),
+        opened(workplace / "nowhere" / "listing.db", write=True),
+    ):
+        pass

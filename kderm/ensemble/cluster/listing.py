@@ -3,6 +3,7 @@
 A small database of one file. Here it is filled and asked; `folder_listing` finds what goes in.
 """
 
+import contextlib
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator
@@ -14,6 +15,7 @@ import pandas as pd
 
 from kderm.ensemble.image_files import size_and_time
 from kderm.ensemble.inputs import COLUMNS, Inputs
+from kderm.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -115,25 +117,44 @@ def asked_chunks(file: Path, numbers: Iterable[int], size: int) -> Iterator[Chun
 
 
 class opened:
-    """The database for as long as the block runs; what was written is kept if it succeeds."""
+    """The database for as long as the block runs; what was written is kept if it succeeds.
+
+    Raises:
+        UserError: SQLite cannot go on there: the disk is full, or no longer to be written to.
+    """
 
     def __init__(self, file: Path, *, write: bool = False) -> None:
         self._mode = "rwc" if write else "ro"
         self._file = file
 
     def __enter__(self) -> sqlite3.Connection:
-        self._base = sqlite3.connect(
-            f"{self._file.absolute().as_uri()}?mode={self._mode}", uri=True
-        )
-        # Sorting happens on the disk. After a crash the listing is made anew.
-        for pragma in ("temp_store=FILE", "journal_mode=OFF", "synchronous=OFF"):
-            self._base.execute(f"PRAGMA {pragma}")
-        return self._base
+        with self._told_clearly():
+            self._base = sqlite3.connect(
+                f"{self._file.absolute().as_uri()}?mode={self._mode}", uri=True
+            )
+            # Sorting happens on the disk. After a crash the listing is made anew.
+            for pragma in ("temp_store=FILE", "journal_mode=OFF", "synchronous=OFF"):
+                self._base.execute(f"PRAGMA {pragma}")
+            return self._base
 
-    def __exit__(self, kind: type | None, *_: object) -> None:
-        if kind is None:
-            self._base.commit()
-        self._base.close()
+    def __exit__(self, kind: type | None, error: BaseException | None, _: object) -> None:
+        with self._told_clearly(), contextlib.closing(self._base):
+            if kind is None:
+                self._base.commit()
+            elif issubclass(kind, sqlite3.OperationalError):
+                raise error
+
+    @contextlib.contextmanager
+    def _told_clearly(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            raise UserError(
+                f"Expected room for the list of images in {self._file.parent}, about 650 bytes "
+                f"each, and as much for sorting it in the system's temporary folder (SQLITE_TMPDIR "
+                f"names another). Received: {error}. Make room, or choose another folder with "
+                "--out, and repeat the command."
+            ) from error
 
 
 def listing_of(inputs: Inputs, file: Path, metadata: np.ndarray | None = None) -> Listing:

@@ -25,7 +25,11 @@ class Limits:
         photos: pictures that are answered together on the first tab.
         images: pictures of one table on the second tab.
         upload_mb: megabytes of one upload, a zip or all files together.
-        unpacked_mb: megabytes that a zip's pictures may have together.
+        unpacked_mb: megabytes that all pictures may have together, zips opened.
+        plain_megapixels: of one picture that is no JPEG, which cannot be decoded small.
+        all_megapixels: of all pictures together.
+        members: files that a zip may hold, pictures or not.
+        held_mb: megabytes that uploads may have together while they wait to be asked about.
         waiting: requests that may wait for their turn.
     """
 
@@ -35,6 +39,10 @@ class Limits:
     images: int = 300
     upload_mb: int = 500
     unpacked_mb: int = 1000
+    plain_megapixels: int = 25
+    all_megapixels: int = 4000
+    members: int = 5000
+    held_mb: int = 2000
     waiting: int = 20
 
     @property
@@ -49,16 +57,24 @@ class Limits:
 
     @property
     def unpacked_bytes(self) -> int:
-        """Bytes that a zip's pictures may have together."""
+        """Bytes that all pictures may have together, zips opened."""
         return self.unpacked_mb * _MB
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes that uploads may have together while they wait."""
+        return self.held_mb * _MB
 
 
 class Refused(Exception):
     """What the page does not take; its text is one sentence for the reader."""
 
 
-def check_picture(data: bytes, limits: Limits) -> None:
+def check_picture(data: bytes, limits: Limits) -> int:
     """Refuse bytes that are no picture, or too large a one; decodes nothing.
+
+    Returns:
+        its pixels.
 
     Raises:
         Refused: with the reason and what to do.
@@ -73,15 +89,18 @@ def check_picture(data: bytes, limits: Limits) -> None:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(io.BytesIO(data), formats=IMAGE_FORMATS) as picture:
                 width, height = picture.size
+                is_jpeg = picture.format in ("JPEG", "MPO")
     except Image.DecompressionBombError:
-        raise Refused(_too_many_pixels("far more", limits)) from None
+        raise Refused(_too_many_pixels("far more", limits.megapixels)) from None
     except Exception:  # whatever a damaged header drives Pillow into
         raise Refused(
             "This is not a picture that can be read. Use a JPEG or PNG file, and if it is one, "
             "copy it again: it may be damaged."
         ) from None
-    if width * height > limits.megapixels * 1_000_000:
-        raise Refused(_too_many_pixels(f"{width} × {height}", limits))
+    most = limits.megapixels if is_jpeg else min(limits.plain_megapixels, limits.megapixels)
+    if width * height > most * 1_000_000:
+        raise Refused(_too_many_pixels(f"{width} × {height}", most))
+    return width * height
 
 
 def too_many_bytes(count: int, limits: Limits) -> str:
@@ -92,8 +111,8 @@ def too_many_bytes(count: int, limits: Limits) -> str:
     )
 
 
-def _too_many_pixels(received: str, limits: Limits) -> str:
+def _too_many_pixels(received: str, most: int) -> str:
     return (
-        f"The picture has too many pixels ({received}); at most {limits.megapixels} million are "
-        "taken. Save it smaller, or cut out the lesion."
+        f"The picture has too many pixels ({received}); at most {most} million are taken of its "
+        "kind. Save it smaller, as a JPEG, or cut out the lesion."
     )

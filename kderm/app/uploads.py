@@ -5,6 +5,8 @@ each and in bytes together, whatever the zip's directory claims. Names are for s
 never become paths.
 """
 
+import lzma
+import re
 import stat
 import zipfile
 import zlib
@@ -16,6 +18,15 @@ from kderm.app.limits import Limits, Refused, check_picture, too_many_bytes
 from kderm.data.images import IMAGE_SUFFIXES
 
 _PIECE = 1 << 20
+# Bytes of a zip's directory that a file may take on average.
+_DIRECTORY_ENTRY = 250
+_DRIVE = re.compile(r"[A-Za-z]:")
+_GONE = "The file is no longer on the server. Send it again."
+# What the standard library raises for damaged zips and members.
+_DAMAGED = (
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError),
+    *(NotImplementedError, OSError, ValueError),
+)
 
 
 @dataclass(frozen=True)
@@ -41,30 +52,72 @@ class Uploads:
     notes: tuple[str, ...] = ()
 
 
+class _Room:
+    """What one request may still bring: pictures, their bytes and their pixels, zips opened."""
+
+    def __init__(self, limits: Limits, most: int) -> None:
+        self.limits, self._most = limits, most
+        self._pictures, self._bytes, self._pixels = 0, 0, 0
+
+    def add_pictures(self, count: int) -> None:
+        """Count pictures before they are read."""
+        self._pictures += count
+        if self._pictures > self._most:
+            raise Refused(too_many(self._pictures, self._most))
+
+    def add_bytes(self, count: int) -> None:
+        """Count bytes that were read."""
+        self.require_bytes(count)
+        self._bytes += count
+
+    def require_bytes(self, count: int) -> None:
+        """Refuse bytes that there is no room for."""
+        if self._bytes + count > self.limits.unpacked_bytes:
+            raise Refused(
+                f"What was sent unpacks to more than {self.limits.unpacked_mb} MB, which is more "
+                "than is taken. Send fewer pictures at a time."
+            )
+
+    def add_pixels(self, count: int) -> None:
+        """Count pixels that will be decoded."""
+        self._pixels += count
+        if self._pixels > self.limits.all_megapixels * 1_000_000:
+            raise Refused(
+                f"These pictures have more than {self.limits.all_megapixels} million pixels "
+                "together, which is more than is taken. Send fewer at a time, or smaller ones."
+            )
+
+
 def read_uploads(paths: Sequence[str | Path], limits: Limits, most: int) -> Uploads:
     """The pictures in the files at `paths`, zips opened.
 
     Args:
         paths: files where the server put what was sent.
-        limits: what is taken.
+        limits: what is taken; its bounds hold for all files together.
         most: pictures that are taken together.
 
     Raises:
         Refused: there is no picture, there are too many, or a zip cannot be taken.
     """
+    room = _Room(limits, most)
+    zips = {path for path in map(Path, paths) if _is_zip(path)}
+    passed_over = {
+        path
+        for path in map(Path, paths)
+        if len(paths) > 1 and path not in zips and not _may_be_picture(path.name)
+    }
+    room.add_pictures(sum(path not in zips | passed_over for path in map(Path, paths)))
     pictures: list[Upload] = []
     notes: list[str] = []
     for path in map(Path, paths):
-        if _is_zip(path):
-            found, passed_over = _of_zip(path, limits, most)
+        if path in zips:
+            found, others = _of_zip(path, room)
             pictures += found
-            notes += passed_over
-        elif len(paths) > 1 and not _may_be_picture(path.name):
+            notes += others
+        elif path in passed_over:
             notes.append(f"The file {path.name} is no picture and was passed over.")
         else:
-            pictures.append(_of_file(path, limits))
-    if len(pictures) > most:
-        raise Refused(too_many(len(pictures), most))
+            pictures.append(_of_file(path, room))
     if not pictures:
         raise Refused("There is no picture in what was sent. Send JPEG or PNG files.")
     return Uploads(tuple(pictures), tuple(notes))
@@ -78,21 +131,24 @@ def too_many(count: int, most: int) -> str:
     )
 
 
-def _of_file(path: Path, limits: Limits) -> Upload:
+def _of_file(path: Path, room: _Room) -> Upload:
     try:
         size = path.stat().st_size
-        if size > limits.file_bytes:
-            return Upload(path.name, b"", too_many_bytes(size, limits))
-        return _checked(path.name, path.read_bytes(), limits)
+        if size > room.limits.file_bytes:
+            return Upload(path.name, b"", too_many_bytes(size, room.limits))
+        room.add_bytes(size)
+        data = path.read_bytes()
     except OSError:
-        return Upload(path.name, b"", "The file is no longer on the server. Send it again.")
+        return Upload(path.name, b"", _GONE)
+    return _checked(path.name, data, room)
 
 
-def _checked(name: str, data: bytes, limits: Limits) -> Upload:
+def _checked(name: str, data: bytes, room: _Room) -> Upload:
     try:
-        check_picture(data, limits)
+        pixels = check_picture(data, room.limits)
     except Refused as refusal:
         return Upload(name, b"", str(refusal))
+    room.add_pixels(pixels)
     return Upload(name, data)
 
 
@@ -106,20 +162,20 @@ def _is_zip(path: Path) -> bool:
         return False
 
 
-def _of_zip(path: Path, limits: Limits, most: int) -> tuple[list[Upload], list[str]]:
+def _of_zip(path: Path, room: _Room) -> tuple[list[Upload], list[str]]:
     try:
+        _require_short_directory(path, room.limits)
         with zipfile.ZipFile(path) as opened:
             members = [item for item in opened.infolist() if not _is_clutter(item)]
             for item in members:
                 _require_plain(item, path.name)
             pictures = [item for item in members if _may_be_picture(item.filename)]
-            if len(pictures) > most:
-                raise Refused(too_many(len(pictures), most))
-            claimed = sum(item.file_size for item in pictures)
-            if claimed > limits.unpacked_bytes:
-                raise Refused(_unpacks_to_too_much(path.name, limits))
-            found = list(_members(opened, pictures, path.name, limits))
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError, ValueError):
+            room.add_pictures(len(pictures))
+            room.require_bytes(sum(item.file_size for item in pictures))
+            found = list(_members(opened, pictures, room))
+    except FileNotFoundError:
+        raise Refused(f"{path.name}: {_GONE}") from None
+    except _DAMAGED:
         raise Refused(
             f"{path.name} cannot be opened as a zip; it may be damaged. Pack it again."
         ) from None
@@ -133,20 +189,31 @@ def _of_zip(path: Path, limits: Limits, most: int) -> tuple[list[Upload], list[s
     return found, notes
 
 
+def _require_short_directory(path: Path, limits: Limits) -> None:
+    """Refuse a zip of very many files by its end record, before its directory is read."""
+    with path.open("rb") as handle:
+        end = zipfile._EndRecData(handle)  # the very record that ZipFile goes by
+    if end is None:
+        raise zipfile.BadZipFile
+    count, size = end[zipfile._ECD_ENTRIES_TOTAL], end[zipfile._ECD_SIZE]
+    if count > limits.members or size > limits.members * _DIRECTORY_ENTRY:
+        raise Refused(
+            f"{path.name} holds more files than are taken ({limits.members}), pictures or not. "
+            "Pack fewer."
+        )
+
+
 def _members(
-    opened: zipfile.ZipFile, items: Iterable[zipfile.ZipInfo], archive: str, limits: Limits
+    opened: zipfile.ZipFile, items: Iterable[zipfile.ZipInfo], room: _Room
 ) -> Iterable[Upload]:
-    room = limits.unpacked_bytes
     for item in items:
         try:
-            data = _bounded(opened, item, limits.file_bytes)
-        except (zipfile.BadZipFile, zlib.error, EOFError):
+            data = _bounded(opened, item, room.limits.file_bytes)
+        except _DAMAGED:
             yield Upload(item.filename, b"", "It is damaged within the zip. Pack it again.")
             continue
-        room -= len(data)
-        if room < 0:
-            raise Refused(_unpacks_to_too_much(archive, limits))
-        yield _checked(item.filename, data, limits)
+        room.add_bytes(len(data))
+        yield _checked(item.filename, data, room)
 
 
 def _bounded(opened: zipfile.ZipFile, item: zipfile.ZipInfo, most: int) -> bytes:
@@ -163,7 +230,7 @@ def _require_plain(item: zipfile.ZipInfo, archive: str) -> None:
     name = item.filename
     path = PurePosixPath(name)
     reason = ""
-    if path.is_absolute() or ".." in path.parts or "\\" in name or ":" in name.split("/")[0]:
+    if path.is_absolute() or ".." in path.parts or "\\" in name or _DRIVE.match(name):
         reason = "a path that leads out of its folder"
     elif stat.S_ISLNK(item.external_attr >> 16):
         reason = "a link"
@@ -171,13 +238,6 @@ def _require_plain(item: zipfile.ZipInfo, archive: str) -> None:
         reason = "a file with a password"
     if reason:
         raise Refused(f"{archive} holds {reason} ({name[:80]!r}), so it is refused. Pack it again.")
-
-
-def _unpacks_to_too_much(archive: str, limits: Limits) -> str:
-    return (
-        f"{archive} unpacks to more than {limits.unpacked_mb} MB, which is more than is taken. "
-        "Send fewer pictures at a time."
-    )
 
 
 def _is_clutter(item: zipfile.ZipInfo) -> bool:

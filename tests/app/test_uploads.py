@@ -147,6 +147,78 @@ def test_more_pictures_in_a_zip_than_are_taken_are_refused_before_one_is_read(zi
         read_uploads([zipped({f"{n}.jpg": jpeg() for n in range(6)})], SMALL, 5)
 
 
+def test_pictures_are_counted_over_all_zips_of_a_request(zipped, jpeg, photo):
+    one = zipped({f"{n}.jpg": jpeg() for n in range(3)}, "one.zip")
+    two = zipped({f"{n}.jpg": jpeg() for n in range(2)}, "two.zip")
+    with pytest.raises(Refused, match="These are 6 pictures, and at most 5"):
+        read_uploads([one, photo("a.jpg"), two], SMALL, 5)
+
+
+def test_bytes_are_counted_over_all_zips_of_a_request(zipped):
+    zips = [zipped({"0.png": bytes(900_000)}, f"{number}.zip") for number in range(3)]
+    assert len(read_uploads(zips[:2], SMALL, 5).pictures) == 2
+    with pytest.raises(Refused, match="unpacks to more than 2 MB"):
+        read_uploads(zips, SMALL, 5)
+
+
+def test_plain_files_count_too(tmp_path):
+    paths = [tmp_path / f"{number}.png" for number in range(3)]
+    for path in paths:
+        path.write_bytes(bytes(900_000))
+    with pytest.raises(Refused, match="more than 2 MB"):
+        read_uploads(paths, SMALL, 5)
+
+
+def test_pixels_are_counted_over_all_pictures_of_a_request(photo):
+    paths = [photo(f"{number}.jpg", shape=(700, 700)) for number in range(3)]
+    limits = Limits(all_megapixels=1)
+    assert len(read_uploads(paths[:2], limits, 5).pictures) == 2
+    with pytest.raises(Refused, match="more than 1 million pixels"):
+        read_uploads(paths, limits, 5)
+
+
+def test_pictures_that_cannot_be_decoded_small_may_have_fewer_pixels(tmp_path):
+    for name in ("a.jpg", "a.png"):
+        Image.new("L", (1500, 1000)).save(tmp_path / name)
+    limits = Limits(plain_megapixels=1)
+    jpeg, png = read_uploads([tmp_path / "a.jpg", tmp_path / "a.png"], limits, 5).pictures
+    assert jpeg.problem == ""
+    assert "at most 1 million" in png.problem
+
+
+@pytest.mark.parametrize("name", ["x", "x" * 2000], ids=["many", "long names"])
+def test_a_zip_of_very_many_files_is_refused_before_they_are_listed(zipped, monkeypatch, name):
+    path = zipped({f"{name}{number}": b"" for number in range(30)})
+    monkeypatch.setattr(zipfile, "ZipFile", None)
+    most = 20 if name == "x" else 100
+    with pytest.raises(Refused, match=f"more files than are taken .{most}"):
+        read_uploads([path], Limits(members=most), 5)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2])
+def test_a_member_of_another_packer_that_is_damaged_costs_itself_alone(tmp_path, jpeg, method):
+    path = tmp_path / "half.zip"
+    with zipfile.ZipFile(path, "w", method) as archive:
+        archive.writestr("a.jpg", jpeg())
+        archive.writestr("b.jpg", jpeg(seed=1))
+    data = bytearray(path.read_bytes())
+    data[45:300] = bytes(255)
+    path.write_bytes(data)
+    first, second = read_uploads([path], SMALL, 5).pictures
+    assert "damaged" in first.problem
+    assert second.problem == ""
+
+
+def test_a_colon_in_a_name_is_no_path(zipped, jpeg):
+    (found,) = read_uploads([zipped({"10:30.jpg": jpeg()})], SMALL, 5).pictures
+    assert found.problem == ""
+
+
+def test_a_zip_that_is_gone_is_told_as_that(tmp_path):
+    with pytest.raises(Refused, match="no longer on the server"):
+        read_uploads([tmp_path / "gone.zip"], SMALL, 5)
+
+
 def test_a_damaged_zip_is_told_in_a_sentence(tmp_path, zipped, jpeg):
     whole = zipped({"a.jpg": jpeg()}).read_bytes()
     (tmp_path / "cut.zip").write_bytes(whole[: len(whole) // 2])

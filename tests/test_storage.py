@@ -133,6 +133,12 @@ def test_a_place_keeps_lists_finds_and_removes_files(place, tmp_path):
     assert not (tmp_path / "other").exists()
 
 
+def test_a_place_s_address_leads_to_the_same_place_whatever_its_name(tmp_path):
+    place = open_place(tmp_path / "my runs ü 100%20#")
+    place.write("a/config.yaml", b"seed: 1")
+    assert open_place(place.url).read("a/config.yaml") == b"seed: 1"
+
+
 def test_a_store_whose_package_is_missing_is_told_by_name(monkeypatch):
     def without(url, **_):
         raise ImportError("Install s3fs to access S3")

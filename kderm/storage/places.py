@@ -232,7 +232,7 @@ def open_place(url: str | os.PathLike) -> Place:
     text = os.fspath(url)
     if not is_url(text) or text.startswith("file://"):
         path = Path(text.removeprefix("file://")).expanduser().absolute()
-        return Place(path.as_uri(), path)
+        return Place(f"file://{path}", path)  # not as_uri(): nothing here decodes "%20"
     filesystem, root = open_filesystem(text)
     return UrlPlace(text.rstrip("/"), filesystem, root)
 

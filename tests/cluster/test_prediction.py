@@ -10,12 +10,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from kderm.cluster.connection import connected
 from kderm.ensemble.bundle import read_bundle, write_bundle
 from kderm.ensemble.cluster import predict as predicting
+from kderm.ensemble.cluster.listing import listing_of
 from kderm.ensemble.cluster.run import predict_on_cluster
 from kderm.ensemble.inputs import find_inputs
 from kderm.ensemble.predictor import ensemble_predict
 from kderm.errors import UserError
+from kderm.labels import label_space
 
 
 def draw(folder, count):
@@ -156,3 +159,26 @@ def test_what_a_worker_cannot_do_is_told(cluster, bundle, in_small_chunks, workp
     monkeypatch.setattr(predicting.kderm, "__version__", "0.0.1")
     with pytest.raises(UserError, match=r"Expected kderm 0\.0\.1 on every node"):
         predict_on_cluster(bundle, ["images"], Path("there"), address=cluster.address)
+
+
+@pytest.mark.slow
+def test_images_that_end_each_actor_end_the_command_in_a_sentence(
+    cluster, in_small_chunks, workplace, monkeypatch
+):
+    class Ending:
+        def __init__(self, order):
+            pass
+
+        def __call__(self, batch):
+            os._exit(1)
+
+    monkeypatch.setattr(predicting, "Predictor", Ending)
+    monkeypatch.setattr(predicting, "_LOSSES", 1)
+    monkeypatch.setattr(predicting, "_order", lambda job, references: None)
+    inputs = find_inputs([str(draw(workplace / "images", 3))], label_space("ham10000", None, None))
+    job = predicting.Job(None, listing_of(inputs, workplace / "listing.db"), None, 8)
+    with (
+        connected(cluster.address) as there,
+        pytest.raises(UserError, match=r"Expected workers that stay .* repeat the command"),
+    ):
+        list(predicting._stream(there, job, [0], {}))

@@ -34,6 +34,8 @@ from kderm.errors import UserError
 _CORES = 8
 # Tasks that read the listing; with more chunks than this each brings several.
 _BLOCKS = 2000
+# Times that an actor is started again, and a chunk given to another, before the command ends.
+_LOSSES = 5
 # Times that the images are asked for which have not come.
 _ROUNDS = 3
 
@@ -154,6 +156,9 @@ def _stream(cluster: Cluster, job: Job, missing: list[int], references: dict) ->
         num_cpus=share.cpus,
         num_gpus=share.gpus,
         runtime_env=environment(share.threads),
+        # Ray's own would try for ever a chunk that ends its actor (out of memory).
+        max_restarts=_LOSSES,
+        max_task_retries=_LOSSES,
     )
     try:
         for row in answers.iter_rows():
@@ -162,7 +167,7 @@ def _stream(cluster: Cluster, job: Job, missing: list[int], references: dict) ->
             with np.load(io.BytesIO(row["part"]), allow_pickle=False) as part:
                 yield int(row["number"]), dict(part)
     except ray.exceptions.RayError as error:
-        raise RuntimeError(f"The cluster could not go on: {error}") from None
+        raise UserError(_lost(error)) from None
 
 
 def _order(job: Job, references: dict) -> Order:
@@ -189,6 +194,16 @@ def _quiet_ray_data() -> Any:
     context.print_on_execution_start = False
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
     return ray.data
+
+
+def _lost(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return (
+        "Expected workers that stay until their images are predicted. Received: "
+        f"{type(error).__name__}: {lines[0] if lines else 'no message'}. One that was lost again "
+        "and again had too little memory more often than not: give a smaller predict.batch_size, "
+        "or larger nodes, and repeat the command: what is there is kept."
+    )
 
 
 def _failure(told: str) -> Exception:

@@ -95,24 +95,24 @@ class Predictor:
     """An actor; holds the members from its first chunk on."""
 
     def __init__(self, order: Order) -> None:
-        import ray
-
-        self._refused = ""
+        self._order, self._ensemble, self._refused = order, None, ""
         if order.kderm != kderm.__version__:
             self._refused = (
                 f"Expected kderm {order.kderm} on every node, as where the command was given. "
                 f"Received: {kderm.__version__} on {socket.gethostname()}."
             )
-            return
-        self._stack = contextlib.ExitStack()
+
+    def _open(self, stack: contextlib.ExitStack) -> Ensemble:
+        """The ensemble; its files are here until `stack` ends, for the members to be loaded."""
+        import ray
+
         folder = Path(tempfile.gettempdir()) / "kderm-ensemble"
-        folder = self._stack.enter_context(temporary_beside(folder))
-        for name, reference in order.files.items():
+        folder = stack.enter_context(temporary_beside(folder))
+        for name, reference in self._order.files.items():
             with atomic_path(folder / name) as temporary:
                 temporary.write_bytes(ray.get(reference))
-        bundle = read_bundle(folder)
-        self._spec = bundle.spec
-        self._ensemble = Ensemble(bundle, order.asked, order.batch_size, order.images)
+        order = self._order
+        return Ensemble(read_bundle(folder), order.asked, order.batch_size, order.images)
 
     def __call__(self, batch: dict[str, np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
         """For each chunk a row of its `number`, its `part` (an npz file) and `error`, why none."""
@@ -130,13 +130,16 @@ class Predictor:
             raise UserError(self._refused)
         told = {n: pickle.loads(content) for n, content in zip(numbers, contents, strict=True)}
         chunks = [(number, chunk.images) for number, chunk in told.items()]
-        for decoded in decoded_chunks(chunks, self._spec):
-            metadata = told[decoded.number].metadata
-            answer = self._ensemble.answer(decoded, lambda done: None, metadata)
-            self._stack.close()  # the members are in memory now
-            packed = io.BytesIO()
-            np.savez(packed, **answer)
-            yield decoded.number, packed.getvalue()
+        with contextlib.ExitStack() as stack:
+            ensemble = self._ensemble or self._open(stack)
+            for decoded in decoded_chunks(chunks, ensemble.bundle.spec):
+                metadata = told[decoded.number].metadata
+                answer = ensemble.answer(decoded, lambda done: None, metadata)
+                self._ensemble = ensemble
+                stack.close()  # the members are in memory now
+                packed = io.BytesIO()
+                np.savez(packed, **answer)
+                yield decoded.number, packed.getvalue()
 
 
 def _row(number: int, part: bytes, error: str = "") -> dict[str, np.ndarray]:

@@ -106,12 +106,16 @@ def own_temporary_files() -> Iterator[None]:
 
 @cache
 def _machine() -> str:
-    """Six letters for where a process number means something: this host, this container."""
-    try:
+    """Six letters for where a process number means something: this host, this container.
+
+    Since it was started: hosts may have one name, and no process outlives a start.
+    """
+    boot = space = ""
+    with contextlib.suppress(OSError):
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    with contextlib.suppress(OSError):
         space = os.readlink("/proc/self/ns/pid")
-    except OSError:
-        space = ""
-    return hashlib.sha256(f"{platform.node()} {space}".encode()).hexdigest()[:6]
+    return hashlib.sha256(f"{platform.node()} {boot} {space}".encode()).hexdigest()[:6]
 
 
 def _lives(process: int) -> bool:

@@ -66,6 +66,18 @@ def test_what_another_machine_writes_stays_for_a_day(tmp_path, monkeypatch, kill
     assert is_left(theirs)
 
 
+def test_hosts_of_one_name_are_told_apart(monkeypatch):
+    own = leftovers._machine.__wrapped__()
+    assert own == leftovers._machine.__wrapped__()
+    read = Path.read_text
+
+    def other(path, **how):
+        return "another boot" if path.name == "boot_id" else read(path, **how)
+
+    monkeypatch.setattr(Path, "read_text", other)
+    assert leftovers._machine.__wrapped__() != own
+
+
 def test_other_files_are_never_swept(tmp_path):
     others = ["a.tmp", ".hidden", ".a.tmp.csv", "tmp1234", ".lock", ".a.12-abc.tmp", "x.tmp.csv"]
     for name in others:

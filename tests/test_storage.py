@@ -183,6 +183,18 @@ def test_a_working_copy_is_pushed_with_done_last_and_pulled_by_another_machine(c
     assert mirror.kept_at(run) == "bucket://box/runs/a"
 
 
+def test_a_cache_at_a_relative_path_and_a_run_given_by_one_are_pushed(
+    tmp_path, bucket, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("KDERM_CACHE", "cache")
+    run = mirror.working_copy("bucket://box/runs") / "a"
+    filled(run)
+    mirror.push((run / "fold_0").relative_to(tmp_path))
+    mirror.push(run)
+    assert len(bucket.objects) == 4
+
+
 def test_what_changes_on_either_side_is_copied_and_what_goes_goes(cache, bucket):
     run = mirror.working_copy("bucket://box/runs") / "a"
     filled(run)

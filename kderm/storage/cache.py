@@ -9,7 +9,7 @@ from pathlib import Path
 def cache_dir() -> Path:
     """The folder; it need not exist yet."""
     given = os.environ.get("KDERM_CACHE")
-    return Path(given).expanduser() if given else Path.home() / ".cache" / "kderm"
+    return Path(given).expanduser().absolute() if given else Path.home() / ".cache" / "kderm"
 
 
 @contextlib.contextmanager

@@ -121,7 +121,8 @@ def push(path: Path) -> None:
     root = _root(path)
     if root is None:
         return
-    inside = path.absolute().relative_to(root)
+    path = path.absolute()
+    inside = path.relative_to(root)
     run = root / inside.parts[0]
     place, index = origin_of(run), _read_index(run)
     files = sorted(each for each in path.rglob("*") if each.is_file())

@@ -28,9 +28,11 @@ from kderm.ensemble.bundle import read_bundle
 from kderm.errors import UserError
 from kderm.evaluation.predictions import read_predictions
 from kderm.labels import LabelSpace, label_space
-from kderm.run_dir import RunDir, open_run
+from kderm.run_dir import RunDir, open_run, runs_at
 from kderm.runtime import check_backend
 from kderm.storage import mirror
+from kderm.storage.mirror import working_copy
+from kderm.storage.places import is_url
 
 if TYPE_CHECKING:
     from kderm.data.prepare import Prepared
@@ -138,7 +140,8 @@ def cross_validate(
     Args:
         data: of `load_dataset`; None for the demo.
         folds: how many, or the table of `make_folds`; None for the config's.
-        run: the run's name, or the path of its folder; None for a name after the data set.
+        run: the run's name, or the path or URL of its folder; None for a name after the data set.
+            At a URL it is trained in a working copy here, and copied there as folds are finished.
         settings: options by their keys, over those of the data set's config:
             {"model.preset": "keras_cv/efficientnetv2_b0_imagenet", "train.epochs": 20}.
         jobs: folds at a time, each in a process of its own.
@@ -153,26 +156,52 @@ def cross_validate(
         data = load_dataset() if data is None else data
         config = changed_config(data.config, settings or {})
         place = run_place(config, run)
-        check_backend()
-        with _exclusive(place):
-            config = _with_folds(config, place, folds)
-            from kderm.training.crossval import cross_validate as train_all
+        with exclusive_run(place):
+            return train_held(data, config, folds, place, jobs=jobs, report=report)
 
-            train_all(config, place, jobs=jobs, show=_warner(data, folds))
-            if report:
-                conclude_run(place)
-            else:
-                write_ensemble(place)
-            learn_likeness(place)
+
+def train_held(
+    data: Dataset,
+    config: Config,
+    folds: int | FoldTable | None,
+    place: RunDir,
+    *,
+    jobs: int,
+    report: bool,
+) -> Run:
+    """What `cross_validate` does while it holds the run's lock."""
+    check_backend()
+    config = _with_folds(config, place, folds)
+    from kderm.training.crossval import cross_validate as train_all
+
+    train_all(config, place, jobs=jobs, show=_warner(data, folds))
+    if report:
+        conclude_run(place)
+    else:
+        write_ensemble(place)
+    learn_likeness(place)
     return Run(place.path)
 
 
 def run_place(config: Config, run: str | os.PathLike | None) -> RunDir:
-    """The folder of a run: by its path, its name, or after the data set.
+    """The folder of a run: by its path, its URL, its name, or after the data set.
 
     Raises:
         UserError: a name that is no name of a folder.
     """
+    if is_url(run):
+        above, _, name = run.rstrip("/").rpartition("/")
+        if above.endswith(("/", ":")):
+            raise UserError(
+                "Expected a run at a URL as the URL of its runs and its name, such as "
+                f"s3://bucket/runs/mine. Received: {run}."
+            )
+        with runs_at(working_copy(above)):
+            return named_run(config, None, name)
+    if isinstance(run, os.PathLike) and is_url(os.fspath(run).replace(":/", "://", 1)):
+        raise UserError(
+            f"Expected a URL as text, since a path drops one of its slashes. Received: {run!r}."
+        )
     if run is None:
         return named_run(config, None, None)
     if isinstance(run, os.PathLike) or os.sep in run:
@@ -198,7 +227,7 @@ def _warner(data: Dataset, folds: int | FoldTable | None) -> Callable[["Prepared
 
 
 @contextlib.contextmanager
-def _exclusive(place: RunDir) -> Iterator[None]:
+def exclusive_run(place: RunDir) -> Iterator[None]:
     """Hold the run's lock; what was written goes to the run's URL, where it has one."""
     words = f"Another process is writing the run {place.name!r}. Wait for it, or name another run."
     with locked(place.path, words, "cross_validate"):

@@ -2,12 +2,15 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
 import kderm
+from kderm.api.runs import exclusive_run, run_place
+from kderm.config.schema import Config
 from kderm.data.folds import read_folds
 
 
@@ -149,3 +152,27 @@ def test_what_is_no_table_of_predictions_is_refused(table, words, tmp_path, monk
     monkeypatch.chdir(tmp_path)
     with pytest.raises(kderm.UserError, match=words):
         kderm.evaluate(table)
+
+
+def test_a_run_at_a_url_is_kept_there_and_makes_no_folder_of_that_name(
+    beside, settings, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("KDERM_CACHE", str(tmp_path / "cache"))
+    there = tmp_path / "there"
+    there.mkdir()
+    data = kderm.load_dataset(settings=settings)
+    place = run_place(data.config, f"file://{there}/mine/")
+    assert place.name == "mine"
+    assert place.path.is_relative_to(tmp_path / "cache")
+    with exclusive_run(place):
+        place.path.joinpath("config.yaml").write_text("a run")
+    assert (there / "mine" / "config.yaml").read_text() == "a run"
+    # What another machine has finished is brought.
+    (there / "mine" / "folds.csv").write_text("theirs")
+    assert run_place(data.config, f"file://{there}/mine").folds.read_text() == "theirs"
+
+
+@pytest.mark.parametrize("run", [Path("s3://bucket/runs/mine"), "s3://mine", "memory://runs/_x"])
+def test_a_url_that_names_no_run_is_refused(run):
+    with pytest.raises(kderm.UserError, match="Received: "):
+        run_place(Config(), run)

@@ -24,12 +24,17 @@ class SkinLesionClassifier(ClassifierMixin, BaseEstimator):
     `fit` splits the images it is given into folds, trains a member a fold, and keeps them all;
     `predict_proba` is their calibrated average. Options without a parameter are in `settings`.
 
+    A pickled estimator holds no image, but the stems of the files of `fit`, the groups, the labels
+    and the out-of-fold answers (in `oof_` and in the ensemble): where these name people, it is as
+    personal as they are.
+
     Attributes:
         classes_: the labels of `y`, sorted; the order of the columns of `predict_proba`.
         oof_proba_: float64 (n, k), for each image of `fit` the answer of the member that did not
             see it, before calibration: the honest score of these images.
         oof_: the same as a table, with folds and groups; `kderm.evaluate` takes it.
-        run_: path of the run's folder, where one was named; else None.
+        run_: path of the run's folder, where one was named, of its working copy where that was
+            a URL; else None.
     """
 
     def __init__(
@@ -60,8 +65,8 @@ class SkinLesionClassifier(ClassifierMixin, BaseEstimator):
         malignant: the labels that count as malignant; None for the label "malignant" where there
             is one, else for none.
         settings: other options by their keys, over the parameters: {"loss.name": "focal"}.
-        run: name or path of the folder to train in, which is kept with its report and goes on
-            where it was stopped; None for a temporary one.
+        run: name, path or URL of the folder to train in, which is kept with its report and goes
+            on where it was stopped; None for a temporary one.
         n_jobs: folds at a time, in processes of their own.
         random_state: seed of folds and training.
         verbose: print what happens.

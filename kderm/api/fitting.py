@@ -24,12 +24,13 @@ from kderm import console
 from kderm.api.datasets import is_ungrouped, load_dataset, split
 from kderm.api.fit_input import Targets, WrongInput
 from kderm.api.packed import PackedEnsemble
-from kderm.api.runs import cross_validate, run_place
+from kderm.api.runs import exclusive_run, run_place, train_held
 from kderm.atomic import atomic_path, write_csv, write_json
 from kderm.config.reading import as_overrides, load_config
 from kderm.data.images import ImageSource, ImageSpec, UnreadableImage, read_image
 from kderm.ensemble.bundle import read_bundle
 from kderm.ensemble.image_files import size_and_time
+from kderm.leftovers import temporary_beside
 from kderm.run_dir import RunDir, runs_at
 
 UNGROUPED = (
@@ -83,7 +84,8 @@ def fit_run(
     """
     ids = _ids(images)
     lesions = _lesions(groups, ids)
-    with _folder(run, settings) as place, console.quiet(not verbose):
+    # One lock over all: a second fit would replace the pictures that the first is trained on.
+    with console.quiet(not verbose), _folder(run, settings) as place, exclusive_run(place):
         _refuse_other_fit(place, images, targets, lesions)
         table = _write_table(place.path, images, ids, targets, lesions)
         own = {
@@ -98,7 +100,7 @@ def fit_run(
         manifest, folds = split(data, data.config.folds.k, data.config.folds.seed)
         if is_ungrouped(manifest.table, folds):
             console.warn(UNGROUPED)
-        done = cross_validate(data, folds, run=place.path, jobs=jobs, report=run is not None)
+        done = train_held(data, data.config, folds, place, jobs=jobs, report=run is not None)
         answers = done.oof.set_index("image_id")[list(done.labels.columns)].loc[ids]
         packed = PackedEnsemble(read_bundle(place.path))
         return Fitted(place.path, packed, done.oof, answers.to_numpy(np.float64))
@@ -111,8 +113,9 @@ def _folder(run: str | None, settings: Mapping[str, Any]) -> Iterator[RunDir]:
         config = load_config(None, as_overrides({"data.dataset": "table"} | dict(settings)))
         yield RunDir(run_place(config, run).path.absolute())
         return
-    with tempfile.TemporaryDirectory(prefix="kderm-fit-") as folder, runs_at(Path(folder)):
-        yield RunDir(Path(folder) / "fit")
+    with temporary_beside(Path(tempfile.gettempdir()) / "kderm-fit") as folder, runs_at(folder):
+        folder.mkdir(mode=0o700)  # the images are somebody's
+        yield RunDir(folder / "fit")
 
 
 def _ids(images: list[ImageSource]) -> list[str]:

@@ -2,10 +2,11 @@
 
 The files of a bundle, as `export` or `cp` would take them: JSON, arrays and Keras archives, each
 checked by its digest and opened in Keras' safe mode when it is used. No object of Keras or torch
-and no code goes into a pickle.
+and no code goes into a pickle. What does go in is personal where the ids are: oof.csv, which tells
+images that were trained on from others, has the id, the group, the label and the answers of each.
 """
 
-import shutil
+import contextlib
 import tempfile
 import weakref
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 from kderm.api.loaded import LoadedEnsemble
 from kderm.ensemble.bundle import Bundle, read_bundle
+from kderm.leftovers import temporary_beside
 
 
 class PackedEnsemble:
@@ -33,8 +35,11 @@ class PackedEnsemble:
     def ensemble(self) -> LoadedEnsemble:
         """The ensemble, loaded at the first call."""
         if self._loaded is None:
-            folder = Path(tempfile.mkdtemp(prefix="kderm-ensemble-"))
-            weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+            held = contextlib.ExitStack()
+            place = Path(tempfile.gettempdir()) / "kderm-ensemble"
+            folder = held.enter_context(temporary_beside(place))
+            weakref.finalize(self, held.close)
+            folder.mkdir(mode=0o700)
             for name, content in self.files.items():
                 path = folder / name
                 path.parent.mkdir(parents=True, exist_ok=True)

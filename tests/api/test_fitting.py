@@ -1,6 +1,10 @@
 """What `fit` writes of its images, and what it says of them, before anything is trained."""
 
 import io
+import os
+import signal
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
@@ -9,7 +13,9 @@ from PIL import Image
 
 import kderm
 from kderm.api import fitting
+from kderm.api.runs import exclusive_run
 from kderm.data.images import ImageSpec, read_image
+from kderm.run_dir import RunDir
 
 SMALL = {"model.preset": "kderm/small_cnn", "model.weights": "none"}
 
@@ -68,11 +74,11 @@ def untrained(monkeypatch):
     """Let `fit` end where training would begin; the data set and the folds it came to."""
     found = {}
 
-    def stop(data, folds, **how):
+    def stop(data, config, folds, place, **how):
         found.update(data=data, folds=folds)
         raise InterruptedError
 
-    monkeypatch.setattr(fitting, "cross_validate", stop)
+    monkeypatch.setattr(fitting, "train_held", stop)
     return found
 
 
@@ -138,3 +144,41 @@ def test_cross_validate_says_of_leakage_what_make_folds_has_not_said(
     told = capsys.readouterr().err
     assert told.count("leakage cannot be ruled out") == (folds == 2)
     assert "images dropped" not in told
+
+
+def test_a_second_fit_of_a_run_leaves_the_first_ones_pictures_alone(tmp_path):
+    place = RunDir(tmp_path / "mine")
+    (place.path / "images").mkdir(parents=True)
+    (place.path / "images" / "0000000.png").write_bytes(b"the first fit's")
+    images = np.zeros((8, 8, 8, 3), np.uint8)
+    with (
+        exclusive_run(place),
+        pytest.raises(kderm.UserError, match="Another process is writing the run 'mine'"),
+    ):
+        kderm.SkinLesionClassifier(folds=2, run=str(place.path)).fit(images, ["mel", "nv"] * 4)
+    assert (place.path / "images" / "0000000.png").read_bytes() == b"the first fit's"
+    assert not (place.path / "fit.json").exists()
+
+
+KILLED = """
+import os, signal, numpy as np
+import kderm
+from kderm.api import fitting
+fitting.train_held = lambda *given, **how: os.kill(os.getpid(), signal.SIGKILL)
+images = np.random.default_rng(0).integers(0, 255, (8, 8, 8, 3)).astype(np.uint8)
+estimator = kderm.SkinLesionClassifier(folds=2, preset="kderm/small_cnn", weights="none")
+estimator.fit(images, ["mel", "nv"] * 4)
+"""
+
+
+def test_the_pictures_of_a_killed_fit_go_with_the_next_fit(tmp_path, monkeypatch):
+    line = [sys.executable, "-c", KILLED]
+    done = subprocess.run(line, env={**os.environ, "TMPDIR": str(tmp_path)}, capture_output=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert len(list(tmp_path.rglob("*.png"))) == 8
+    (left,) = tmp_path.iterdir()
+    assert left.stat().st_mode & 0o777 == 0o700
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    untrained(monkeypatch)
+    fit(None)
+    assert list(tmp_path.iterdir()) == []

@@ -31,7 +31,8 @@ NOT_A_DEVICE = (
 )
 STORES_NOTHING = (
     "Nothing is stored: a picture is deleted as soon as it was read, its EXIF data are not looked "
-    "at but for which way is up, and answers are forgotten when the page is closed."
+    "at but for which way is up, and answers are forgotten within a minute after the page is "
+    "closed, or half an hour after its last action."
 )
 
 

@@ -23,14 +23,13 @@ from kderm.app.desk import Desk
 from kderm.app.examples import Example, draw_examples
 from kderm.app.limits import Refused
 from kderm.app.points import point_choice, points_of
+from kderm.app.sessions import REMEMBERED
 from kderm.app.sheet import as_uri
 from kderm.errors import UserError
 
 # One request at a time looks at the members; the others wait in one queue.
 _ONE_AT_A_TIME: dict[str, Any] = {"concurrency_id": "members", "concurrency_limit": 1}
 _HIDDEN: dict[str, Any] = {"api_visibility": "private"}
-# Seconds that answers are kept in memory for a page that does nothing more.
-_REMEMBERED = 1800
 _TRY_EXAMPLE = (
     "element.addEventListener('click',event=>{const chosen=event.target.closest('button');"
     "if(chosen)trigger('click',{number:Number(chosen.dataset.number)})})"
@@ -107,7 +106,7 @@ def _photos_tab(desk: Desk) -> dict[str, Any]:
         _examples_html(examples), js_on_load=_TRY_EXAMPLE, elem_id="examples", padding=False
     )
     clear = gr.Button("Forget these answers", size="sm", visible=False, elem_id="forget")
-    state = gr.State(None, time_to_live=_REMEMBERED)
+    state = gr.State(None, time_to_live=int(REMEMBERED))
     answers = gr.HTML(desk.photos_html(None, None), elem_id="answers", padding=False)
     return {
         **{"drop": drop, "one": one, "facts": facts, "camera": camera, "trial": trial},
@@ -137,9 +136,10 @@ def _many_tab(desk: Desk) -> dict[str, Any]:
     with gr.Row():
         drop = _file("A zip, or pictures", file_count="multiple", elem_id="many", height=160)
         folder = _file("A folder", file_count="directory", elem_id="folder", height=160)
-    state = gr.State(None, time_to_live=_REMEMBERED)
+    state = gr.State(None, time_to_live=int(REMEMBERED))
+    clear = gr.Button("Forget these answers", size="sm", visible=False, elem_id="forget-table")
     answers = gr.HTML(desk.many_html(None, None), elem_id="table", padding=False)
-    return {"drop": drop, "folder": folder, "state": state, "answers": answers}
+    return {**{"drop": drop, "folder": folder, "state": state}, "clear": clear, "answers": answers}
 
 
 def _about_tab(desk: Desk) -> gr.Radio:
@@ -199,17 +199,22 @@ def _wire_photos(desk: Desk, tab: dict[str, Any], point: gr.Radio) -> None:
 
 
 def _wire_many(desk: Desk, tab: dict[str, Any], point: gr.Radio) -> None:
+    shown = [tab["state"], tab["answers"], tab["clear"]]
+
+    def found_and_shown(found: Any, name: str | None) -> tuple[Any, str, Any]:
+        return found, desk.many_html(found, name), gr.update(visible=found is not None)
+
     def sent(paths: Any, name: str | None, progress: Any = gr.Progress()) -> tuple[Any, ...]:  # noqa: B008
         def report(done: int, count: int) -> None:
             progress((done, count), desc="answering", unit="pictures")
 
         found = desk.many(_listed(paths), report) if paths else None
-        return None, found, desk.many_html(found, name)
+        return None, *found_and_shown(found, name)
 
     for source in (tab["drop"], tab["folder"]):
-        outputs = [source, tab["state"], tab["answers"]]
-        done = source.upload(sent, [source, point], outputs, **_ONE_AT_A_TIME, **_HIDDEN)
+        done = source.upload(sent, [source, point], [source, *shown], **_ONE_AT_A_TIME, **_HIDDEN)
         done.then(None, js=_GO_TO_ANSWERS.replace("ID", "table"))
+    tab["clear"].click(lambda name: found_and_shown(None, name), [point], shown, **_HIDDEN)
     point.change(desk.many_html, [tab["state"], point], tab["answers"], **_HIDDEN)
 
 

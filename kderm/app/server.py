@@ -4,12 +4,13 @@ Nothing here reaches another machine: no analytics, no version check, no share l
 workroom is removed however the server ends, but for `kill -9`, after which the next one does it.
 """
 
+import asyncio
 import contextlib
 import hmac
 import os
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 from kderm.api.loaded import LoadedEnsemble
@@ -18,6 +19,7 @@ from kderm.app.desk import Desk
 from kderm.app.examples import draw_examples
 from kderm.app.guard import Guard
 from kderm.app.limits import Limits
+from kderm.app.sessions import SESSIONS, looked_after, own_folder_for_each_upload
 from kderm.app.theme import FRAME_STYLE, STYLE, theme
 from kderm.app.uploads import Upload
 from kderm.app.workroom import Workroom
@@ -27,6 +29,8 @@ from kderm.errors import UserError, missing_extra
 _GRACE = 2
 # A little room for what a form says beside its files.
 _FORM_BYTES = 1_000_000
+# Seconds that a wrong password costs.
+GUESS = 1.0
 
 
 class Stopped(Exception):
@@ -47,6 +51,7 @@ def prepare_gradio(workroom: Workroom) -> None:
         import gradio  # noqa: F401
     except ImportError:
         raise missing_extra("gradio", "app", "The page") from None
+    own_folder_for_each_upload()
 
 
 def build_app(
@@ -78,13 +83,20 @@ def build_app(
 
     limits = limits or Limits()
     door = None if user is None else _door(user, password or "")
+    page = build_page(Desk(ensemble, workroom, limits))
+    page.state_session_capacity = SESSIONS
     app = gr.mount_gradio_app(
-        FastAPI(openapi_url=None, docs_url=None, redoc_url=None),
-        build_page(Desk(ensemble, workroom, limits)),
+        FastAPI(
+            openapi_url=None,
+            docs_url=None,
+            redoc_url=None,
+            lifespan=lambda app: looked_after(page),
+        ),
+        page,
         path="/",
         auth=door,
         auth_message="This page asks for a user and a password.",
-        footer_links=["api", "settings"],
+        footer_links=["api"],
         run_history=False,
         show_error=True,
         max_file_size=limits.upload_bytes,
@@ -96,7 +108,13 @@ def build_app(
         css=STYLE,
         head=f"<style>{FRAME_STYLE}</style>",
     )
-    return Guard(app, limits.upload_bytes + _FORM_BYTES, framed_by)
+    return Guard(
+        app,
+        limits.upload_bytes + _FORM_BYTES,
+        framed_by,
+        held=workroom.held,
+        most_held=limits.held_bytes,
+    )
 
 
 def warm_up(ensemble: LoadedEnsemble) -> None:
@@ -172,10 +190,17 @@ def stopped_by_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _door(user: str, password: str) -> Callable[[str, str], bool]:
-    def opens(name: str, word: str) -> bool:
-        # Both are compared in full and in constant time.
-        same_name = hmac.compare_digest(name.encode(), user.encode())
-        return hmac.compare_digest(word.encode(), password.encode()) and same_name
+def _door(user: str, password: str) -> Callable[[str, str], Awaitable[bool]]:
+    one_by_one = asyncio.Lock()
+
+    async def opens(name: str, word: str) -> bool:
+        # One guess at a time, so that many at once are not faster than one after another.
+        async with one_by_one:
+            # Both are compared in full and in constant time.
+            same_name = hmac.compare_digest(name.encode(), user.encode())
+            right = hmac.compare_digest(word.encode(), password.encode()) and same_name
+            if not right:
+                await asyncio.sleep(GUESS)
+        return right
 
     return opens

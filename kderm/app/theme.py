@@ -54,7 +54,7 @@ font-variant-numeric:tabular-nums;white-space:nowrap}
 .kd-bad{background:var(--kd-bar-bad)}
 .kd-malignant{font-size:.72rem;border:1px solid var(--kd-bad);color:var(--kd-bad);border-radius:4px;
 padding:0 4px;white-space:nowrap}
-#forget{align-self:flex-end;width:auto;flex-grow:0}
+#forget,#forget-table{align-self:flex-end;width:auto;flex-grow:0}
 .kd-unseen,.kd-unseen *{position:absolute!important;width:1px!important;height:1px;overflow:hidden;
 clip-path:inset(50%);white-space:nowrap}
 .kd-warnings,.kd-cautions{list-style:none;padding:0!important;display:grid;gap:6px}

@@ -56,6 +56,15 @@ class Workroom:
                 if place.parent != self.path:
                     place.parent.rmdir()
 
+    def held(self) -> int:
+        """Bytes that lie in the folder."""
+        count = 0
+        for place, _, files in os.walk(self.path):
+            for name in files:
+                with contextlib.suppress(OSError):  # just forgotten
+                    count += Path(place, name).stat().st_size
+        return count
+
     def sweep(self, older_than: float) -> None:
         """Remove what was not touched for `older_than` seconds."""
         before = time.time() - older_than

@@ -87,8 +87,14 @@ def photo(tmp_path):
 class Served:
     """A page on a port of this machine, and the folder that uploads pass through."""
 
-    def __init__(self, url, folder):
-        self.url, self.folder = url, folder
+    def __init__(self, url, folder, app):
+        self.url, self.folder, self.app = url, folder, app
+
+    @property
+    def blocks(self):
+        """Gradio's own object of the page."""
+        (mounted,) = [route.app for route in self.app.app.routes if hasattr(route, "app")]
+        return mounted.get_blocks()
 
     def left(self):
         """What lies in the folder and says anything: files with content."""
@@ -122,7 +128,7 @@ def serve(ensemble):
             assert thread.is_alive()
             time.sleep(0.05)
         running.append((server, thread, workroom))
-        return Served(f"http://127.0.0.1:{opened.getsockname()[1]}", workroom.path)
+        return Served(f"http://127.0.0.1:{opened.getsockname()[1]}", workroom.path, app)
 
     yield start
     for server, thread, workroom in running:

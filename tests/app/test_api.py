@@ -61,7 +61,7 @@ def test_the_server_gives_no_file_of_its_own(page, tmp_path):
     file = {"path": str(tmp_path / "secret.jpg"), "meta": {"_type": "gradio.FileData"}}
     said = _call(page.url, [[file], False, None, None, None])
     assert "event: error" in said, said
-    with pytest.raises(urllib.error.HTTPError, match="403"):
+    with pytest.raises(urllib.error.HTTPError, match="404"):
         urllib.request.urlopen(f"{page.url}/gradio_api/file={tmp_path / 'secret.jpg'}")
 
 
@@ -118,7 +118,8 @@ def test_a_body_without_a_length_is_cut_off_at_the_bound():
     async def send(message):
         raise AssertionError(message)
 
-    scope = {"type": "http", "headers": [], "path": "/gradio_api/upload"}
+    path = "/gradio_api/upload"
+    scope = {"type": "http", "headers": [], "path": path, "method": "POST"}
     asyncio.run(Guard(app, 1000)(scope, receive, send))
     assert [message["type"] for message in read] == ["http.request", "http.disconnect"]
 

@@ -139,6 +139,9 @@ def test_a_zip_gives_table_contact_sheet_and_csv(open_page, jpeg, tmp_path, page
     assert lines[0].startswith("image_id,path,p_akiec")
     assert len(lines) == 5
     assert page.left() == []
+    tab.click("#forget-table")
+    tab.wait_for_selector("#table .kd-empty:visible")
+    assert tab.locator(".kd-table").count() == 0
 
 
 def test_a_folder_gives_a_table_too(open_page, photo, tmp_path):

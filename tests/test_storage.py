@@ -422,3 +422,15 @@ def test_a_run_is_opened_by_its_url_or_as_the_newest_there(cache, bucket, monkey
     assert open_run("new").bundle.is_file()
     with pytest.raises(UserError, match="Unknown run"):
         open_run("newer")
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "_stores"])
+def test_what_is_no_name_of_a_run_at_a_url_is_refused(cache, bucket, monkeypatch, name):
+    run = mirror.working_copy("bucket://box/runs") / "a"
+    filled(run)
+    mirror.push(run)
+    shutil.rmtree(cache)
+    monkeypatch.setenv("KDERM_RUNS", "bucket://box/runs")
+    with pytest.raises(UserError, match="Expected the name of a run at bucket://box/runs"):
+        open_run(name)
+    assert not list(cache.rglob("config.yaml"))

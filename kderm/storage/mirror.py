@@ -61,7 +61,11 @@ def origin_of(run: Path) -> Place:
 
 
 def bring(root: Path, name: object | None) -> None:
-    """Pull the run `name` into the working copy `root`; with None the newest with an ensemble."""
+    """Pull the run `name` into the working copy `root`; with None the newest with an ensemble.
+
+    Raises:
+        UserError: a name that is no run's, such as "".
+    """
     if _root(root) != root.absolute():
         return
     if name is None:
@@ -69,6 +73,10 @@ def bring(root: Path, name: object | None) -> None:
         if not bundles:
             return
         name = bundles[-1].name.partition("/")[0]
+    elif str(name) in ("", ".", "..") or str(name).startswith("_"):
+        raise UserError(
+            f"Expected the name of a run at {origin_url(root)}. Received: {str(name)!r}."
+        )
     elif Path(str(name)).name != str(name):
         return
     pull(root / str(name))

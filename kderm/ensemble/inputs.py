@@ -27,6 +27,7 @@ from kderm.storage.places import is_url
 COLUMNS = ("image_id", "path", "problem", "label", *FACTS)
 TABLE_SUFFIXES = (".csv", ".tsv", ".tab")
 _SHOWN_FOLDERS = 10
+NOT_UTF8 = "its name is not UTF-8, which tables are written in: rename it"
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,12 @@ def find_inputs(sources: Sequence[str], labels: LabelSpace, *, translate: bool =
 def absolute(source: str) -> str:
     """A source as it is named from anywhere."""
     source = str(source)
-    return source if is_url(source) else os.path.abspath(os.path.expanduser(source))
+    return printable(source if is_url(source) else os.path.abspath(os.path.expanduser(source)))
+
+
+def printable(name: str) -> str:
+    """A file's name as UTF-8 can hold it: other bytes are spelled out."""
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def expand(source: str, *, scored: bool = False) -> list[Path] | list[str]:
@@ -200,12 +206,15 @@ def _row(
 ) -> InputRow:
     """The row of a file, labelled by the first of `folders` that is named after a class."""
     reading = translation.reading if translation else labels
+    told = printable(str(path))
+    problem = "" if told == str(path) else NOT_UTF8
+    names = tuple(map(printable, names))
     for folder in folders:
         code = reading.resolve(folder)
         if code is not None or (translation and plain(folder) in translation.outside):
-            return InputRow(str(path), names, "", code, {}, spelling=folder)
-    below = "/".join(reversed(folders[:-1]))
-    return InputRow(str(path), names, "", None, {}, folder=below or folders[-1])
+            return InputRow(told, names, problem, code, {}, spelling=printable(folder))
+    below = printable("/".join(reversed(folders[:-1])) or folders[-1])
+    return InputRow(told, names, problem, None, {}, folder=below)
 
 
 def _trust_class_folders(rows: list[InputRow], from_tables: list[bool]) -> list[InputRow]:

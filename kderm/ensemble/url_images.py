@@ -78,6 +78,7 @@ def _below(filesystem: object, top: str) -> Iterator[UrlImage | None]:
             url = filesystem.unstrip_protocol(info["name"])
             below = "/".join([*inside, name])
             yield UrlImage(url, below, [*reversed(inside), own], _state(info))
+        filesystem.invalidate_cache(folder)  # else it would keep the names of all folders
 
 
 def _state(info: dict) -> str:

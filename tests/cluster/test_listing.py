@@ -105,3 +105,37 @@ def test_a_full_disk_is_told_in_a_sentence(workplace):
         opened(workplace / "nowhere" / "listing.db", write=True),
     ):
         pass
+
+
+@pytest.fixture
+def not_utf8(images):
+    """Images of names that are no UTF-8, one in a folder of such a name."""
+    for name in (b"\xff.png", b"a/\xe9.png", b"caf\xe9/x.png"):
+        path = os.path.join(os.fsencode(images), name)
+        try:
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            os.link(images / "a.jpg", path)
+        except OSError:
+            pytest.skip("this disk has no such names")
+    return images
+
+
+def test_a_file_whose_name_is_not_utf8_is_a_row_that_says_so(not_utf8, workplace):
+    listing = list_folders(["images"], LABELS, workplace / "listing.db")
+    table = find_inputs(["images"], LABELS).table
+    pd.testing.assert_frame_equal(listing.slice(0, listing.images).table, table)
+    assert (table["problem"] != "").sum() == 3
+    assert all("rename it" in problem for problem in table["problem"] if problem)
+    assert any(path.endswith(r"a/\udce9.png") for path in table["path"])
+    table.to_csv(workplace / "table.csv", index=False)
+    assert len(list(listing.columns())) == len(table)
+
+
+def test_a_pattern_of_two_folders_and_files_keeps_its_order(images, workplace):
+    sources = ["images/a*", "images/*/*.jpg", "images/k/1.png"]
+    listing = list_folders(sources, LABELS, workplace / "listing.db")
+    inputs = find_inputs(sources, LABELS)
+    pd.testing.assert_frame_equal(listing.slice(0, listing.images).table, inputs.table)
+    assert listing.repeated == inputs.repeated
+    with pytest.raises(UserError, match="No file matches the pattern"):
+        list_folders(["images/*.none"], LABELS, workplace / "other.db")

@@ -1,9 +1,11 @@
 """Folders, files and patterns to a listing on the disk: the ids and the order of `find_inputs`.
 
-Memory is that of the largest folder's names. What needs a table in memory is left to `find_inputs`:
-CSVs, and folders named after classes, whose images get a report.
+Memory is that of the largest folder's names, and of what a pattern of URLs matches. What needs a
+table in memory is left to `find_inputs`: CSVs, and folders named after classes, whose images get a
+report.
 """
 
+import glob
 import os
 import sqlite3
 from collections.abc import Iterator, Sequence
@@ -11,14 +13,14 @@ from pathlib import Path
 
 from kderm.data.datasets.image_index import is_hidden, is_image_name, walk_files
 from kderm.ensemble.cluster.listing import Listing, opened, state_of
-from kderm.ensemble.inputs import TABLE_SUFFIXES, absolute, expand
+from kderm.ensemble.inputs import NOT_UTF8, TABLE_SUFFIXES, absolute, expand, printable
 from kderm.ensemble.url_images import images_at
 from kderm.labels import LabelSpace
 from kderm.storage.places import is_url
 
 _FOUND = (
-    "CREATE TABLE found (source INTEGER, key BLOB, path TEXT, real TEXT, state TEXT, "
-    "first TEXT, second TEXT, third TEXT)"
+    "CREATE TABLE found (source INTEGER, match BLOB, key BLOB, problem TEXT, path TEXT, "
+    "real TEXT, state TEXT, first TEXT, second TEXT, third TEXT)"
 )
 _IMAGES = (
     "CREATE TABLE images (position INTEGER PRIMARY KEY, image_id TEXT, path TEXT, problem TEXT, "
@@ -45,23 +47,44 @@ def list_folders(sources: Sequence[str], labels: LabelSpace, file: Path) -> List
     skipped, images, labelled = 0, 0, True
     with opened(file, write=True) as base:
         base.execute(_FOUND)
-        for number, path in enumerate(each for text in sources for each in expand(str(text))):
+        for number, match, path in _expanded(sources):
             if not is_url(path) and path.is_file() and path.suffix.lower() in TABLE_SUFFIXES:
                 return None
             for row in _rows_at_url(path) if is_url(path) else _rows(path):
                 if row is None:
                     skipped += 1
                     continue
-                folders, *rest = row
+                folders, key, *texts = row
                 labelled = labelled and any(labels.resolve(folder) for folder in folders)
                 images += 1
-                base.execute("INSERT INTO found VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (number, *rest))
+                told = [text and printable(text) for text in texts]
+                values = (number, match, key, "" if told == texts else NOT_UTF8, *told)
+                base.execute(f"INSERT INTO found VALUES ({', '.join('?' * len(values))})", values)
         if labelled:  # or nothing was found
             return None
         unique = _each_file_once(base)
         _name(base)
     asked = tuple(map(absolute, sources))
     return Listing(file, unique, asked, skipped, images - unique)
+
+
+def _expanded(sources: Sequence[str]) -> Iterator[tuple[int, bytes, Path | str]]:
+    """(its number, what sorts matches of one source, path) of what `expand` gives, unsorted."""
+    for number, source in enumerate(map(str, sources)):
+        path = Path(source).expanduser()
+        matched = False
+        if not is_url(source) and not path.exists() and glob.has_magic(source):
+            for match in glob.iglob(str(path), recursive=True):
+                matched = True
+                yield number, _sorting(Path(match).parts), Path(match)
+        if not matched:  # it is no pattern, or `expand` says that it matches nothing
+            for each in expand(source):
+                yield number, b"", each
+
+
+def _sorting(parts: Sequence[str]) -> bytes:
+    """Bytes that sort as `parts` do."""
+    return b"\0".join(map(os.fsencode, parts))
 
 
 def _rows(source: Path) -> Iterator[tuple | None]:
@@ -88,7 +111,7 @@ def _rows(source: Path) -> Iterator[tuple | None]:
             if os.path.islink(path):
                 real = os.path.realpath(path)
             below = os.path.join(inside, name) if inside.parts else name
-            key = b"\0".join(os.fsencode(part) for part in (*inside.parts, name))
+            key = _sorting((*inside.parts, name))
             yield folders, key, path, real, state_of(path), Path(name).stem, below, path
 
 
@@ -99,7 +122,7 @@ def _rows_at_url(url: str) -> Iterator[tuple | None]:
             yield None
             continue
         names = (Path(image.inside).stem, image.inside, image.url)
-        key = b"\0".join(os.fsencode(part) for part in image.inside.split("/"))
+        key = _sorting(image.inside.split("/"))
         yield image.folders, key, image.url, image.url, image.state, *names
 
 
@@ -108,7 +131,8 @@ def _each_file_once(base: sqlite3.Connection) -> int:
     base.execute(_IMAGES)
     base.execute(
         "INSERT OR IGNORE INTO images (path, problem, state, real, first, second, third, level) "
-        "SELECT path, '', state, real, first, second, third, 0 FROM found ORDER BY source, key"
+        "SELECT path, problem, state, real, first, second, third, 0 FROM found "
+        "ORDER BY source, match, key"
     )
     base.execute("DROP TABLE found")
     return base.execute("SELECT COUNT(*) FROM images").fetchone()[0]

@@ -100,6 +100,20 @@ def test_a_lost_fold_asks_for_what_the_nodes_that_are_left_have(
     assert tasks.asked[1:] == [asked]
 
 
+def test_all_that_tasks_have_said_is_heard_in_the_end(workplace, monkeypatch):
+    tasks = Tasks((8, 0))
+    folds = going(workplace, monkeypatch, tasks, Share(8, 0, 1))
+    name = next(iter(folds._going.values())).attempt
+    # The first is under way when the end is told.
+    said = iter([[(name, "log", "one")], [(name, "log", "two")], [(name, "log", "3"), ("", "end")]])
+    queue = SimpleNamespace(remote=lambda *_: next(said, None))
+    folds._listener = SimpleNamespace(take=queue, tell=SimpleNamespace(remote=lambda *_: None))
+    tasks.get = lambda events: events
+    folds._hear_the_rest(next(said))
+    lines = folds._run.fold(0).log.read_text().splitlines()
+    assert [line.rpartition(": ")[2] for line in lines] == ["one", "two", "3"]
+
+
 def test_a_fold_that_waits_for_more_than_any_node_has_is_given_less(workplace, monkeypatch):
     tasks = Tasks((8, 0), (2, 0))
     folds = going(workplace, monkeypatch, tasks, Share(8, 0, 1))

@@ -87,11 +87,13 @@ class Chunk:
         number: of the chunk.
         images: (path, problem) of each.
         metadata: float32 (n, d), encoded, for members that take them; None for others.
+        seen: a file among them that is there where the listing is; "" for none.
     """
 
     number: int
     images: list[tuple[str, str]]
     metadata: np.ndarray | None
+    seen: str = ""
 
 
 def asked_chunks(file: Path, numbers: Iterable[int], size: int) -> Iterator[Chunk]:

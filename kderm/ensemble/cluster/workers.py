@@ -88,7 +88,8 @@ class ChunksFrom:
             (path if is_url(path) else os.path.join(self._folder, path), problem)
             for path, problem in chunk.images
         ]
-        return replace(chunk, images=images)
+        seen = images[0][0] if images and os.path.isfile(images[0][0]) else ""
+        return replace(chunk, images=images, seen=seen)
 
 
 class Predictor:
@@ -132,6 +133,8 @@ class Predictor:
         chunks = [(number, chunk.images) for number, chunk in told.items()]
         with contextlib.ExitStack() as stack:
             ensemble = self._ensemble or self._open(stack)
+            for chunk in told.values():
+                _refuse_missing(chunk.seen)
             for decoded in decoded_chunks(chunks, ensemble.bundle.spec):
                 metadata = told[decoded.number].metadata
                 answer = ensemble.answer(decoded, lambda done: None, metadata)
@@ -140,6 +143,16 @@ class Predictor:
                 packed = io.BytesIO()
                 np.savez(packed, **answer)
                 yield decoded.number, packed.getvalue()
+
+
+def _refuse_missing(seen: str) -> None:
+    """Refuse to call all images unreadable where this node does not have their disk."""
+    if seen and not os.path.exists(seen):
+        raise UserError(
+            "Expected the images under the same path on every node. Received: no file "
+            f"{seen} on {socket.gethostname()}. Mount the folder there, name the images by URL, or "
+            "take the node out of the cluster; then repeat the command: what is there is kept."
+        )
 
 
 def _row(number: int, part: bytes, error: str = "") -> dict[str, np.ndarray]:

@@ -215,8 +215,11 @@ class FoldsThere:
 
     def _hear_the_rest(self, heard: Any) -> None:
         """What finished tasks have said and nobody has taken yet."""
-        self._ray.get(self._listener.tell.remote("", "end"))
-        self._hear(self._ray.get(heard))
+        self._listener.tell.remote("", "end")
+        while ("", "end") not in (events := self._ray.get(heard)):
+            self._hear(events)
+            heard = self._listener.take.remote()
+        self._hear(events)
 
     def _pass_on(self, going: Going, kind: str, words: list) -> None:
         if kind == "at":

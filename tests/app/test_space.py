@@ -81,7 +81,8 @@ def test_a_folder_that_holds_something_is_refused(run, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_space_starts_from_its_own_files_alone(space, tmp_path):
+def test_a_space_starts_from_its_own_files_alone_and_answers(space, tmp_path, photo):
+    client = pytest.importorskip("gradio_client", reason="needs the extra app")
     log = tmp_path / "log.txt"
     environment = os.environ | {"GRADIO_SERVER_PORT": "0", "TMPDIR": str(tmp_path)}
     environment.pop("SPACE_ID", None)
@@ -104,6 +105,11 @@ def test_a_space_starts_from_its_own_files_alone(space, tmp_path):
             time.sleep(0.1)
         with urllib.request.urlopen(url) as answer:
             assert b"What is this spot" in answer.read()
+        visitor = client.Client(url, verbose=False)
+        found = visitor.predict([client.handle_file(str(photo("a.jpg")))], api_name="/predict")
+        table = pd.DataFrame(**found["images"])
+        assert table["error"].tolist() == [""]
+        assert 0 < table["p_mel"].item() < 1
         assert f"{space}/kderm/app/serving.py" in log.read_text(errors="replace")
         server.send_signal(signal.SIGTERM)
         assert server.wait(timeout=60) == 0

@@ -5,6 +5,7 @@ import json
 import shutil
 
 import fsspec
+import numpy as np
 import pytest
 from fsspec.spec import AbstractFileSystem
 
@@ -342,6 +343,25 @@ def test_a_damaged_or_half_written_state_costs_one_epoch(place, tmp_path, capfd)
     assert attempts.bring_newest(place, "a/fold_0", second).epoch == 1
     assert content(second) == {"state.npz": "1"}
     assert "is damaged" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("left", [0, 4, 200])
+def test_a_torn_state_counts_for_no_epoch(tmp_path, left):
+    fold = fold_with(tmp_path, "a")
+    np.savez(fold.state, state=np.array(json.dumps({"epoch": 3})))
+    assert attempts.epochs_in(fold) == 3
+    fold.state.write_bytes(fold.state.read_bytes()[:left])
+    assert attempts.epochs_in(fold) == 0
+
+
+def test_a_record_that_is_not_one_is_passed_over(place, tmp_path):
+    fold = fold_with(tmp_path, "first", state_npz="1")
+    attempts.Attempt(place, "a/fold_0", "001-x", fold).keep(1)
+    for number, text in enumerate(('{"epoch": 9, "files": []}', "[1]", "{", '"x"', "null")):
+        place.write(f"a/fold_0/attempts/002-y/0000{number}.json", text.encode())
+    odd = {"epoch": 9, "files": {"state.npz": [1, "digest"]}}
+    place.write("a/fold_0/attempts/002-y/00009.json", json.dumps(odd).encode())
+    assert [record.epoch for record in attempts.records(place, "a/fold_0")] == [1]
 
 
 def test_an_attempt_that_was_given_up_but_lives_on_spoils_nothing(place, tmp_path):

@@ -21,6 +21,7 @@ import json
 import os
 import shutil
 import uuid
+import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -174,7 +175,9 @@ def records(place: Place, fold_name: str) -> list[Record]:
         attempt, *rest = kept.name.removeprefix(f"{fold_name}/{ATTEMPTS}/").split("/")
         if len(rest) != 1 or not rest[0].endswith(".json"):
             continue
-        with contextlib.suppress(ValueError, LookupError, TypeError, FileNotFoundError):
+        with contextlib.suppress(
+            *(ValueError, LookupError, TypeError, AttributeError, FileNotFoundError)
+        ):
             told = json.loads(place.read(kept.name))
             epoch = float("inf") if told["epoch"] is None else float(told["epoch"])
             files = {name: (where, digest) for name, (where, digest) in told["files"].items()}
@@ -236,11 +239,11 @@ def forget_attempts(place: Place, fold_name: str, attempts: list[str] | None = N
 
 
 def epochs_in(fold: FoldDir) -> float:
-    """Epochs of the state in a folder; 0 without one."""
+    """Epochs of the state in a folder; 0 without one that can be read."""
     import numpy as np
 
     try:
         with np.load(fold.state) as arrays:
             return float(json.loads(str(arrays["state"]))["epoch"])
-    except (OSError, ValueError, LookupError):
+    except (OSError, ValueError, LookupError, EOFError, zipfile.BadZipFile):
         return 0.0

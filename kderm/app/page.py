@@ -151,7 +151,8 @@ def _about_tab(desk: Desk) -> gr.Radio:
         value=points[0].name if points else None,
         label="Operating point: what is flagged on the other tabs",
         info="Chosen once on held-out pictures of the ensemble's own data set, where they had the "
-        "rates below, and frozen. Fewer misses cost more false alarms.",
+        "rates below, and frozen. The model card has the rates at thresholds that other pictures "
+        "chose, which flatter less. Fewer misses cost more false alarms.",
         visible=bool(points),
         elem_id="point",
     )

@@ -48,7 +48,7 @@ def point_rates(point: FrozenPoint, labels: LabelSpace) -> str:
     """What the point found and wrongly flagged on the run's out-of-fold table."""
     found, alarms = _rates(point)
     return (
-        f"on held-out pictures of its data set it found {found} of 100 pictures of "
+        f"on the held-out pictures that it was chosen on it found {found} of 100 pictures of "
         f"{target_words(point, labels).lower()} and flagged {alarms} of 100 others"
     )
 

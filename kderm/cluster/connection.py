@@ -7,6 +7,7 @@ command line's help must stay instant.
 import contextlib
 import io
 import os
+import socket
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from kderm.leftovers import temporary_beside
 from kderm.runtime import core_count
 
 _SMALLEST_STORE = 128 * 1024**2  # bytes that Ray asks for at least, with some room
+_KNOCK_SECONDS = 10.0
 _SHORT = 8  # characters of a folder that Ray's own can lie in
 # Variables that a task must see as this process does, wherever it runs.
 _TAKEN_ALONG = ("KERAS_BACKEND", "KDERM_WEIGHTS", "KDERM_CACHE", "XLA_PYTHON_CLIENT_PREALLOCATE")
@@ -171,6 +173,7 @@ def _join(ray: ModuleType, address: str) -> None:
             "a node of the cluster, for example with: ray job submit -- kderm cv --launcher ray"
         )
     try:
+        _knock(address)
         ray.init(address=address, log_to_driver=False, configure_logging=False)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         lines = str(error).strip().splitlines()
@@ -179,6 +182,13 @@ def _join(ray: ModuleType, address: str) -> None:
             f"{lines[0] if lines else type(error).__name__}. Start one with: ray start --head, or "
             "leave --address out to use this machine alone."
         ) from None
+
+
+def _knock(address: str) -> None:
+    """Raise OSError where nothing listens: Ray would try for many minutes."""
+    host, _, port = address.rpartition(":")
+    if port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), _KNOCK_SECONDS).close()
 
 
 def environment(threads: int) -> dict[str, dict[str, str]]:

@@ -206,7 +206,7 @@ def test_what_ray_says_of_an_address_is_passed_on(monkeypatch):
         raise ConnectionError("ray client connection timeout")
 
     monkeypatch.setattr(ray, "init", refuse)
-    with pytest.raises(UserError, match="at auto. Received: ray client"), connected("auto"):
+    with pytest.raises(UserError, match=r"at auto. Received: ray client"), connected("auto"):
         pass
 
 

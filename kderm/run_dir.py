@@ -307,7 +307,7 @@ def open_run(name: str | os.PathLike | None) -> RunDir:
         root = working_copy(url)
     else:
         root = runs_root()
-    bring(root, name)
+    name = bring(root, name)
     if name is None:
         bundles = sorted(root.glob("*/ensemble.json"), key=lambda path: path.stat().st_mtime)
         if not bundles:

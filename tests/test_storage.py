@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 
 import fsspec
@@ -15,7 +16,7 @@ from kderm.run_dir import FoldDir, RunDir, open_run, runs_root
 from kderm.storage import mirror
 from kderm.storage.places import open_place
 from kderm.training import attempts
-from kderm.training.crossval import cross_validate
+from kderm.training.crossval import cross_validate, refuse_other_config, unfinished
 
 
 class Bucket(AbstractFileSystem):
@@ -454,3 +455,76 @@ def test_what_is_no_name_of_a_run_at_a_url_is_refused(cache, bucket, monkeypatch
     with pytest.raises(UserError, match="Expected the name of a run at bucket://box/runs"):
         open_run(name)
     assert not list(cache.rglob("config.yaml"))
+
+
+def test_the_newest_run_is_the_one_written_last_not_the_one_brought_last(
+    cache, tmp_path, monkeypatch
+):
+    url = f"file://{tmp_path}/share"
+    for second, name in enumerate(("old", "new")):
+        path = tmp_path / "share" / name / "ensemble.json"
+        path.parent.mkdir(parents=True)
+        path.write_text("{}")
+        os.utime(path, (1000 + second, 1000 + second))
+    monkeypatch.setenv("KDERM_RUNS", url)
+    assert open_run("new").name == "new"
+    assert open_run("old").name == "old"
+    assert open_run(None).name == "new"
+
+
+@pytest.mark.parametrize("call", ["files", "matching", "find", "read", "download", "remove"])
+def test_an_error_of_an_object_store_is_told_in_words(bucket, tmp_path, monkeypatch, call):
+    class NoCredentialsError(Exception):
+        pass
+
+    def refused(*_, **__):
+        raise NoCredentialsError("Unable to locate credentials")
+
+    for method in ("find", "glob", "info", "cat_file"):
+        monkeypatch.setattr(bucket, method, refused)
+    given = {"files": [], "download": ["a", tmp_path / "a"]}.get(call, ["a"])
+    with pytest.raises(UserError, match=r"bucket://box/runs.*Unable to locate credentials"):
+        getattr(open_place("bucket://box/runs"), call)(*given)
+
+
+def test_neither_a_log_nor_unfinished_folders_travel_with_a_state(place, tmp_path):
+    fold = fold_with(tmp_path, "first", state_npz="1")
+    fold.log.write_text("begun")
+    (fold.path / ".brought.tmp").mkdir()
+    (fold.path / ".brought.tmp" / "oof.csv").write_text("half")
+    attempts.Attempt(place, "a/fold_0", "001-x", fold).keep(1)
+    assert set(attempts.records(place, "a/fold_0")[0].files) == {"state.npz"}
+
+
+def test_of_two_machines_the_one_that_finishes_a_fold_first_is_kept(
+    cache, bucket, tmp_path, monkeypatch
+):
+    place = open_place("bucket://box/runs")
+    folds = {}
+    for machine in ("first", "second"):
+        monkeypatch.setenv("KDERM_CACHE", str(tmp_path / machine))
+        run = RunDir(mirror.working_copy("bucket://box/runs") / "a")
+        fold = folds[machine] = run.fold(0)
+        fold.path.mkdir(parents=True)
+        fold.model.write_text(machine)
+        fold.done.write_text(machine)
+        attempts.settle(place, run, 0)
+    assert place.read("a/fold_0/model.keras") == b"first"
+    assert folds["second"].model.read_text() == folds["second"].done.read_text() == "first"
+
+
+def test_attempts_that_a_finished_fold_left_go_with_the_next_command(cache, bucket):
+    run = RunDir(mirror.working_copy("bucket://box/runs") / "a")
+    filled(run.path)
+    mirror.push(run.path)
+    place = open_place("bucket://box/runs")
+    place.write("a/fold_0/attempts/001-x/00001.json", b"{}")
+    assert unfinished(run, [0, 1]) == [1]
+    assert len(place.files()) == 4
+
+
+def test_folds_without_a_config_say_what_to_remove(tmp_path, tiny_overrides):
+    run = RunDir(tmp_path / "runs" / "a")
+    run.fold(0).attempts.mkdir(parents=True)
+    with pytest.raises(UserError, match="To begin the run anew remove that folder"):
+        refuse_other_config(load_config(None, tiny_overrides), run)

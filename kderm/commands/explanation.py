@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from kderm import console
 from kderm.commands.asked import refuse_lost_images, refuse_smaller, refuse_unfinished
+from kderm.commands.pieces import say_kept
 from kderm.errors import UserError
 from kderm.run_dir import EXPLANATIONS, RunDir, open_run, runs_root
 from kderm.runtime import check_backend
@@ -62,6 +63,7 @@ def explain(
             checks, checked = check_run(opened, directory, check, report)
     console.say(summary(images, checks, checked))
     console.say(f"Sheets, one a class: {directory}")
+    say_kept(directory)
 
 
 def named(sources: Sequence[str], run_name: str | None) -> RunDir | None:

@@ -4,7 +4,7 @@ import shlex
 from pathlib import Path
 
 from kderm import console
-from kderm.commands.pieces import known_run
+from kderm.commands.pieces import known_run, say_kept
 from kderm.run_dir import runs_root
 from kderm.runtime import check_backend
 
@@ -23,6 +23,7 @@ def export(run_name: str | None, engine: str, precision: str) -> None:
     found = export_members(bundle, engine, precision)
     console.say(f"{engine} in {precision}: {found.record.parity}")
     console.say(f"Exported: {found.directory}")
+    say_kept(found.directory)
     # A shrunken run lies where its name alone does not lead.
     place = run.name if run.path == runs_root() / run.name else str(run.path)
     words = ["ensemble-predict", "IMAGES", "--run", place, "--engine", engine]

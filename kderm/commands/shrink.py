@@ -4,7 +4,7 @@ import shlex
 
 from kderm import console
 from kderm.commands.asked import refuse_lost_images, refuse_unfinished
-from kderm.commands.pieces import known_run
+from kderm.commands.pieces import known_run, say_kept
 from kderm.errors import UserError
 from kderm.runtime import check_backend
 
@@ -38,6 +38,7 @@ def shrink(run_name: str | None, members: str) -> None:
         f"{smaller.directory}: {smaller.facts.smaller}; {passes} a view in place of {before}. "
         "Calibration and thresholds are the run's."
     )
+    say_kept(smaller.directory)
     if alike is not None and alike < LEAST_ALIKE:
         console.warn(
             f"the averaged network answers otherwise than its members: in {1 - alike:.0%} of the "

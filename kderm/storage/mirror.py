@@ -60,26 +60,30 @@ def origin_of(run: Path) -> Place:
     return open_place(run.absolute().parent if url is None else url)
 
 
-def bring(root: Path, name: object | None) -> None:
+def bring(root: Path, name: object | None) -> object | None:
     """Pull the run `name` into the working copy `root`; with None the newest with an ensemble.
+
+    Returns:
+        The name; of None the newest's, where `root` is a working copy and there is one.
 
     Raises:
         UserError: a name that is no run's, such as "".
     """
     if _root(root) != root.absolute():
-        return
+        return name
     if name is None:
         bundles = open_place(origin_url(root)).matching("*/ensemble.json")
         if not bundles:
-            return
+            return None
         name = bundles[-1].name.partition("/")[0]
     elif str(name) in ("", ".", "..") or str(name).startswith("_"):
         raise UserError(
             f"Expected the name of a run at {origin_url(root)}. Received: {str(name)!r}."
         )
     elif Path(str(name)).name != str(name):
-        return
+        return name
     pull(root / str(name))
+    return name
 
 
 def pull(run: Path) -> None:
@@ -122,6 +126,17 @@ def pull(run: Path) -> None:
         del index[own]
     if index or (run / _INDEX).is_file():
         _write_index(run, index)
+
+
+def is_others(file: Path) -> bool:
+    """Whether a run's URL holds, under this file's name, what another machine has put there."""
+    root = _root(file)
+    if root is None:
+        return False
+    name = file.absolute().relative_to(root).as_posix()
+    run, _, own = name.partition("/")
+    kept, index = origin_of(root / run).find(name), _read_index(root / run)
+    return kept is not None and (own not in index or index[own][2] != kept.version)
 
 
 def push(path: Path) -> None:

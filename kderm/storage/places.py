@@ -24,6 +24,9 @@ _CHUNK = 1 << 20
 _PACKAGES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs"}
 _PACKAGES |= {"abfs": "adlfs", "abfss": "adlfs", "http": "aiohttp", "https": "aiohttp"}
 
+# Under what filesystems say when a file was written.
+_TIMES = ("LastModified", "mtime", "updated", "last_modified", "modified", "created")
+
 
 def is_url(text: object) -> bool:
     """Whether `text` names something by URL, such as s3://bucket/runs, and not by path."""
@@ -97,7 +100,7 @@ class Place:
         for root, _, files in os.walk(self.folder / below, onerror=self._cannot_list):
             for file in files:
                 path = Path(root, file)
-                if not is_temporary(file):
+                if not is_temporary(path.relative_to(self.folder).as_posix()):
                     with contextlib.suppress(FileNotFoundError):  # it has just been removed
                         found.append(self._kept(path))
         return sorted(found, key=lambda kept: kept.name)
@@ -144,46 +147,53 @@ class UrlPlace(Place):
         return False
 
     def read(self, name: str) -> bytes:
-        return self._fs.cat_file(self._at(name))
+        with self._told(f"read {name}"):
+            return self._fs.cat_file(self._at(name))
 
     def write(self, name: str, content: bytes) -> None:
-        with self._told(name):
+        with self._told(f"write {name}", nothing=UserError):
             self._parents(name)
             self._fs.pipe_file(self._at(name), content)
 
     def upload(self, path: Path, name: str) -> None:
-        with self._told(name):
+        with self._told(f"write {name}", nothing=UserError):
             self._parents(name)
             self._fs.put_file(os.fspath(path), self._at(name))
 
     def download(self, name: str, path: Path) -> None:
-        if not self._fs.exists(self._at(name)):
-            raise FileNotFoundError(f"{self.url}/{name}")
-        with atomic_path(path) as temporary:
+        with self._told(f"read {name}"):
+            self._fs.info(self._at(name))  # before a folder is made for it
+        with self._told(f"read {name}"), atomic_path(path) as temporary:
             self._fs.get_file(self._at(name), os.fspath(temporary))
 
     def files(self, below: str = "") -> list[Kept]:
-        self._fs.invalidate_cache()
-        found = self._fs.find(self._at(below), detail=True)
+        found = {}
+        with contextlib.suppress(FileNotFoundError), self._told(f"list {below}"):
+            self._fs.invalidate_cache()
+            found = self._fs.find(self._at(below), detail=True)
         kept = [each for each in self._all_kept(found) if not is_temporary(each.name)]
         return sorted(kept, key=lambda each: each.name)
 
     def matching(self, pattern: str) -> list[Kept]:
-        self._fs.invalidate_cache()
-        found = self._fs.glob(f"{self._root}/{pattern}", detail=True)
+        found = {}
+        with contextlib.suppress(FileNotFoundError), self._told(f"list {pattern}"):
+            self._fs.invalidate_cache()
+            found = self._fs.glob(f"{self._root}/{pattern}", detail=True)
         return sorted(self._all_kept(found), key=lambda each: each.written)
 
     def find(self, name: str) -> Kept | None:
-        self._fs.invalidate_cache()
         try:
-            info = self._fs.info(self._at(name))
+            with self._told(f"find {name}"):
+                self._fs.invalidate_cache()
+                info = self._fs.info(self._at(name))
         except FileNotFoundError:
             return None
         return self._kept(self._at(name), info) if info["type"] == "file" else None
 
     def remove(self, name: str) -> None:
-        self._fs.invalidate_cache()
-        with contextlib.suppress(FileNotFoundError):  # another has removed it
+        # Where nothing is found another has removed it.
+        with contextlib.suppress(FileNotFoundError), self._told(f"remove {name}"):
+            self._fs.invalidate_cache()
             if found := list(self._fs.find(self._at(name))):
                 self._fs.rm(found)
 
@@ -205,21 +215,27 @@ class UrlPlace(Place):
     def _kept(self, path: str, info: dict) -> Kept:
         name = path[len(self._root) :].removeprefix("/")
         digests = (info.get(key) for key in ("ETag", "etag", "md5Hash", "generation"))
-        times = (info.get(key) for key in ("LastModified", "mtime", "updated", "created"))
+        times = (info.get(key) for key in _TIMES)
         digest = next((str(each) for each in digests if each), "")
         written = next((str(each) for each in times if each), "")
         size = int(info["size"] or 0)
         return Kept(name, size, f"{size}-{digest or written}", written)
 
     @contextlib.contextmanager
-    def _told(self, name: str) -> Iterator[None]:
+    def _told(self, what: str, nothing: type = FileNotFoundError) -> Iterator[None]:
+        """Tell errors, of whatever kind the filesystem's package raises, as a `UserError`.
+
+        FileNotFoundError goes through: it is an answer. Not where something is written (`nothing`).
+        """
         try:
             yield
-        except OSError as error:
+        except (UserError, nothing):
+            raise
+        except Exception as error:
             raise UserError(
-                f"Expected to write {name} to {self.url}. Received: {error}. Check the address, "
-                "the right to write there, and the network, then repeat the command: what was "
-                "finished before is kept."
+                f"Expected to {what.strip()} at {self.url}. Received: {type(error).__name__}: "
+                f"{error}. Check the address, your credentials and rights there, and the network, "
+                "then repeat the command: what was finished before is kept."
             ) from error
 
 
@@ -282,5 +298,5 @@ def is_inside(name: str) -> bool:
 
 def is_temporary(name: str) -> bool:
     """Whether a file of this name is another process's unfinished work, or its lock."""
-    file = name.rpartition("/")[2]
-    return file == ".lock" or (file.startswith(".") and ".tmp" in file)
+    parts = name.split("/")
+    return parts[-1] == ".lock" or any(part[:1] == "." and ".tmp" in part for part in parts)

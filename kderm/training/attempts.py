@@ -29,7 +29,7 @@ from pathlib import Path
 from kderm import console
 from kderm.leftovers import temporary_beside
 from kderm.run_dir import FoldDir, RunDir
-from kderm.storage.mirror import ATTEMPTS, origin_of, origin_url, push
+from kderm.storage.mirror import ATTEMPTS, is_others, origin_of, origin_url, pull, push
 from kderm.storage.places import Place, file_sha256, is_inside, is_temporary
 
 _FINAL = "final"
@@ -109,8 +109,11 @@ class Attempt:
         found = []
         for path in sorted(fold.path.rglob("*")):
             state = path == fold.state or path.match("weights_*.npz")
-            inside = path.relative_to(fold.path).parts[0]
-            if path.is_file() and not is_temporary(path.name) and inside != ATTEMPTS:
+            own = path.relative_to(fold.path).as_posix()
+            # The log is of the machine that writes it, and would come back over the living one.
+            if path == fold.log or is_temporary(own) or own.startswith(f"{ATTEMPTS}/"):
+                continue
+            if path.is_file():
                 found += [path] if states or not state else []
         return sorted(found, key=lambda path: path == fold.done)
 
@@ -152,12 +155,19 @@ def offer(place: Place, run: RunDir, fold: int) -> None:
 
 
 def settle(place: Place, run: RunDir, fold: int) -> None:
-    """Copy a finished fold to where the run is kept, and forget the attempts at it."""
+    """Copy a finished fold to where the run is kept, and forget the attempts at it.
+
+    What another machine has finished before stays, and is brought here.
+    """
     folder = run.fold(fold)
     if not folder.is_done:
         return
     folder.sweep()
-    push(folder.path)
+    if is_others(folder.done):
+        console.warn(f"another machine has finished fold {fold} before; its files are taken")
+        pull(run.path)
+    else:
+        push(folder.path)
     if folder.attempts.is_dir() or origin_url(run.path) is not None:
         forget_attempts(place, f"{run.name}/{folder.path.name}")
         shutil.rmtree(folder.attempts, ignore_errors=True)

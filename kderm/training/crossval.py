@@ -12,8 +12,8 @@ from kderm.errors import UserError
 from kderm.models.weights import check_preset
 from kderm.run_dir import RunDir
 from kderm.runtime import environment_record, keep_freed_memory
-from kderm.storage.mirror import push
-from kderm.training.attempts import kept
+from kderm.storage.mirror import origin_of, pull, push
+from kderm.training.attempts import kept, settle
 from kderm.training.fold_lock import fold_lock
 from kderm.training.launchers.processes import train_side_by_side
 from kderm.training.launchers.shares import leave_room_on_the_gpu
@@ -82,6 +82,7 @@ def cross_validate(
         train_elsewhere(data, run, wanted, address)
     else:
         train_all(config, data, run, wanted, jobs)
+    pull(run.path)  # another machine may have finished a fold meanwhile
 
 
 def train_elsewhere(data: Prepared, run: RunDir, folds: Sequence[int], address: str | None) -> None:
@@ -111,6 +112,7 @@ def unfinished(run: RunDir, folds: Sequence[int]) -> list[int]:
     missing = [fold for fold in folds if not run.fold(fold).is_done]
     for fold in sorted(set(folds) - set(missing)):
         console.say(f"fold {fold}: finished before, kept")
+        settle(origin_of(run.path), run, fold)
     return missing
 
 
@@ -125,6 +127,12 @@ def refuse_other_config(config: Config, run: RunDir) -> None:
     """Refuse to continue a run with a config that differs from the one it was started with."""
     if not run.is_started:
         return
+    if not run.config.is_file():
+        raise UserError(
+            f"Expected the config that the run {run.name!r} was started with. Received: "
+            f"{run.path}, folds without a config.yaml. To begin the run anew remove that folder, "
+            f"and what is left of it at {origin_of(run.path).url}/{run.name}."
+        )
     difference = config_difference(load_config(run.config), config)
     if difference:
         changes = "\n".join(f"  {line}" for line in difference)

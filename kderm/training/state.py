@@ -109,7 +109,8 @@ def _assign_model(arrays: np.lib.npyio.NpzFile, variables: Sequence, path: Path)
     if shapes != [tuple(variable.shape) for variable in variables]:
         raise UserError(
             f"{path} holds {saved} arrays that do not fit this network's {len(variables)}. It was "
-            "written by another version: delete its fold's folder to train that fold anew."
+            f"written by another version: remove the folder {path.parent.name} where the run "
+            f"{path.parent.parent.name!r} is kept to train that fold anew."
         )
     for number, variable in enumerate(variables):
         variable.assign(arrays[f"model/{number}"])

@@ -4,10 +4,13 @@ import io
 import os
 import re
 import shutil
+import time
 import zipfile
 from urllib.parse import urlsplit
 
 import pytest
+
+from kderm.app.sessions import forget_sessions
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright (extra test)")
 BROWSER = os.environ.get("KDERM_CHROMIUM") or shutil.which("chromium") or shutil.which("chrome")
@@ -208,6 +211,25 @@ def test_the_camera_gives_an_answer(open_page, page):
     tab.click("#camera button[aria-label='capture photo']")
     tab.wait_for_selector(".kd-card")
     assert page.left() == []
+
+
+def test_what_a_closed_page_showed_is_forgotten(open_page, photo, page):
+    def kept():
+        sessions = list(page.blocks.state_holder.session_data.values())
+        return "of_a_page_that_closes" in repr([session.config_values for session in sessions])
+
+    tab = open_page()
+    send(tab, PHOTOS, photo("of_a_page_that_closes.jpg"))
+    tab.wait_for_selector(".kd-card")
+    forget_sessions(page.blocks)
+    assert kept()
+    tab.close()
+    for _ in range(100):
+        forget_sessions(page.blocks)
+        if not kept():
+            break
+        time.sleep(0.1)
+    assert not kept()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

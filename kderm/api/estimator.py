@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from kderm.api.fit_input import checked_images, checked_targets
+from kderm.api.fit_input import as_wrong_input, checked_images, checked_targets
 from kderm.api.fitting import fit_run
 from kderm.api.given import Images
 from kderm.api.loaded import LoadedEnsemble
@@ -92,9 +92,10 @@ class SkinLesionClassifier(ClassifierMixin, BaseEstimator):
             X: n images: a uint8 array (n, h, w, 3), or a list of paths, of arrays, of files' bytes
                 or of Pillow images.
             y: n labels, strings or integers, of two classes at least.
-            groups: n ids of lesions or patients: images of one group stay in one fold. Where none
-                is given, or None or NaN, an image is a group of its own; without any, that is told
-                as a warning.
+            groups: n ids of lesions or patients: images of one group stay in one fold. They are
+                taken for lesions where the images of each have one label, else for patients. Where
+                none is given, or None or NaN, an image is a group of its own; without any, that is
+                told as a warning.
 
         Raises:
             UserError: which is also a ValueError; wrong input, fewer groups than folds, ...
@@ -103,15 +104,16 @@ class SkinLesionClassifier(ClassifierMixin, BaseEstimator):
         targets = checked_targets(y, len(images), self.malignant)
         seed = check_random_state(self.random_state)
         number = self.random_state if _is_int(self.random_state) else int(seed.randint(2**31 - 1))
-        fitted = fit_run(
-            images,
-            targets,
-            groups,
-            settings=self._config(int(number)) | dict(self.settings or {}),
-            run=self.run,
-            jobs=self.n_jobs,
-            verbose=self.verbose,
-        )
+        with as_wrong_input():
+            fitted = fit_run(
+                images,
+                targets,
+                groups,
+                settings=self._config(int(number)) | dict(self.settings or {}),
+                run=self.run,
+                jobs=self.n_jobs,
+                verbose=self.verbose,
+            )
         self.classes_ = targets.classes
         self.oof_ = fitted.oof
         self.oof_proba_ = fitted.answers
@@ -123,10 +125,11 @@ class SkinLesionClassifier(ClassifierMixin, BaseEstimator):
         """float64 (n, k): calibrated probabilities, columns as `classes_`, rows sum to 1.
 
         Raises:
-            UserError: an image that cannot be read.
+            UserError: which is also a ValueError; an image that cannot be read.
         """
         check_is_fitted(self)
-        return self.ensemble().predict_proba(checked_images(X))
+        with as_wrong_input():
+            return self.ensemble().predict_proba(checked_images(X))
 
     def predict(self, X: Images) -> np.ndarray:
         """The likeliest of `classes_` for each of n images."""

@@ -3,9 +3,10 @@
 In front of `kderm.api.fitting`. Opens no image.
 """
 
+import contextlib
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,17 @@ _CODE = re.compile(r"[A-Za-z][A-Za-z0-9_.]*")
 
 class WrongInput(UserError, ValueError):
     """Wrong input to `fit` or `predict`: a ValueError, as scikit-learn's tools expect."""
+
+
+@contextlib.contextmanager
+def as_wrong_input() -> Iterator[None]:
+    """Raise a UserError within as a `WrongInput`."""
+    try:
+        yield
+    except WrongInput:
+        raise
+    except UserError as error:
+        raise WrongInput(str(error)) from None
 
 
 @dataclass(frozen=True)

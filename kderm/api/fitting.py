@@ -83,11 +83,11 @@ def fit_run(
         UserError: anything wrong, or a named run of other images.
     """
     ids = _ids(images)
-    lesions = _lesions(groups, ids)
+    groups = _groups(groups, ids)
     # One lock over all: a second fit would replace the pictures that the first is trained on.
     with console.quiet(not verbose), _folder(run, settings) as place, exclusive_run(place):
-        _refuse_other_fit(place, images, targets, lesions)
-        table = _write_table(place.path, images, ids, targets, lesions)
+        _refuse_other_fit(place, images, targets, groups)
+        table = _write_table(place.path, images, ids, targets, groups)
         own = {
             "data.dataset": "table",
             "data.root": place.path / IMAGES,
@@ -127,8 +127,8 @@ def _ids(images: list[ImageSource]) -> list[str]:
     return [f"fit_{number:07d}" for number in range(len(images))]
 
 
-def _lesions(groups: Sequence | None, ids: list[str]) -> list[str]:
-    """The lesion of each image, as text; "" where it is not known."""
+def _groups(groups: Sequence | None, ids: list[str]) -> list[str]:
+    """The lesion or patient of each image, as text; "" where it is not known."""
     if groups is None:
         return [""] * len(ids)
     groups = np.asarray(groups, dtype=object).reshape(-1)
@@ -144,7 +144,7 @@ def _write_table(
     images: list[ImageSource],
     ids: list[str],
     targets: Targets,
-    lesions: list[str],
+    groups: list[str],
 ) -> Path:
     """The table of the run, and the images in memory as files beside it."""
     place = folder / IMAGES
@@ -157,11 +157,18 @@ def _write_table(
             "image_id": ids,
             "path": paths,
             "label": [targets.codes[position] for position in targets.y],
-            "lesion_id": lesions,
+            _kind(groups, targets): groups,
         }
     )
     write_csv(folder / TABLE, table)
     return folder / TABLE
+
+
+def _kind(groups: list[str], targets: Targets) -> str:
+    """What the groups are: a lesion has one diagnosis, a patient may have several lesions."""
+    pairs = zip(groups, targets.y.tolist(), strict=True)
+    known = {(group, position) for group, position in pairs if group}
+    return "lesion_id" if len(known) == len({group for group, _ in known}) else "patient_id"
 
 
 def _as_file(image: ImageSource, folder: Path, number: int) -> str:
@@ -207,10 +214,10 @@ def _upright(image: Image.Image) -> tuple[int, int]:
 
 
 def _refuse_other_fit(
-    place: RunDir, images: list[ImageSource], targets: Targets, lesions: list[str]
+    place: RunDir, images: list[ImageSource], targets: Targets, groups: list[str]
 ) -> None:
     """Note what a run is fitted to; refuse to go on with it on something else."""
-    digest = hashlib.sha256(repr([targets.codes, targets.y.tolist(), lesions]).encode())
+    digest = hashlib.sha256(repr([targets.codes, targets.y.tolist(), groups]).encode())
     for number, image in enumerate(images):
         digest.update(_fingerprint(image, number))
     record = {"images": len(images), "digest": digest.hexdigest()}

@@ -105,6 +105,24 @@ def test_images_without_a_group_are_alone_beside_those_with_one(monkeypatch, cap
     assert found["folds"].table["group_id"].nunique() == 6
 
 
+def test_groups_with_two_labels_are_patients_and_stay_in_one_fold(monkeypatch):
+    found = untrained(monkeypatch)
+    fit(["p", "p", "q", "q", "r", "r", "s", "s"])
+    table = found["data"].table
+    assert table["lesion_id"].isna().all()
+    assert table["patient_id"].nunique() == 4
+    assert found["folds"].table.groupby("group_id")["fold"].nunique().max() == 1
+    assert found["folds"].table["group_id"].nunique() == 4
+
+
+def test_every_mistake_in_fit_is_a_value_error_too():
+    estimator = kderm.SkinLesionClassifier(folds=2, preset="no/such_preset")
+    images = np.zeros((4, 8, 8, 3), np.uint8)
+    with pytest.raises(ValueError, match="no/such_preset") as caught:
+        estimator.fit(images, ["mel", "nv"] * 2)
+    assert isinstance(caught.value, kderm.UserError)
+
+
 def table_of_files(folder, **columns):
     """A data set of eight pictures, and a row without a file."""
     for number in range(8):

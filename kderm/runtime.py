@@ -53,7 +53,7 @@ def check_backend() -> str:
             "Unset it for the default, torch."
         )
     if importlib.util.find_spec(_BACKENDS[name]) is None:
-        extra = {"jax": "pip install 'kderm[jax]'"}.get(name, f"pip install {name}")
+        extra = {"jax": "pip install -e '.[jax]'"}.get(name, f"pip install {name}")
         raise UserError(
             f"KERAS_BACKEND is {name!r}, but that package is not installed. "
             f"Install it with: {extra}"

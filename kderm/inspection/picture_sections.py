@@ -53,7 +53,7 @@ def quality(subject: Subject, to: Page, directory: Path) -> Findings:
         page.heading("Flags, percent of each class"),
         _flag_table(subject, table, tests),
         "" if subject.quality["hair"].notna().any() else page.text(
-            "Hair was not looked for: it needs pip install 'kderm[opencv]'.", soft=True
+            "Hair was not looked for: it needs pip install -e '.[opencv]'.", soft=True
         ),
         page.charts(*_quality_charts(subject, table, directory)),
         *_flagged(subject, table),
@@ -210,7 +210,7 @@ def preprocessing(subject: Subject, to: Page, directory: Path) -> Findings:
         "Preprocessing",
         page.text(f"Each step by itself; the config uses {in_use} (image.preprocess)."),
         page.text("; ".join(notes) + ".", soft=True),
-        page.text(f"{', '.join(missing)} not shown: pip install 'kderm[opencv]'.", soft=True)
+        page.text(f"{', '.join(missing)} not shown: pip install -e '.[opencv]'.", soft=True)
         if missing
         else "",
         page.rows(lines),

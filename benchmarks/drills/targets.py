@@ -251,7 +251,7 @@ def no_home(folder: Path, found: Findings) -> None:
     unknown_user = ("setpriv", "--reuid", "54321", "--regid", "54321", "--clear-groups")
     unknown_user += ("--inh-caps", rights, "--ambient-caps", rights)
     cases: dict[str, dict[str, str | None]] = {
-        "a home that is not there": {"HOME": "/nonexistent/home"},
+        "a home that is not there": {"HOME": "/proc/no/home"},
         "a home without the right to write": {"HOME": str(closed)},
         "no HOME at all": {"HOME": None},
         "a user whom the system does not know": {"HOME": None, "USER": None, "LOGNAME": None},

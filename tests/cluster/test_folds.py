@@ -212,7 +212,7 @@ def test_what_ray_says_of_an_address_is_passed_on(monkeypatch):
 
 def test_without_ray_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(UserError, match=r"pip install 'kderm\[cluster\]'"), connected():
+    with pytest.raises(UserError, match=r"pip install -e '\.\[cluster\]'"), connected():
         pass
 
 

@@ -316,7 +316,7 @@ def test_without_opencv_only_the_steps_that_need_it_are_refused_naming_the_extra
     if name in WITHOUT_OPENCV:
         read_image(encoded(skin()), ImageSpec(24, 32, (name,)))
         return
-    with pytest.raises(UserError, match=r"pip install 'kderm\[opencv\]'") as error:
+    with pytest.raises(UserError, match=r"pip install -e '\.\[opencv\]'") as error:
         ImageSpec(24, 32, (name,))
     assert name in str(error.value)
 

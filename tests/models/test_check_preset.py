@@ -54,7 +54,7 @@ def test_a_mistake_is_refused_as_a_build_refuses_it(preset, size, weights, messa
 
 def test_a_library_that_is_not_installed_is_named_as_a_build_names_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "keras_hub", None)
-    with pytest.raises(UserError, match=r"pip install 'kderm\[hub\]'") as checked:
+    with pytest.raises(UserError, match=r"pip install -e '\.\[hub\]'") as checked:
         check_preset("keras_hub/resnet_18_imagenet", 64, "none")
     from kderm.models.classifier import build_classifier
 

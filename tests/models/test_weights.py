@@ -101,7 +101,7 @@ def test_none_means_random_weights_and_asks_nobody(no_network):
 @pytest.mark.parametrize(
     ("package", "name", "advice"),
     [
-        ("keras_hub", "keras_hub/resnet_18_imagenet", r"pip install 'kderm\[hub\]'"),
+        ("keras_hub", "keras_hub/resnet_18_imagenet", r"pip install -e '\.\[hub\]'"),
         ("keras_cv", TINY, r"pip install 'keras-cv"),
     ],
 )

@@ -42,7 +42,7 @@ def test_event_files_without_the_extra_are_refused_with_its_name(
     workplace, tiny_overrides, monkeypatch
 ):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"kderm\[tensorboard\]"):
+    with pytest.raises(UserError, match=r"\.\[tensorboard\]"):
         train(workplace, [*tiny_overrides, "train.tensorboard=true"])
 
 

@@ -34,7 +34,7 @@ def test_an_engine_that_is_not_installed_names_its_extra(trained, monkeypatch, e
         return found(name, *more)
 
     monkeypatch.setattr(builtins, "__import__", absent)
-    with pytest.raises(UserError, match=rf"pip install 'kderm\[{engine}\]'"):
+    with pytest.raises(UserError, match=rf"pip install -e '\.\[{engine}\]'"):
         open_engine(read_bundle(trained.path), engine, batch_size=1)
 
 

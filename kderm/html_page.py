@@ -262,7 +262,7 @@ def chart(paths: tuple[Path, Path], caption: str) -> str:
         paths: PNG for light and for dark pages.
         caption: what it shows.
     """
-    light, dark = (_data_uri(path.read_bytes(), "png") for path in paths)
+    light, dark = (data_uri(path.read_bytes(), "image/png") for path in paths)
     return (
         '<figure class="chart"><picture>'
         f'<source srcset="{dark}" media="(prefers-color-scheme: dark)">'
@@ -295,7 +295,7 @@ def vector(panels: Sequence[str], caption: str, width: int) -> str:
 
 def still(path: Path, caption: str) -> str:
     """A PNG as it is, with its caption."""
-    source = _data_uri(path.read_bytes(), "png")
+    source = data_uri(path.read_bytes(), "image/png")
     return (
         f'<figure class="plain"><img src="{source}" alt="{escape(caption)}">'
         f"<figcaption>{escape(caption)}</figcaption></figure>"
@@ -347,8 +347,10 @@ def _img(pixels: np.ndarray, alt: str = "") -> str:
     image.thumbnail((220, 220), Image.Resampling.BICUBIC)
     stream = io.BytesIO()
     image.save(stream, "JPEG", quality=85)
-    return f'<img src="{_data_uri(stream.getvalue(), "jpeg")}" alt="{escape(alt)}" loading="lazy">'
+    source = data_uri(stream.getvalue(), "image/jpeg")
+    return f'<img src="{source}" alt="{escape(alt)}" loading="lazy">'
 
 
-def _data_uri(data: bytes, kind: str) -> str:
-    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+def data_uri(data: bytes, kind: str) -> str:
+    """A file that stands in the page itself, of the MIME type `kind`."""
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}"

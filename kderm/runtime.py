@@ -20,6 +20,14 @@ from kderm import console
 from kderm.errors import UserError
 
 _BACKENDS = {"torch": "torch", "jax": "jax", "tensorflow": "tensorflow"}
+# What bounds the threads of the numerical libraries.
+_THREADS = (
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "TF_NUM_INTRAOP_THREADS",
+    "TF_NUM_INTEROP_THREADS",
+)
 
 
 def seed_for(seed: int, fold: int, purpose: str, *more: int) -> int:
@@ -38,6 +46,17 @@ def core_count() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def thread_limits(threads: int) -> tuple[int, dict[str, str]]:
+    """At most `threads`, or fewer where OMP_NUM_THREADS says so, and the variables that say it.
+
+    For processes that are started: the numerical libraries read them when they are imported.
+    """
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    if asked.isdigit() and int(asked) > 0:
+        threads = min(threads, int(asked))
+    return threads, dict.fromkeys(_THREADS, str(threads))
 
 
 def check_backend() -> str:

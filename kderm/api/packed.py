@@ -24,9 +24,7 @@ class PackedEnsemble:
         """Args:
         bundle: on disk, which may go away afterwards.
         """
-        names = ["ensemble.json", *(member.path for member in bundle.facts.members)]
-        if bundle.facts.unlike is not None:
-            names.append(bundle.facts.unlike.file)
+        names = ["ensemble.json", *bundle.needed_files]
         if (bundle.directory / "oof.csv").is_file():
             names.append("oof.csv")  # tells which images were trained on
         self.files = {name: (bundle.directory / name).read_bytes() for name in names}

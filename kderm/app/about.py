@@ -7,9 +7,9 @@ runs no script. A bundle that was copied without them says so.
 import re
 from html import escape
 
-from kderm.app.sheet import as_uri
 from kderm.ensemble.bundle import Bundle
 from kderm.ensemble.settings import Settings
+from kderm.html_page import data_uri
 from kderm.run_dir import RunDir
 
 MODEL_CARD = "MODEL_CARD.md"
@@ -77,7 +77,7 @@ def figures_html(bundle: Bundle) -> str:
     for name, words in FIGURES:
         path = RunDir(bundle.directory).figures / f"{name}.png"
         if path.is_file():
-            picture = as_uri(path.read_bytes(), "image/png")
+            picture = data_uri(path.read_bytes(), "image/png")
             found.append(
                 f'<figure><img src="{picture}" alt="{words}"><figcaption>{words}</figcaption>'
                 "</figure>"

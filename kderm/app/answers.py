@@ -4,7 +4,6 @@ Asks `kderm.api.loaded.LoadedEnsemble`, so a row here is the row that Python or 
 gives. Knows no page; holds no picture longer than it is asked for one.
 """
 
-import base64
 import io
 import traceback
 from collections.abc import Callable, Sequence
@@ -21,6 +20,7 @@ from kderm.app.doubts import WORDS, doubts
 from kderm.app.uploads import Upload
 from kderm.ensemble.result_table import reached_points
 from kderm.evaluation.decisions.points import FrozenPoint
+from kderm.html_page import data_uri
 
 LESION = "the lesion"
 # Shorter side of the pictures shown, pixels.
@@ -198,7 +198,7 @@ def _shown(
     except Exception:  # the reader gets a sentence, the terminal the reason
         traceback.print_exc()
         return None
-    return Shown(data_uri(found.frame), data_uri(found.overlay()), found.target, tuple(found.flags))
+    return Shown(_as_jpeg(found.frame), _as_jpeg(found.overlay()), found.target, tuple(found.flags))
 
 
 def _lesion(ensemble: LoadedEnsemble, lesions: pd.DataFrame) -> Answer:
@@ -208,8 +208,8 @@ def _lesion(ensemble: LoadedEnsemble, lesions: pd.DataFrame) -> Answer:
     return Answer(LESION, row, reached=frozenset(points[0].split()))
 
 
-def data_uri(picture: np.ndarray) -> str:
+def _as_jpeg(picture: np.ndarray) -> str:
     """uint8 (h, w, 3) as a JPEG that stands in the page itself: no file, no EXIF."""
     file = io.BytesIO()
     Image.fromarray(picture).save(file, "JPEG", quality=_QUALITY)
-    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
+    return data_uri(file.getvalue(), "image/jpeg")

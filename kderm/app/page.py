@@ -24,8 +24,8 @@ from kderm.app.examples import Example, draw_examples
 from kderm.app.limits import Refused
 from kderm.app.points import point_choice, points_of
 from kderm.app.sessions import REMEMBERED
-from kderm.app.sheet import as_uri
 from kderm.errors import UserError
+from kderm.html_page import data_uri
 
 # One request at a time looks at the members; the others wait in one queue.
 _ONE_AT_A_TIME: dict[str, Any] = {"concurrency_id": "members", "concurrency_limit": 1}
@@ -280,7 +280,7 @@ def _from_reader_only(component: Any) -> Any:
 def _examples_html(examples: list[Example]) -> str:
     buttons = "".join(
         f'<button type="button" data-number="{number}" aria-label="Try {example.name}">'
-        f'<img src="{as_uri(example.data, "image/jpeg")}" alt=""><span>{example.name}</span>'
+        f'<img src="{data_uri(example.data, "image/jpeg")}" alt=""><span>{example.name}</span>'
         "</button>"
         for number, example in enumerate(examples)
     )

@@ -3,7 +3,6 @@
 Drawn with Pillow from pixels alone, so that no EXIF can come along. Knows no model.
 """
 
-import base64
 import functools
 import io
 from collections.abc import Sequence
@@ -53,11 +52,6 @@ def draw_sheets(tiles: Sequence[Tile], title: str) -> list[bytes]:
         _sheet(part, which).save(file, "JPEG", quality=_QUALITY)
         sheets.append(file.getvalue())
     return sheets
-
-
-def as_uri(file: bytes, kind: str) -> str:
-    """A file as a data URI of the MIME type `kind`."""
-    return f"data:{kind};base64,{base64.b64encode(file).decode()}"
 
 
 def _sheet(tiles: Sequence[Tile], title: str) -> Image.Image:

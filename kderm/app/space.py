@@ -122,8 +122,7 @@ def _copy_bundle(bundle: Bundle, target: Path) -> None:
     target.mkdir()
     run = RunDir(bundle.directory)
     shutil.copyfile(run.bundle, target / run.bundle.name)
-    files = [member.path for member in bundle.facts.members]
-    files += [] if bundle.facts.unlike is None else [bundle.facts.unlike.file]
+    files = bundle.needed_files
     shown = [MODEL_CARD, *(f"{run.figures.name}/{name}.png" for name, _ in FIGURES)]
     files += [name for name in shown if (bundle.directory / name).is_file()]
     for name in files:

@@ -15,12 +15,13 @@ import pandas as pd
 from kderm.app.cards import message_list, percent
 from kderm.app.lay_names import lay_name
 from kderm.app.points import point_rates, point_title
-from kderm.app.sheet import HEIGHT, WIDTH, Tile, as_uri, draw_sheets
+from kderm.app.sheet import HEIGHT, WIDTH, Tile, draw_sheets
 from kderm.app.uploads import Upload
 from kderm.data.images import ImageSpec, UnreadableImage, read_image
 from kderm.ensemble.bundle import Bundle
 from kderm.ensemble.result_table import as_text
 from kderm.evaluation.decisions.points import FrozenPoint
+from kderm.html_page import data_uri
 
 _THUMB = ImageSpec(HEIGHT, WIDTH)
 
@@ -97,13 +98,13 @@ def _flagged(row: dict[str, Any], point: FrozenPoint | None) -> bool:
 
 def _links(table: pd.DataFrame, sheets: Sequence[bytes]) -> str:
     links = [
-        f'<a download="predictions.csv" href="{as_uri(csv_bytes(table), "text/csv")}">'
+        f'<a download="predictions.csv" href="{data_uri(csv_bytes(table), "text/csv")}">'
         "Download the CSV</a>"
     ]
     for number, sheet in enumerate(sheets, 1):
         which = f" {number}" if len(sheets) > 1 else ""
         links.append(
-            f'<a download="contact_sheet_{number:02d}.jpg" href="{as_uri(sheet, "image/jpeg")}">'
+            f'<a download="contact_sheet_{number:02d}.jpg" href="{data_uri(sheet, "image/jpeg")}">'
             f"Download contact sheet{which}</a>"
         )
     return f'<p class="kd-links">{"".join(links)}</p>'
@@ -141,7 +142,7 @@ def _html_row(row: dict[str, Any], bundle: Bundle, point: FrozenPoint | None) ->
 
 def _sheets_html(sheets: Sequence[bytes]) -> str:
     pictures = "".join(
-        f'<img src="{as_uri(sheet, "image/jpeg")}" alt="Contact sheet {number}">'
+        f'<img src="{data_uri(sheet, "image/jpeg")}" alt="Contact sheet {number}">'
         for number, sheet in enumerate(sheets, 1)
     )
     return f'<div class="kd-sheet"><h3>Contact sheet</h3>{pictures}</div>'

@@ -19,22 +19,13 @@ from typing import Any
 import kderm
 from kderm.errors import UserError, missing_extra
 from kderm.leftovers import temporary_beside
-from kderm.runtime import core_count
+from kderm.runtime import core_count, thread_limits
 
 _SMALLEST_STORE = 128 * 1024**2  # bytes that Ray asks for at least, with some room
 _KNOCK_SECONDS = 10.0
 _SHORT = 8  # characters of a folder that Ray's own can lie in
 # Variables that a task must see as this process does, wherever it runs.
 _TAKEN_ALONG = ("KERAS_BACKEND", "KDERM_WEIGHTS", "KDERM_CACHE", "XLA_PYTHON_CLIENT_PREALLOCATE")
-
-# What bounds the threads of the numerical libraries.
-THREADS = (
-    "OMP_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "TF_NUM_INTRAOP_THREADS",
-    "TF_NUM_INTEROP_THREADS",
-)
 
 
 @dataclass(frozen=True)
@@ -193,10 +184,8 @@ def _knock(address: str) -> None:
 
 def environment(threads: int) -> dict[str, dict[str, str]]:
     """A task's `runtime_env`: the same kderm and backend as here, and so many threads at most."""
-    asked = os.environ.get("OMP_NUM_THREADS", "")
-    if asked.isdigit() and int(asked) > 0:
-        threads = min(threads, int(asked))
+    _, limits = thread_limits(threads)
     taken = {name: os.environ[name] for name in _TAKEN_ALONG if name in os.environ}
     here = str(Path(kderm.__file__).parents[1])
     path = os.pathsep.join([here, *filter(None, [os.environ.get("PYTHONPATH")])])
-    return {"env_vars": taken | dict.fromkeys(THREADS, str(threads)) | {"PYTHONPATH": path}}
+    return {"env_vars": taken | limits | {"PYTHONPATH": path}}

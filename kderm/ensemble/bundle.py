@@ -44,6 +44,7 @@ from kderm.evaluation.predictions import (
 from kderm.evaluation.uncertainty.conformal import ConformalSets, fit_conformal
 from kderm.labels import LabelSpace, label_space
 from kderm.run_dir import RunDir
+from kderm.storage.places import file_sha256
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,12 @@ class Bundle:
     def member_paths(self) -> list[Path]:
         """The members' model files, in fold order."""
         return [self.directory / member.path for member in self.facts.members]
+
+    @property
+    def needed_files(self) -> list[str]:
+        """Names of the files beside `ensemble.json` that `read_bundle` asks for."""
+        unlike = [] if self.facts.unlike is None else [self.facts.unlike.file]
+        return [*(member.path for member in self.facts.members), *unlike]
 
     @property
     def member_weights(self) -> np.ndarray:
@@ -378,9 +385,3 @@ def _finish(run: RunDir) -> str:
 def _train_again(run: RunDir, fold: int) -> str:
     place = run.fold(fold).path
     return f"Delete {place} and train that fold again: {run.command('cv')}"
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file, hex."""
-    with open(path, "rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()

@@ -14,7 +14,7 @@ import numpy as np
 import kderm
 from kderm.atomic import atomic_path, locked, write_json
 from kderm.data.views import view_transforms
-from kderm.ensemble.bundle import Bundle, file_sha256, read_bundle
+from kderm.ensemble.bundle import Bundle, read_bundle
 from kderm.ensemble.bundle_facts import BundleFacts, MemberFacts
 from kderm.ensemble.held_out import RunFrames, read_oof
 from kderm.ensemble.soup import refresh_statistics, uniform_soup
@@ -24,6 +24,7 @@ from kderm.models.forward import Forward
 from kderm.models.keras_archive import make_reproducible
 from kderm.models.keras_file import rebuild
 from kderm.run_dir import RunDir
+from kderm.storage.places import file_sha256
 
 SOUP = "soup"
 # Images of the run whose statistics the soup's batch normalisations take.

@@ -19,7 +19,6 @@ from kderm.atomic import atomic_path
 from kderm.errors import UserError, missing_extra
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
-_CHUNK = 1 << 20
 # The package that brings a filesystem which fsspec itself only knows by name.
 _PACKAGES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs"}
 _PACKAGES |= {"abfs": "adlfs", "abfss": "adlfs", "http": "aiohttp", "https": "aiohttp"}
@@ -34,12 +33,9 @@ def is_url(text: object) -> bool:
 
 
 def file_sha256(path: Path) -> str:
-    """SHA-256 of a file, hex, read in parts."""
-    digest = hashlib.sha256()
+    """SHA-256 of a file, hex."""
     with open(path, "rb") as handle:
-        while block := handle.read(_CHUNK):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 @dataclass(frozen=True)

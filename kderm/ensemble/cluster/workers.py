@@ -52,9 +52,7 @@ class Order:
 
 def bundle_files(bundle: Bundle, asked: Settings) -> dict[str, bytes]:
     """Name -> content of all files that predicting with a bundle needs."""
-    files = [*bundle.member_paths]
-    if bundle.facts.unlike is not None:
-        files.append(bundle.directory / bundle.facts.unlike.file)
+    files = [bundle.directory / name for name in bundle.needed_files]
     if asked.engine != "keras":
         export = find_export(bundle, asked.engine, asked.precision)
         files += sorted(path for path in export.directory.iterdir() if path.is_file())

@@ -14,7 +14,7 @@ import numpy as np
 import kderm
 from kderm.atomic import atomic_path, locked
 from kderm.data.views import view_transforms
-from kderm.ensemble.bundle import Bundle, file_sha256
+from kderm.ensemble.bundle import Bundle
 from kderm.ensemble.engines.choose import check_engine, engine_of, import_engine
 from kderm.ensemble.engines.engine import Engine
 from kderm.ensemble.engines.keras_engines import keras_engine
@@ -34,6 +34,7 @@ from kderm.ensemble.engines.record import (
 from kderm.ensemble.held_out import HeldOut, RunFrames, own_images, read_oof
 from kderm.errors import UserError
 from kderm.run_dir import RunDir
+from kderm.storage.places import file_sha256
 
 # Held-out images of each member that its int8 ranges are taken from.
 CALIBRATION_IMAGES = 256

@@ -12,8 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from kderm.atomic import write_json
 from kderm.ensemble.bounded import JSON_BYTES, read_bounded
-from kderm.ensemble.bundle import Bundle, file_sha256
+from kderm.ensemble.bundle import Bundle
 from kderm.run_dir import RunDir
+from kderm.storage.places import file_sha256
 
 RECORD = "engine.json"
 

@@ -3,15 +3,7 @@
 import os
 from dataclasses import dataclass
 
-from kderm.runtime import core_count
-
-_THREADS = (
-    "OMP_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "TF_NUM_INTRAOP_THREADS",
-    "TF_NUM_INTEROP_THREADS",
-)
+from kderm.runtime import core_count, thread_limits
 
 
 @dataclass(frozen=True)
@@ -33,11 +25,7 @@ def share_out(jobs: int) -> list[Share]:
     GPUs are dealt in turn, so that more processes than cards share them; the cores are divided.
     """
     cores = core_count()
-    threads = max(1, cores // jobs)
-    asked = os.environ.get("OMP_NUM_THREADS", "")
-    if asked.isdigit() and int(asked) > 0:
-        threads = min(threads, int(asked))
-    limits = dict.fromkeys(_THREADS, str(threads))
+    threads, limits = thread_limits(max(1, cores // jobs))
     gpus = gpu_names()
     shares = []
     for number in range(jobs):

@@ -95,6 +95,19 @@ def test_a_submission_to_a_challenge_is_written_beside_the_predictions(finished,
     assert not (workplace / "other").exists()
 
 
+def test_a_prediction_without_one_readable_image_ends_as_a_mistake_with_its_table(
+    finished, monkeypatch, tmp_path
+):
+    workplace, _ = finished
+    monkeypatch.chdir(workplace)
+    (tmp_path / "a.jpg").write_text("no image")
+    (tmp_path / "b.jpg").write_text("")
+    result = invoke("ensemble-predict", tmp_path, "--out", tmp_path / "out")
+    assert result.exit_code == 2
+    assert "Received: 2, and not one can" in result.output
+    assert len(pd.read_csv(tmp_path / "out" / "predictions.csv")["error"].dropna()) == 2
+
+
 def test_a_table_of_which_no_image_is_there_is_told_as_such(workplace):
     Path("table.csv").write_text("image_id,dx\nnosuch1,nv\nnosuch2,quux\n")
     result = invoke("prepare", "data.dataset=table", "data.table=table.csv", "--run", "none")

@@ -70,6 +70,9 @@ def ensemble_predict(
     else:
         inputs, summary = predict_here(bundle, sources, directory, asked, explain=explain)
     console.say(str(summary))
+    if summary.unreadable == summary.images:
+        keep(directory)
+        raise UserError(nothing_answered(summary))
     if challenge:
         submit(summary.predictions, bundle.labels, challenge)
     if explain:
@@ -82,6 +85,20 @@ def ensemble_predict(
             batch_size=settings.get("batch_size", 32),
         )
     keep(directory)
+
+
+def nothing_answered(summary: "Summary") -> str:
+    """What to say where not one image could be read: the commonest reason and where all are."""
+    import pandas as pd
+
+    reasons = pd.read_csv(summary.predictions, dtype=str, keep_default_na=False)["error"]
+    reason, count = next(iter(reasons.value_counts().items()))
+    most = "" if summary.images == 1 else f" of {count} of them"
+    return (
+        f"Expected images that can be read. Received: {summary.images}, and not one can. The "
+        f"reason{most}: {reason}. Every image has its reason in the column 'error' of "
+        f"{summary.predictions}."
+    )
 
 
 def keep(directory: Path) -> None:

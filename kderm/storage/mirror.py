@@ -7,17 +7,22 @@ the URL has and the copy lacks is brought (`pull`); what is finished is copied t
 ```
 <cache>/runs/<name of the URL>-<digest>/
   .origin                the URL
+  .locks/<run>/          while a command copies files of the run, which one does at a time
   <run>/.mirror.json     for each file that both sides have what it was when they were the same
 ```
+
+What the index of a killed command lacks is copied again, and no more than that.
 """
 
 import contextlib
 import hashlib
 import json
 import re
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
-from kderm.atomic import write_json, write_text
+from kderm.atomic import locked, write_json, write_text
 from kderm.errors import UserError
 from kderm.storage.cache import cache_dir
 from kderm.storage.places import Kept, Place, is_temporary, open_place
@@ -25,9 +30,12 @@ from kderm.storage.places import Kept, Place, is_temporary, open_place
 ATTEMPTS = "attempts"
 _ORIGIN = ".origin"
 _INDEX = ".mirror.json"
+_LOCKS = ".locks"
+_SAVED_EVERY = 5.0  # seconds between two writes of the index while files are copied
 # What says that other files are whole goes after them.
 _LAST = ("predictions.csv", "engine.json", "done.json", "ensemble.json")
 _STATE = re.compile(r"(state|weights_\w+)\.npz")
+_OF_ATTEMPTS = re.compile(rf"(fold_\d+/{ATTEMPTS})/.+", re.DOTALL)
 
 
 def working_copy(url: str) -> Path:
@@ -96,36 +104,38 @@ def pull(run: Path) -> None:
     root = _root(run)
     if root is None:
         return
-    place, name = origin_of(run), run.absolute().relative_to(root).as_posix()
-    index, there = _read_index(run), {}
+    name = run.absolute().relative_to(root).as_posix()
+    with _alone(root, name):
+        _pull(run, origin_of(run), name)
+
+
+def _pull(run: Path, place: Place, name: str) -> None:
+    there = {}
     for kept in place.files(name):
         own = kept.name[len(name) + 1 :]
-        if f"/{ATTEMPTS}/" in f"/{own}":
-            (run / own.partition(f"{ATTEMPTS}/")[0] / ATTEMPTS).mkdir(parents=True, exist_ok=True)
+        if attempts := _OF_ATTEMPTS.fullmatch(own):
+            (run / attempts[1]).mkdir(parents=True, exist_ok=True)
         elif _is_shared(own):
             there[own] = kept
-    if index and not there:
-        raise UserError(
-            f"Expected the run {run.name!r} at {place.url}, where it was before. Received: no file "
-            "of it. Make the place reachable again (is its disk mounted?). If the run was removed "
-            f"on purpose, remove the copy of it on this machine as well: {run}"
-        )
-    for own in sorted(there, key=_late):
-        if not (own in index and index[own][2] == there[own].version):
+    with _index_of(run) as index:
+        if index and not there:
+            raise UserError(
+                f"Expected the run {run.name!r} at {place.url}, where it was before. Received: no "
+                "file of it. Make the place reachable again (is its disk mounted?). If the run was "
+                f"removed on purpose, remove the copy of it on this machine as well: {run}"
+            )
+        for own in sorted(there, key=_late):
+            known = own in index and index[own][2] == there[own].version
+            if known and (run / own).exists():
+                continue
             with contextlib.suppress(FileNotFoundError):  # it was replaced meanwhile
                 place.download(there[own].name, run / own)
                 index[own] = [*_stat(run / own), there[own].version]
-                _write_index(run, index)
-        elif not (run / own).exists():
-            place.download(there[own].name, run / own)
-            index[own] = [*_stat(run / own), there[own].version]
-    for own in set(index) - set(there):
-        path = run / own
-        if path.is_file() and _stat(path) == index[own][:2]:
-            path.unlink()
-        del index[own]
-    if index or (run / _INDEX).is_file():
-        _write_index(run, index)
+        for own in set(index) - set(there):
+            path = run / own
+            if path.is_file() and _stat(path) == index[own][:2]:
+                path.unlink()
+            del index[own]
 
 
 def is_others(file: Path) -> bool:
@@ -135,7 +145,8 @@ def is_others(file: Path) -> bool:
         return False
     name = file.absolute().relative_to(root).as_posix()
     run, _, own = name.partition("/")
-    kept, index = origin_of(root / run).find(name), _read_index(root / run)
+    with _alone(root, run):
+        kept, index = origin_of(root / run).find(name), _read_index(root / run)
     return kept is not None and (own not in index or index[own][2] != kept.version)
 
 
@@ -145,24 +156,34 @@ def push(path: Path) -> None:
     if root is None:
         return
     path = path.absolute()
-    inside = path.relative_to(root)
-    run = root / inside.parts[0]
-    place, index = origin_of(run), _read_index(run)
+    run = root / path.relative_to(root).parts[0]
+    with _alone(root, run.name):
+        _push(run, path, origin_of(run))
+
+
+def _push(run: Path, path: Path, place: Place) -> None:
     files = sorted(each for each in path.rglob("*") if each.is_file())
     names = [file.relative_to(run).as_posix() for file in files]
     names = [own for own in names if _is_shared(own)]
-    for own in sorted(names, key=_late):
-        now = _stat(run / own)
-        if own not in index or index[own][:2] != now:
-            place.upload(run / own, f"{run.name}/{own}")
-            index[own] = [*now, _version(place.find(f"{run.name}/{own}"))]
-            _write_index(run, index)
-    below = "" if path == run else f"{path.relative_to(run).as_posix()}/"
-    for own in [own for own in index if own.startswith(below) and own not in names]:
-        if _version(place.find(f"{run.name}/{own}")) == index[own][2]:  # else it is another's
-            place.remove(f"{run.name}/{own}")
-        del index[own]
-        _write_index(run, index)
+    with _index_of(run) as index:
+        for own in sorted(names, key=_late):
+            now = _stat(run / own)
+            if own not in index or index[own][:2] != now:
+                place.upload(run / own, f"{run.name}/{own}")
+                index[own] = [*now, _version(place.find(f"{run.name}/{own}"))]
+        below = "" if path == run else f"{path.relative_to(run).as_posix()}/"
+        for own in [own for own in index if own.startswith(below) and own not in names]:
+            if _version(place.find(f"{run.name}/{own}")) == index[own][2]:  # else it is another's
+                place.remove(f"{run.name}/{own}")
+            del index[own]
+
+
+@contextlib.contextmanager
+def _alone(root: Path, name: str) -> Iterator[None]:
+    """Wait until no other command copies files of the run `name`, and keep others waiting."""
+    refusal = f"Another command is copying the run {name!r}. Wait for it."
+    with locked(root / _LOCKS / name, refusal, "copying", patient=True):
+        yield
 
 
 def _root(path: Path) -> Path | None:
@@ -177,7 +198,7 @@ def _is_shared(own: str) -> bool:
         is_temporary(own)
         or parts[-1] in (_INDEX, _ORIGIN)
         or ".parts" in parts
-        or ATTEMPTS in parts[:-1]
+        or _OF_ATTEMPTS.fullmatch(own)
     ):
         return False
     return _STATE.fullmatch(parts[-1]) is None
@@ -197,12 +218,37 @@ def _version(kept: Kept | None) -> str:
     return "" if kept is None else kept.version
 
 
+class _Index(dict):
+    """Name -> [size, time of the file here, version at the URL]; written now and then."""
+
+    def __init__(self, run: Path) -> None:
+        super().__init__(_read_index(run))
+        self._file, self._saved, self._saved_at = run / _INDEX, dict(self), time.monotonic()
+
+    def __setitem__(self, own: str, entry: list) -> None:
+        super().__setitem__(own, entry)
+        if time.monotonic() > self._saved_at + _SAVED_EVERY:
+            self.save()
+
+    def save(self) -> None:
+        """Write what is new."""
+        if self != self._saved:
+            write_json(self._file, self)
+            self._saved, self._saved_at = dict(self), time.monotonic()
+
+
+@contextlib.contextmanager
+def _index_of(run: Path) -> Iterator[_Index]:
+    """The index of a run's copy; what has been copied is noted also where the block breaks off."""
+    index = _Index(run)
+    try:
+        yield index
+    finally:
+        index.save()
+
+
 def _read_index(run: Path) -> dict[str, list]:
     try:
         return json.loads((run / _INDEX).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-
-
-def _write_index(run: Path, index: dict[str, list]) -> None:
-    write_json(run / _INDEX, index)

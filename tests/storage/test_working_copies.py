@@ -2,6 +2,9 @@
 
 import os
 import shutil
+import subprocess
+import sys
+import threading
 
 import pytest
 
@@ -106,6 +109,95 @@ def test_a_push_removes_nothing_that_another_machine_has_replaced(filled, cache,
     mirror.push(run)
     assert place.read("a/fold_0/oof.csv") == b"another machine's"
     assert place.find("a/config.yaml") is None
+
+
+def test_two_commands_copy_files_of_one_run_one_after_the_other(filled, cache, bucket, monkeypatch):
+    run = mirror.working_copy("bucket://box/runs") / "a"
+    filled(run)
+    (run / "fold_1").mkdir()
+    (run / "fold_1" / "oof.csv").write_text("of the other fold")
+    put, other = bucket.put_file, threading.Thread(target=mirror.push, args=(run / "fold_1",))
+    waited = []
+
+    def put_while_another_begins(self, lpath, rpath, **how):
+        if not waited:
+            other.start()
+            other.join(0.5)
+            waited.append(other.is_alive())
+        put(self, lpath, rpath, **how)
+
+    monkeypatch.setattr(bucket, "put_file", put_while_another_begins)
+    mirror.push(run / "fold_0")
+    other.join()
+    assert waited == [True]
+    assert not mirror.is_others(run / "fold_0" / "oof.csv")
+    assert not mirror.is_others(run / "fold_1" / "oof.csv")
+
+
+def test_the_index_is_written_once_a_batch_and_now_and_then_in_a_long_one(
+    filled, cache, bucket, monkeypatch
+):
+    written = []
+    monkeypatch.setattr(mirror, "write_json", lambda path, value: written.append(len(value)))
+    for seconds, writes in ((1e9, [4]), (-1.0, [1, 2, 3, 4])):
+        monkeypatch.setattr(mirror, "_SAVED_EVERY", seconds)
+        run = mirror.working_copy("bucket://box/runs") / "a"
+        filled(run)
+        mirror.push(run)
+        assert written == writes
+        shutil.rmtree(cache)
+        written.clear()
+        mirror.pull(mirror.working_copy("bucket://box/runs") / "a")
+        assert written == writes
+        shutil.rmtree(cache)
+        written.clear()
+
+
+def test_a_push_that_was_killed_is_done_again_and_nothing_is_taken_for_copied(
+    filled, cache, tmp_path
+):
+    share = tmp_path / "share"
+    run = mirror.working_copy(f"file://{share}") / "a"
+    filled(run)
+    mirror.push(run)
+    (run / "config.yaml").write_text("newer")
+    (run / "fold_0" / "oof.csv").write_text("newer")
+    (run / "tables.csv").write_text("new")
+    killed = (
+        "import os, sys; from pathlib import Path; from kderm.storage import mirror, places\n"
+        "put = places.Place.upload\n"
+        "def upload(place, path, name):\n"
+        "    put(place, path, name)\n"
+        "    name.endswith('oof.csv') and os.kill(os.getpid(), 9)\n"
+        "places.Place.upload = upload\n"
+        "mirror.push(Path(sys.argv[1]))\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", killed, str(run)], check=False)
+    assert ended.returncode == -9
+    mirror.pull(run)
+    mirror.push(run)
+    for name in ("config.yaml", "fold_0/oof.csv", "tables.csv"):
+        assert (share / "a" / name).read_text() == (run / name).read_text()
+    assert (run / "fold_0" / "oof.csv").read_text() == "newer"
+    assert (run / "tables.csv").read_text() == "new"
+
+
+def test_a_folder_of_predictions_called_attempts_is_copied_a_fold_s_attempts_are_not(
+    filled, cache, bucket
+):
+    run = mirror.working_copy("bucket://box/runs") / "a"
+    for name in ("predictions/attempts/predictions.csv", "fold_0/attempts/000-1/final.json"):
+        (run / name).parent.mkdir(parents=True)
+        (run / name).write_text(name)
+    mirror.push(run)
+    assert list(bucket.objects) == ["box/runs/a/predictions/attempts/predictions.csv"]
+    bucket.objects["box/runs/a/fold_0/attempts/000-2/final.json"] = b"{}", 1
+    shutil.rmtree(cache)
+    run = mirror.working_copy("bucket://box/runs") / "a"
+    mirror.pull(run)
+    assert (run / "predictions" / "attempts" / "predictions.csv").is_file()
+    assert (run / "fold_0" / "attempts").is_dir()
+    assert not list((run / "fold_0" / "attempts").iterdir())
 
 
 def test_no_object_s_key_leads_out_of_the_working_copy(filled, cache, bucket, tmp_path):

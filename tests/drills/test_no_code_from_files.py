@@ -9,7 +9,7 @@ import kderm
 
 PACKAGE = Path(kderm.__file__).parent
 # Between the processes of one command, by a pipe or by Ray; see the test below.
-BETWEEN_OWN_PROCESSES = {"training/launchers/handover.py", "ensemble/cluster/workers.py"}
+BETWEEN_OWN_PROCESSES = {"training/launchers/handover.py"}
 RUNNING_CODE = {
     *("pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal", "code"),
 }

@@ -4,6 +4,7 @@ A small database of one file. Here it is filled and asked; `folder_listing` find
 """
 
 import contextlib
+import json
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator
@@ -94,6 +95,18 @@ class Chunk:
     images: list[tuple[str, str]]
     metadata: np.ndarray | None
     seen: str = ""
+
+    def to_json(self) -> bytes:
+        """The chunk for `from_json`, every value as it is."""
+        known = None if self.metadata is None else self.metadata.tolist()
+        return json.dumps([self.number, self.images, known, self.seen]).encode()
+
+    @classmethod
+    def from_json(cls, content: bytes) -> "Chunk":
+        """Read what `to_json` gave."""
+        number, images, known, seen = json.loads(content)
+        metadata = None if known is None else np.array(known, np.float32)
+        return cls(number, [(path, problem) for path, problem in images], metadata, seen)
 
 
 def asked_chunks(file: Path, numbers: Iterable[int], size: int) -> Iterator[Chunk]:

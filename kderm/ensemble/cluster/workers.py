@@ -8,7 +8,6 @@ import contextlib
 import io
 import json
 import os
-import pickle
 import socket
 import tempfile
 import traceback
@@ -72,9 +71,9 @@ class ChunksFrom:
         self._file, self._size, self._folder = file, size, folder
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Rows of `number` and `images`, a pickled `Chunk`, for the numbers `id`."""
+        """Rows of `number` and `images`, a `Chunk` as JSON, for the numbers `id`."""
         found = list(asked_chunks(self._file, batch["id"], self._size))
-        content = [pickle.dumps(self._anywhere(chunk)) for chunk in found]
+        content = [self._anywhere(chunk).to_json() for chunk in found]
         return {
             "number": np.array([chunk.number for chunk in found]),
             "images": np.array(content, dtype=object),
@@ -127,7 +126,7 @@ class Predictor:
     def _answers(self, numbers: list[int], contents: np.ndarray) -> Iterator[tuple[int, bytes]]:
         if self._refused:
             raise UserError(self._refused)
-        told = {n: pickle.loads(content) for n, content in zip(numbers, contents, strict=True)}
+        told = {n: Chunk.from_json(content) for n, content in zip(numbers, contents, strict=True)}
         chunks = [(number, chunk.images) for number, chunk in told.items()]
         with contextlib.ExitStack() as stack:
             ensemble = self._ensemble or self._open(stack)

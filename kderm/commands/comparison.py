@@ -23,8 +23,7 @@ PREDICTIONS = "predictions.csv"
 # A table of a run lies in its folder or two below (predictions/<name>/predictions.csv).
 LEVELS_UP = 3
 # What `ensemble-predict` adds up from the columns of classes, before a correction too.
-UNCORRECTED = "p_malignant_uncorrected"
-DERIVED = {"p_malignant", UNCORRECTED}
+SUM, UNCORRECTED = "p_malignant", "p_malignant_uncorrected"
 CORRECTED = (
     "Its answers are corrected to a stated prevalence (ensemble-predict --prevalence), which moves "
     "first choices, log-loss and Brier score; they are compared as they are in the table."
@@ -219,7 +218,7 @@ def label_space_of(table: "pd.DataFrame", path: Path) -> LabelSpace:
             own = label_space(data.labels, data.classes, data.malignant)
             if set(own.columns) <= set(table.columns):
                 return own
-    columns = [name for name in table.columns if name.startswith("p_") and name not in DERIVED]
+    columns = class_columns(table)
     for space in LABEL_SPACES.values():
         if set(space.columns) <= set(table.columns) and set(columns) <= set(space.columns):
             return space
@@ -229,6 +228,22 @@ def label_space_of(table: "pd.DataFrame", path: Path) -> LabelSpace:
             f"with the columns {', '.join(map(str, table.columns))}."
         )
     return label_space("custom", [name.removeprefix("p_") for name in columns])
+
+
+def class_columns(table: "pd.DataFrame") -> list[str]:
+    """The probability columns of classes: p_malignant too where the rows sum to 1 only with it."""
+    import pandas as pd
+
+    found = [name for name in table.columns if name.startswith("p_") and name != UNCORRECTED]
+    others = [name for name in found if name != SUM]
+    if SUM not in found or not others:
+        return others
+    values = table[found].apply(pd.to_numeric, errors="coerce").dropna()
+    away = {
+        tuple(names): (values[names].sum(axis="columns") - 1).abs().median()
+        for names in (others, found)
+    }
+    return found if away[tuple(found)] < away[tuple(others)] else others
 
 
 def default_folder(names: list[str]) -> Path:

@@ -8,7 +8,7 @@ from click.testing import CliRunner
 
 from kderm.cli import main
 from kderm.commands.comparison import default_folder, some
-from kderm.labels import HAM10000
+from kderm.labels import HAM10000, LabelSpace
 
 CONFIG = "data: {{dataset: {dataset}, labels: ham10000}}\nfolds: {{k: 3}}\n"
 
@@ -154,6 +154,31 @@ def test_a_table_that_was_corrected_to_a_prevalence_is_compared_and_called_that(
     assert list(json.loads((folder / "comparison.json").read_text())["classes"]) == list(
         HAM10000.codes
     )
+
+
+@pytest.mark.parametrize("codes", [("nevus", "malignant"), ("nevus", "keratosis", "malignant")])
+def test_a_class_called_malignant_is_compared_like_any_other(table, workplace, codes):
+    labels = LabelSpace("custom", codes, codes)
+    for name, seed in (("a", 0), ("b", 1)):
+        table(2.0, seed=seed, labels=labels).to_csv(workplace / f"{name}.csv", index=False)
+    result = invoke(workplace / "a.csv", workplace / "b.csv")
+    assert result.exit_code == 0, result.output
+    found = json.loads((workplace / "runs/_comparisons/a_vs_b/comparison.json").read_text())
+    assert (tuple(found["classes"]), found["malignant"]) == (codes, ["malignant"])
+
+
+def test_the_sum_over_malignant_classes_is_no_class(table, workplace):
+    labels = LabelSpace("custom", ("mole", "melanoma", "bcc"), ("", "", ""))
+    for name, seed in (("a", 0), ("b", 1)):
+        rows = table(2.0, seed=seed, labels=labels)
+        rows["p_malignant"] = rows["p_melanoma"] + rows["p_bcc"]
+        rows = rows.astype(object)
+        rows.loc[0, rows.columns != "image_id"] = ""  # an image that could not be read
+        rows.to_csv(workplace / f"{name}.csv", index=False)
+    result = invoke(workplace / "a.csv", workplace / "b.csv")
+    assert result.exit_code == 0, result.output
+    found = json.loads((workplace / "runs/_comparisons/a_vs_b/comparison.json").read_text())
+    assert tuple(found["classes"]) == labels.codes
 
 
 def test_two_runs_of_one_name_are_told_apart(run, workplace, table):

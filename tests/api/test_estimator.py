@@ -7,9 +7,10 @@ import joblib
 import numpy as np
 import pandas as pd
 import pytest
+import sklearn
 from PIL import Image
 from sklearn.base import clone
-from sklearn.model_selection import GroupKFold, cross_val_predict
+from sklearn.model_selection import GridSearchCV, GroupKFold, cross_val_predict
 
 import kderm
 from kderm.api.fit_input import checked_targets
@@ -136,6 +137,17 @@ def test_it_works_in_cross_val_predict_with_groups(data):
         tiny(), images, y, groups=groups, cv=GroupKFold(2), params={"groups": groups}
     )
     assert (answers == y).mean() > 0.9
+
+
+def test_a_grid_search_hands_the_groups_on_by_metadata_routing(data, capsys):
+    images, y, groups = data
+    with sklearn.config_context(enable_metadata_routing=True):
+        asked = tiny().set_fit_request(groups=True)
+        grid = {"epochs": [1, 2]}
+        search = GridSearchCV(asked, grid, cv=GroupKFold(2), refit=False, error_score="raise")
+        search.fit(images, y, groups=groups)
+    assert len(search.cv_results_["mean_test_score"]) == 2
+    assert "No groups are given" not in capsys.readouterr().err
 
 
 def test_clones_have_the_parameters_and_nothing_learnt(fitted):

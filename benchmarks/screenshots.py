@@ -2,7 +2,9 @@
 
     python benchmarks/screenshots.py http://localhost:7860 FOLDER PHOTO...
 
-Needs Chromium and the extra `test`; the page is the one that `serve` announced.
+The first three photos are sent together as one lesion, all of them as a table. Says of each picture
+how wide the page is where that is more than its window. Needs Chromium and the extra `test`; the
+page is the one that `serve` announced.
 """
 
 import argparse
@@ -10,6 +12,23 @@ import shutil
 from pathlib import Path
 
 TABS = {"photos": "Photos", "many": "Many pictures", "about": "About"}
+WIDTHS = {"wide": 1280, "phone": 390}
+
+
+def fill(page, tab: str, photos: list[str]) -> None:
+    """Ask a tab for all that it can show."""
+    if tab == "photos":
+        page.check("text=These photos show one and the same spot")
+        page.set_input_files("#photos input[type=file]", photos[:3])
+        page.wait_for_selector(".kd-card")
+    elif tab == "many":
+        page.set_input_files("#many input[type=file]", photos)
+        page.wait_for_selector(".kd-table")
+    elif page.locator("#show-report").count():
+        page.click("#show-report")
+        shown = page.wait_for_selector("#report :is(iframe, figure)")
+        if frame := shown.content_frame():
+            frame.wait_for_selector("h1")
 
 
 def main() -> None:
@@ -27,22 +46,22 @@ def main() -> None:
             executable_path=shutil.which("chromium"), args=["--no-sandbox"]
         )
         for scheme in ("light", "dark"):
-            for name, width in (("wide", 1280), ("phone", 390)):
+            for name, width in WIDTHS.items():
+                phone = {"is_mobile": True, "has_touch": True} if name == "phone" else {}
                 context = browser.new_context(
-                    viewport={"width": width, "height": 860}, color_scheme=scheme
+                    viewport={"width": width, "height": 860}, color_scheme=scheme, **phone
                 )
                 page = context.new_page()
                 page.set_default_timeout(120_000)
                 page.goto(asked.url)
                 for tab, title in TABS.items():
                     page.click(f"role=tab[name='{title}']")
-                    if tab != "about":
-                        page.set_input_files(f"#{tab} input[type=file]", asked.photos)
-                        page.wait_for_selector(".kd-card" if tab == "photos" else ".kd-table")
+                    fill(page, tab, asked.photos)
                     page.wait_for_timeout(500)
                     place = asked.folder / f"{tab}_{name}_{scheme}.png"
                     page.screenshot(path=place, full_page=True)
-                    print(place)
+                    needed = page.evaluate("document.documentElement.scrollWidth")
+                    print(place, f"needs {needed} px of {width}" if needed > width else "")
                 context.close()
         browser.close()
 

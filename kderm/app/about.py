@@ -7,6 +7,7 @@ runs no script. A bundle that was copied without them says so.
 import re
 from html import escape
 
+from kderm.app.counting import counted
 from kderm.ensemble.bundle import Bundle
 from kderm.ensemble.settings import Settings
 from kderm.html_page import data_uri
@@ -55,14 +56,15 @@ def facts_markdown(bundle: Bundle, settings: Settings) -> str:
     """
     facts = bundle.facts
     lines = [
-        f"- **{facts.run}**: {len(facts.members)} network(s), views `{settings.views}`, combined "
-        f"by `{settings.combine}`, engine `{settings.engine}` in `{settings.precision}`.",
-        f"- Early exit: an image gets no further views once its probabilities are settled to "
+        f"- **{facts.run}**: {counted(len(facts.members), 'network')}, views "
+        f"`{settings.views}`, combined by `{settings.combine}`, engine `{settings.engine}` in "
+        f"`{settings.precision}`.",
+        f"- Early exit: a picture gets no further views once its probabilities are settled to "
         f"{settings.early_exit:g}." * bool(settings.early_exit),
         f"- Bundle digest `{bundle.digest[:12]}`, written by kderm {facts.kderm}.",
     ]
     if facts.synthetic:
-        lines.insert(0, "- **SYNTHETIC DATA**: it learnt from images drawn by a program.")
+        lines.insert(0, "- **SYNTHETIC DATA**: it learnt from pictures drawn by a program.")
     return "\n".join(line for line in lines if line)
 
 

@@ -198,7 +198,7 @@ def _shown(
     except Exception:  # the reader gets a sentence, the terminal the reason
         traceback.print_exc()
         return None
-    return Shown(_as_jpeg(found.frame), _as_jpeg(found.overlay()), found.target, tuple(found.flags))
+    return Shown(as_jpeg(found.frame), as_jpeg(found.overlay()), found.target, tuple(found.flags))
 
 
 def _lesion(ensemble: LoadedEnsemble, lesions: pd.DataFrame) -> Answer:
@@ -208,7 +208,7 @@ def _lesion(ensemble: LoadedEnsemble, lesions: pd.DataFrame) -> Answer:
     return Answer(LESION, row, reached=frozenset(points[0].split()))
 
 
-def _as_jpeg(picture: np.ndarray) -> str:
+def as_jpeg(picture: np.ndarray) -> str:
     """uint8 (h, w, 3) as a JPEG that stands in the page itself: no file, no EXIF."""
     file = io.BytesIO()
     Image.fromarray(picture).save(file, "JPEG", quality=_QUALITY)

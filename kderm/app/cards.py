@@ -9,6 +9,7 @@ from html import escape
 from typing import Any
 
 from kderm.app.answers import Answer, Answered, flag_of
+from kderm.app.counting import counted, percent
 from kderm.app.lay_names import lay_name
 from kderm.app.points import point_rates, point_title, target_words
 from kderm.ensemble.bundle import Bundle
@@ -53,23 +54,17 @@ def problem_html(sentence: str) -> str:
     return f'<p class="kd-problem" role="alert">{escape(sentence)}</p>'
 
 
-def percent(probability: float) -> str:
-    """Whole percents that claim no certainty."""
-    if probability > 0.99:
-        return "> 99 %"
-    return "< 1 %" if probability < 0.01 else f"{100 * probability:.0f} %"
-
-
 def _lesion_card(answered: Answered, bundle: Bundle, point: FrozenPoint | None) -> str:
     answer = answered.lesion
     count = int(answer.row["images"])
     agreeing = round(answer.row["images_agree"] * count)
     facts = [
-        f"The mean of {count} picture(s); {agreeing} of them say the same by themselves.",
+        f"The mean of {counted(count, 'picture')}. Those with the same answer alone: {agreeing} of "
+        f"{count}.",
         "The flag's threshold was chosen on single pictures.",
     ]
     return _article(
-        f"The lesion, from {count} picture(s) together",
+        f"The lesion, from {counted(count, 'picture')} together",
         "kd-card kd-lesion",
         _flag(answer, bundle, point) + _best(answer, bundle.labels),
         _bars(answer, bundle.labels),

@@ -5,7 +5,6 @@ Gradio, so it is tested without one.
 """
 
 from collections.abc import Callable, Sequence
-from pathlib import PurePath
 from typing import Any
 
 import pandas as pd
@@ -13,20 +12,14 @@ import pandas as pd
 from kderm.api.loaded import LoadedEnsemble
 from kderm.app.answers import Answered, answer_photos, answer_table, image_ids
 from kderm.app.cards import answers_html, problem_html
+from kderm.app.cautions import cautions, unlike
 from kderm.app.examples import Example
 from kderm.app.limits import Limits, Refused
 from kderm.app.points import point_named
 from kderm.app.tables import Tabled, tabled_html, thumb
 from kderm.app.uploads import Upload, Uploads, read_uploads
 from kderm.app.workroom import Workroom
-from kderm.ensemble.cautions import (
-    early_exit_warnings,
-    seen_warnings,
-    settings_warnings,
-    smaller_warnings,
-    synthetic_warnings,
-    unlike_warnings,
-)
+from kderm.ensemble.cautions import synthetic_warnings
 from kderm.errors import UserError
 
 _BROKEN = (
@@ -81,7 +74,7 @@ class Desk:
             thumbs = tuple(thumb(picture) for picture in uploads.pictures)
             names = table.loc[table["error"] == "", "path"].tolist()
             notes = (*uploads.notes, *self._missing_facts({}), *self._cautions(names))
-            return Tabled(table, thumbs, (*notes, *unlike_warnings(table)))
+            return Tabled(table, thumbs, (*notes, *unlike(table)))
 
         return told(work)
 
@@ -118,7 +111,7 @@ class Desk:
                 *uploads.notes,
                 *synthetic_warnings(self.ensemble.bundle),
                 *self._missing_facts(known),
-                *unlike_warnings(table),
+                *unlike(table),
                 *self._cautions(table.loc[table["error"] == "", "path"].tolist()),
             ],
         }
@@ -143,15 +136,8 @@ class Desk:
 
     def _cautions(self, names: Sequence[str]) -> tuple[str, ...]:
         """What weakens the answers to the pictures called `names`, a sentence each."""
-        bundle, settings = self.ensemble.bundle, self.ensemble.settings
-        known = self._trained_on
-        seen = None if known is None else sum(PurePath(name).stem in known for name in names)
-        return (
-            *(seen_warnings(seen, len(names), bundle) if names else ()),
-            *smaller_warnings(bundle),
-            *early_exit_warnings(bundle, settings),
-            *settings_warnings(bundle, settings),
-        )
+        ensemble = self.ensemble
+        return cautions(ensemble.bundle, ensemble.settings, names, self._trained_on)
 
     def _missing_facts(self, facts: dict[str, Any]) -> tuple[str, ...]:
         missing = [name for name in self.facts if facts.get(name) in (None, "")]

@@ -76,7 +76,7 @@ def _head(desk: Desk) -> str:
 
 def _photos_tab(desk: Desk) -> dict[str, Any]:
     limits = desk.limits
-    with gr.Row():
+    with gr.Row(elem_classes="kd-side"):
         with gr.Column(scale=3, min_width=280):
             drop = _file(
                 f"Photos of skin spots: up to {limits.photos}, {limits.file_mb} MB each",
@@ -87,7 +87,7 @@ def _photos_tab(desk: Desk) -> dict[str, Any]:
         with gr.Column(scale=2, min_width=280):
             one = gr.Checkbox(
                 label="These photos show one and the same spot",
-                info="Then they are also answered together, as one lesion.",
+                info="Tick it before you choose them: they are then also answered together.",
             )
             facts = _facts_inputs(desk)
             with gr.Accordion("Use a camera", open=False):
@@ -133,7 +133,7 @@ def _many_tab(desk: Desk) -> dict[str, Any]:
         f"<p>Up to {limits.images} pictures and {limits.upload_mb} MB at a time. For more, and for "
         "labelled pictures, there is the command <code>ensemble-predict</code>.</p>"
     )
-    with gr.Row():
+    with gr.Row(elem_classes="kd-side"):
         drop = _file("A zip, or pictures", file_count="multiple", elem_id="many", height=160)
         folder = _file("A folder", file_count="directory", elem_id="folder", height=160)
     state = gr.State(None, time_to_live=int(REMEMBERED))

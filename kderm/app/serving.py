@@ -16,6 +16,7 @@ from kderm.app.server import (
     warm_up,
 )
 from kderm.app.workroom import Workroom
+from kderm.ensemble.cautions import early_exit_warnings
 
 _HERE = ("localhost", "127.0.0.1", "::1")
 # Where Hugging Face shows a Space within its own site.
@@ -51,6 +52,8 @@ def serve_bundle(
             prepare_gradio(workroom)
             opened = open_socket(host, port)
             ensemble = load_ensemble(place, **settings)
+            for caution in early_exit_warnings(ensemble.bundle, ensemble.settings):
+                console.warn(caution)
             console.say("warming up; the first answer would wait for it otherwise")
             warm_up(ensemble)
             app = build_app(ensemble, workroom, user=user, password=password, framed_by=framed_by)

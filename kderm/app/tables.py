@@ -1,6 +1,9 @@
 """Many answers as a table, a contact sheet and a CSV, all inside the page: nothing to serve.
 
-The CSV is predictions.csv, as `ensemble-predict` writes it. Knows answers; no model.
+On a phone each row of the table is a card; the roles say that it is a table all the same. The
+contact sheet is shown as small pictures with words, as many in a line as there is room for, and
+downloaded as a picture. The CSV is predictions.csv, as `ensemble-predict` writes it. Knows answers;
+no model.
 """
 
 import math
@@ -12,7 +15,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from kderm.app.cards import message_list, percent
+from kderm.app.answers import as_jpeg
+from kderm.app.cards import message_list
+from kderm.app.counting import counted, percent
 from kderm.app.lay_names import lay_name
 from kderm.app.points import point_rates, point_title
 from kderm.app.sheet import HEIGHT, WIDTH, Tile, draw_sheets
@@ -24,6 +29,7 @@ from kderm.evaluation.decisions.points import FrozenPoint
 from kderm.html_page import data_uri
 
 _THUMB = ImageSpec(HEIGHT, WIDTH)
+_MALIGNANT, _AGREE = "Malignant", "Networks agree"
 
 
 @dataclass(frozen=True)
@@ -68,7 +74,7 @@ def tabled_html(tabled: Tabled, bundle: Bundle, point: FrozenPoint | None) -> st
     ]
     flagged = sum(tile.flagged for tile in tiles)
     answered = sum(row["error"] == "" for row in rows)
-    summary = f"{answered} of {len(rows)} pictures answered"
+    summary = f"{answered} of {counted(len(rows), 'picture')} answered"
     if point is not None:
         rates = f"{point_title(point, bundle.labels)}: {point_rates(point, bundle.labels)}"
         summary += f", {flagged} flagged ({rates})"
@@ -78,7 +84,7 @@ def tabled_html(tabled: Tabled, bundle: Bundle, point: FrozenPoint | None) -> st
         f'<section class="kd-answers" tabindex="-1" aria-label="Answers"><p>{escape(summary)}.</p>'
         f"{_links(tabled.table, sheets)}"
         f"{message_list(tabled.notes, 'kd-cautions')}"
-        f"{_html_table(rows, bundle, point)}{_sheets_html(sheets)}</section>"
+        f"{_html_table(rows, bundle, point)}{_sheet_html(tiles)}</section>"
     )
 
 
@@ -111,38 +117,60 @@ def _links(table: pd.DataFrame, sheets: Sequence[bytes]) -> str:
 
 
 def _html_table(rows: Sequence[dict[str, Any]], bundle: Bundle, point: FrozenPoint | None) -> str:
-    heads = ["Picture", "Flag", "Most likely", "Probability", "Malignant", "Networks agree", ""]
-    classes = ["", "", "", "n", "n", "n", ""]
+    doubted = any(row["unlike_training"] == 1 for row in rows)
+    heads = {"Picture": "", "Flag": "", "Most likely": "", "Probability": "n"}
+    heads |= {_MALIGNANT: "n", _AGREE: "n"} | ({"Doubt": ""} if doubted else {})
     head = "".join(
-        f'<th scope="col" class="{kind}">{name}</th>'
-        for name, kind in zip(heads, classes, strict=True)
+        f'<th scope="col" role="columnheader" class="{kind}">{name}</th>'
+        for name, kind in heads.items()
     )
-    body = "".join(_html_row(row, bundle, point) for row in rows)
+    body = "".join(_html_row(row, bundle, point, len(heads)) for row in rows)
     return (
         '<div class="kd-wide" tabindex="0" role="region" aria-label="Table of answers">'
-        f'<table class="kd-table"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+        '<table class="kd-table" role="table"><thead class="kd-heads" role="rowgroup">'
+        f'<tr role="row">{head}</tr></thead><tbody role="rowgroup">{body}</tbody></table></div>'
     )
 
 
-def _html_row(row: dict[str, Any], bundle: Bundle, point: FrozenPoint | None) -> str:
-    name = f"<td>{escape(row['path'])}</td>"
+def _html_row(row: dict[str, Any], bundle: Bundle, point: FrozenPoint | None, columns: int) -> str:
+    name = _cell(row["path"], "kd-name")
     if row["error"]:
-        return f'<tr>{name}<td colspan="6">{escape(row["error"])}</td></tr>'
-    code = row["predicted"]
-    malignant = "" if math.isnan(row["p_malignant"]) else percent(row["p_malignant"])
-    flag = '<td class="kd-yes">⚑ flagged</td>' if _flagged(row, point) else "<td>no</td>"
-    flag = "<td></td>" if point is None else flag
-    doubt = "unlike the training data" if row["unlike_training"] == 1 else ""
+        return (
+            f'<tr role="row">{name}{_cell(row["error"], "kd-whole", f"colspan={columns - 1}")}</tr>'
+        )
+    code, members = row["predicted"], len(bundle.facts.members)
+    malignant = "–" if math.isnan(row["p_malignant"]) else percent(row["p_malignant"])
+    flagged = _flagged(row, point)
+    said = "⚑ flagged" if flagged else "not flagged"
+    cells = [
+        name,
+        _cell("" if point is None else said, "kd-yes" if flagged else ""),
+        _cell(lay_name(bundle.labels, code).name, "kd-what"),
+        _cell(percent(row[f"p_{code}"]), "n kd-what"),
+        _cell(malignant, "n", f'data-said="{_MALIGNANT}"'),
+        _cell(
+            f"{round(row['vote_agreement'] * members)} of {members}", "n", f'data-said="{_AGREE}"'
+        ),
+        _cell("unlike the training data" if row["unlike_training"] == 1 else "", "kd-whole"),
+    ]
+    return f'<tr role="row">{"".join(cells[:columns])}</tr>'
+
+
+def _cell(words: str, kind: str, about: str = "") -> str:
+    return f'<td role="cell" class="{kind}" {about}>{escape(words)}</td>'
+
+
+def _sheet_html(tiles: Sequence[Tile]) -> str:
+    return f'<h3>Contact sheet</h3><div class="kd-sheet">{"".join(map(_figure, tiles))}</div>'
+
+
+def _figure(tile: Tile) -> str:
+    picture = '<div class="kd-none"></div>'
+    if tile.picture is not None:
+        picture = f'<img src="{as_jpeg(tile.picture)}" alt="">'
+    kind = ' class="kd-marked"' if tile.flagged else ""
+    words = f"⚑ {tile.words}" if tile.flagged else tile.words
     return (
-        f"<tr>{name}{flag}<td>{escape(lay_name(bundle.labels, code).name)}</td>"
-        f'<td class="n">{percent(row[f"p_{code}"])}</td><td class="n">{malignant}</td>'
-        f'<td class="n">{100 * row["vote_agreement"]:.0f} %</td><td>{doubt}</td></tr>'
+        f"<figure{kind}>{picture}<figcaption><b>{escape(words)}</b>{escape(tile.name)}"
+        "</figcaption></figure>"
     )
-
-
-def _sheets_html(sheets: Sequence[bytes]) -> str:
-    pictures = "".join(
-        f'<img src="{data_uri(sheet, "image/jpeg")}" alt="Contact sheet {number}">'
-        for number, sheet in enumerate(sheets, 1)
-    )
-    return f'<div class="kd-sheet"><h3>Contact sheet</h3>{pictures}</div>'

@@ -71,8 +71,14 @@ background:none;overflow:hidden;cursor:pointer;color:var(--body-text-color);font
 margin:0!important;align-self:start}
 .kd-try img{width:100%;height:auto;display:block;margin:0!important}
 .kd-try span{display:block;padding:3px}
-.kd-wide{overflow-x:auto;border:1px solid var(--border-color-primary);border-radius:10px}
-.kd-table{border-collapse:collapse;font-size:.88rem;width:100%;color:var(--body-text-color)}
+.kd-wide,.kd-about table{overflow-x:auto;background:
+linear-gradient(to left,var(--kd-under) 35%,transparent) right/40px 100% no-repeat local,
+linear-gradient(to left,rgb(128 128 128/.45),transparent) right/12px 100% no-repeat
+scroll!important}
+.kd-wide{--kd-under:var(--body-background-fill);border:1px solid var(--border-color-primary);
+border-radius:10px}
+.kd-table{border-collapse:collapse;font-size:.88rem;width:100%;margin:0!important;
+color:var(--body-text-color)}
 .kd-table,.kd-table tr,.kd-table th,.kd-table td{border:0!important}
 .kd-table th,.kd-table td{padding:7px 12px!important;text-align:left;vertical-align:top;
 border-bottom:1px solid var(--border-color-primary)!important}
@@ -83,16 +89,38 @@ font-variant-numeric:tabular-nums}
 .kd-links{display:flex;flex-wrap:wrap;gap:10px}
 .kd-links a{border:1px solid var(--border-color-primary);border-radius:8px;padding:8px 14px;
 color:var(--body-text-color);text-decoration:none;background:var(--button-secondary-background-fill)}
-.kd-sheet img{max-width:100%;height:auto;border-radius:8px;display:block;margin:0 0 10px}
+.kd-sheet{display:grid;gap:14px 12px;grid-template-columns:repeat(auto-fill,minmax(148px,1fr))}
+.kd-sheet figure{margin:0;min-width:0}
+.kd-sheet :is(img,.kd-none){width:100%;aspect-ratio:4/3;display:block;margin:0;border-radius:6px}
+.kd-none{border:1px dashed var(--border-color-primary)}
+.kd-sheet .kd-marked img{outline:3px solid var(--kd-bad);outline-offset:0}
+.kd-sheet figcaption{font-size:.86rem;line-height:1.3;margin-top:5px;overflow-wrap:anywhere}
+.kd-sheet figcaption{color:var(--kd-soft)}
+.kd-sheet figcaption b{display:block;font-weight:500;color:var(--body-text-color)}
+.kd-sheet .kd-marked b{color:var(--kd-bad);font-weight:600}
 .kd-figures{display:grid;gap:14px;grid-template-columns:repeat(auto-fit,minmax(min(100%,420px),1fr))}
 .kd-figures img{width:100%;height:auto;border-radius:8px;background:#fff;margin:0}
-.kd-report{width:100%;height:75vh;border:1px solid var(--border-color-primary);border-radius:10px;
-background:#fff}
-.kd-about table{font-size:.9rem;display:block;overflow-x:auto;border:0!important}
-.kd-about td,.kd-about th{overflow-wrap:normal;word-break:normal}
-.kd-answers:focus{outline:none}
+.kd-report{width:100%;height:75vh;border:1px solid var(--border-color-primary);border-radius:10px}
+.kd-about table{--kd-under:var(--block-background-fill);font-size:.9rem;display:block;
+margin:12px 0!important;padding:0!important;width:fit-content;max-width:100%;border:0!important}
+.kd-about td,.kd-about th{overflow-wrap:normal;word-break:normal;padding:6px 10px!important;
+border:1px solid var(--border-color-primary)!important}
+.kd-about thead:not(:has(th:not(:empty))){display:none}
+.kd-about td:nth-child(2):last-child{overflow-wrap:anywhere;min-width:16ch}
 @media (max-width:720px){.kd-two{grid-template-columns:minmax(0,1fr)}.kd-card{padding:12px}
-.kd-try{grid-template-columns:repeat(2,minmax(0,1fr))}}
+.kd-try,.kd-sheet{grid-template-columns:repeat(2,minmax(0,1fr))}
+.kd-wide{overflow:visible;border:0;background:none!important}
+.kd-table,.kd-table tbody{display:block;padding:0!important}
+.kd-table tr{display:grid;grid-template-columns:minmax(0,1fr) auto;gap:3px 14px;margin:0 0 10px;
+border:1px solid var(--border-color-primary)!important;border-radius:10px;padding:10px 12px}
+.kd-table td{display:block;padding:0!important;border:0!important}
+.kd-table td:nth-child(even){text-align:right}
+.kd-table td.n{white-space:normal}.kd-table td.n:nth-child(odd){text-align:left}
+.kd-table thead,.kd-table thead *{position:absolute;width:1px;height:1px;overflow:hidden;
+clip-path:inset(50%);padding:0!important}
+.kd-table td.kd-what{font-size:1rem}.kd-table td.kd-name{font-weight:600}
+.kd-table td[data-said]::before{content:attr(data-said) ": ";color:var(--kd-soft)}
+.kd-table td.kd-whole{grid-column:1/3;text-align:left}.kd-table td.kd-whole:empty{display:none}}
 """
 
 # Rules for Gradio's own elements, which Gradio would rewrite if they came with the others.
@@ -101,10 +129,15 @@ FRAME_STYLE = """
 .gradio-container{width:100%!important;max-width:1120px!important;margin:0 auto!important}
 .gradio-container :is(button,input,select,textarea,a,summary,[tabindex]):focus-visible{
 outline:3px solid var(--kd-bar)!important;outline-offset:2px!important}
-@media (max-width:720px){
+.gradio-container .kd-answers:focus-visible{outline:1px dotted var(--kd-soft)!important;
+outline-offset:6px!important}
+.gradio-container .html-container{padding:8px 0!important}
+.gradio-container footer .divider{display:none!important}
+@media (max-width:720px){.gradio-container .kd-side{flex-direction:column!important}
+.gradio-container .kd-side>*{width:100%!important;flex:none!important}
 .gradio-container,.gradio-container :is(.main,.wrap,main,.column,.tabitem){min-width:0!important}
-.gradio-container main,.gradio-container .main{padding-left:4px!important;
-padding-right:4px!important}.gradio-container [role=tab]{padding:0 9px!important}}
+.gradio-container main,.gradio-container .main{padding-left:6px!important;
+padding-right:6px!important}.gradio-container [role=tab]{padding:0 9px!important}}
 """
 
 

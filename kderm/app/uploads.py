@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from kderm.app.counting import counted
 from kderm.app.limits import Limits, Refused, check_picture, too_many_bytes
 from kderm.data.images import IMAGE_SUFFIXES
 
@@ -183,9 +184,9 @@ def _of_zip(path: Path, room: _Room) -> tuple[list[Upload], list[str]]:
     archives = sum(item.filename.lower().endswith(".zip") for item in members)
     notes = []
     if archives:
-        notes.append(f"{archives} zip(s) within {path.name} were not opened.")
+        notes.append(f"Not opened: {counted(archives, 'zip')} within {path.name}.")
     if others - archives:
-        notes.append(f"{others - archives} other file(s) in {path.name} were passed over.")
+        notes.append(f"Passed over: {counted(others - archives, 'other file')} in {path.name}.")
     return found, notes
 
 

@@ -2,12 +2,15 @@ import base64
 import io
 import re
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
 
+from kderm.app.about import facts_markdown
+from kderm.app.cautions import cautions
 from kderm.app.desk import Desk
 from kderm.app.examples import draw_examples
 from kderm.app.limits import Limits
@@ -52,7 +55,7 @@ def test_photos_of_one_lesion_are_answered_together_and_alone(desk, send, ensemb
     for column in ("predicted", "p_malignant", "malignant", "images", "p_mel"):
         assert found.lesion.row[column] == expected[column]
     assert len(found.photos) == 2
-    assert "from 2 picture(s) together" in desk.photos_html(found, None)
+    assert "from 2 pictures together" in desk.photos_html(found, None)
 
 
 def test_a_bad_file_costs_itself_alone(desk, send, ensemble, jpeg):
@@ -148,6 +151,39 @@ def test_images_of_the_run_are_told_from_new_ones(desk, send, run):
         desk.photos([send(f"{known}.jpg")], False, {}), None
     )
     assert "memory" not in desk.photos_html(desk.photos([send("new.jpg")], False, {}), None)
+
+
+def test_what_is_said_of_known_pictures_is_no_more_than_was_compared(desk, send, run):
+    known = pd.read_csv(run.oof)["image_id"].tolist()
+    one = desk.photos([send(f"{known[0]}.jpg"), send("new.jpg")], False, {}).notes[0]
+    assert one.startswith(f"{known[0]}.jpg: A picture of this name was in the training data of")
+    assert "If it is the same picture" in one
+    assert "Only names are compared" in one
+    many = [send(f"{name}.jpg") for name in known[:5]]
+    several = desk.many(many, lambda done, count: None).notes[0]
+    assert f"{known[2]}.jpg and 2 others: Pictures of these names were" in several
+
+
+def test_one_lay_word_for_networks_and_no_plural_in_brackets(desk, send, run):
+    bundle = desk.ensemble.bundle
+    known = pd.read_csv(run.oof)["image_id"][0]
+    photos = [send(f"{known}.jpg"), send("b.jpg", seed=1), send("bad.jpg", data=b"x")]
+    said = desk.photos_html(desk.photos(photos, True, {}), None)
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as opened:
+        for name in ("a.jpg", "b.zip", "c.txt", "d.txt"):
+            opened.writestr(name, b"x")
+    sent = [send("a.zip", data=archive.getvalue()), send(f"{known}.jpg")]
+    said += desk.many_html(desk.many(sent, lambda done, count: None), None)
+    said += facts_markdown(bundle, desk.ensemble.settings)
+    for smaller in ("the members of folds 0, 1 alone", "one network of 2 members"):
+        facts = bundle.facts.model_copy(update={"smaller": smaller})
+        few = replace(bundle, facts=facts)
+        said += " ".join(cautions(few, desk.ensemble.settings, ["a.jpg"], {"a"}))
+    words = re.sub(r"<[^>]+>", " ", said)
+    assert "2 networks" in words
+    for wrong in ("(s)", "member", "image"):
+        assert wrong not in words
 
 
 def test_where_the_ids_of_the_run_are_not_known_that_is_said(desk, send):

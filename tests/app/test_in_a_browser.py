@@ -19,6 +19,7 @@ pytestmark = pytest.mark.skipif(
     BROWSER is None, reason="no Chromium found: install one, or name it in KDERM_CHROMIUM"
 )
 WAIT = 60_000  # a loaded machine takes its time
+PHONE = 390  # pixels across
 PHOTOS, MANY, FOLDER = (f"#{name} input[type=file]" for name in ("photos", "many", "folder"))
 
 
@@ -103,7 +104,7 @@ def test_several_photos_of_one_lesion_and_a_bad_one(open_page, photo, tmp_path):
     tab.check("text=These photos show one and the same spot")
     send(tab, PHOTOS, photo("a.jpg"), photo("b.jpg", seed=1), tmp_path / "bad.jpg")
     tab.wait_for_selector(".kd-lesion")
-    assert "from 2 picture(s) together" in tab.inner_text(".kd-lesion h3").lower()
+    assert "from 2 pictures together" in tab.inner_text(".kd-lesion h3").lower()
     assert tab.locator(".kd-card").count() == 4
     assert "not a picture" in tab.inner_text(".kd-problem")
     assert "Traceback" not in tab.content()
@@ -134,7 +135,8 @@ def test_a_zip_gives_table_contact_sheet_and_csv(open_page, jpeg, tmp_path, page
     send(tab, MANY, tmp_path / "set.zip")
     tab.wait_for_selector(".kd-table")
     assert tab.locator(".kd-table tbody tr").count() == 4
-    assert tab.locator(".kd-sheet img").count() == 1
+    assert tab.locator(".kd-sheet figure").count() == 4
+    assert tab.locator(".kd-sheet img").count() == 3
     with tab.expect_download() as download:
         tab.click("text=Download the CSV")
     assert download.value.suggested_filename == "predictions.csv"
@@ -198,6 +200,8 @@ def test_an_example_is_answered_by_keyboard_alone(open_page):
     tab.keyboard.press("Enter")
     tab.wait_for_selector(".kd-card")
     tab.wait_for_function("document.activeElement.classList.contains('kd-answers')")
+    region = tab.evaluate("getComputedStyle(document.activeElement).outlineWidth")
+    assert region == "1px"
     tab.keyboard.press("Tab")
     assert tab.evaluate("document.activeElement.type") == "range"
 
@@ -233,15 +237,65 @@ def test_what_a_closed_page_showed_is_forgotten(open_page, photo, page):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_phone_needs_no_scrolling_sideways(open_page, photo, scheme):
-    tab = open_page(390, scheme, is_mobile=True, has_touch=True)
-    send(tab, PHOTOS, photo("a_name_that_is_far_too_long_for_any_line_of_a_phone_" * 2 + ".jpg"))
+def test_a_phone_needs_no_scrolling_sideways(open_page, photo, tmp_path, scheme):
+    tab = open_page(PHONE, scheme, is_mobile=True, has_touch=True)
+    long = photo("a_name_that_is_far_too_long_for_any_line_of_a_phone_" * 2 + ".jpg")
+    (tmp_path / "bad.jpg").write_bytes(b"x")
+    send(tab, PHOTOS, long)
     tab.wait_for_selector(".kd-card")
+    tab.click("role=tab[name='Many pictures']")
+    send(tab, MANY, long, photo("short.jpg"), tmp_path / "bad.jpg")
+    tab.wait_for_selector(".kd-table")
+    tab.click("role=tab[name='About']")
+    tab.click("#show-report")
+    tab.wait_for_selector("iframe.kd-report")
     for name in ("Photos", "Many pictures", "About"):
         tab.click(f"role=tab[name='{name}']")
-        assert tab.evaluate("document.documentElement.scrollWidth") == 390, name
+        assert tab.evaluate("document.documentElement.scrollWidth") == PHONE, name
     dark = tab.evaluate("document.body.classList.contains('dark')")
     assert dark == (scheme == "dark")
+
+
+def test_every_cell_of_the_tables_is_seen_on_a_phone(open_page, photo):
+    tab = open_page(PHONE, is_mobile=True, has_touch=True)
+    tab.click("role=tab[name='Many pictures']")
+    send(tab, MANY, photo("a.jpg"), photo("b.jpg", seed=1))
+    tab.wait_for_selector(".kd-table")
+    ends = "place => [...document.querySelectorAll(place)].map(one => one.getBoundingClientRect())"
+    for place in (".kd-table td", ".kd-sheet img"):
+        assert all(box["x"] + box["width"] <= PHONE for box in tab.evaluate(ends, place)), place
+    assert min(box["width"] for box in tab.evaluate(ends, ".kd-sheet img")) > 140
+    row = tab.inner_text(".kd-table tbody tr").splitlines()
+    assert row[0] == "a.jpg"
+    said = "getComputedStyle(document.querySelectorAll('.kd-table td')[5], '::before').content"
+    assert "Networks agree" in tab.evaluate(said)
+    assert tab.get_by_role("columnheader").count() >= 6  # a table still, for who cannot see it
+    tab.click("role=tab[name='About']")
+    made = tab.locator(".kd-about table").last
+    assert made.evaluate("table => table.scrollWidth - table.clientWidth") == 0
+
+
+def test_boxes_stand_below_each_other_on_a_phone(open_page):
+    tab = open_page(PHONE, is_mobile=True, has_touch=True)
+    drop = tab.locator("#photos").bounding_box()
+    one = tab.get_by_text("These photos show one and the same spot").bounding_box()
+    assert drop["width"] > 340
+    assert one["y"] >= drop["y"] + drop["height"]
+    tab.click("role=tab[name='Many pictures']")
+    zips, folder = (tab.locator(name).bounding_box() for name in ("#many", "#folder"))
+    assert folder["y"] >= zips["y"] + zips["height"]
+
+
+def test_everything_begins_and_ends_on_one_line(open_page, photo):
+    tab = open_page()
+    send(tab, PHOTOS, photo("spot.jpg"))
+    tab.wait_for_selector(".kd-card")
+    places = [".kd-head .kd-not", "[role=tablist]", ".kd-try", ".kd-card"]
+    boxes = [tab.locator(place).first.bounding_box() for place in places]
+    assert len({round(box["x"]) for box in boxes}) == 1
+    assert len({round(box["x"] + box["width"]) for box in boxes}) == 1
+    assert tab.locator("#photos").bounding_box()["x"] == pytest.approx(boxes[0]["x"], abs=1)
+    assert not tab.locator("footer .divider").is_visible()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -89,8 +89,8 @@ def test_a_zip_gives_its_pictures_by_name_and_tells_what_it_passed_over(zipped, 
     assert found.pictures[0].data == jpeg()
     assert "not a picture" in found.pictures[1].problem
     assert len(found.notes) == 2
-    assert "1 zip(s) within" in found.notes[0]
-    assert "1 other file(s)" in found.notes[1]
+    assert "Not opened: 1 zip within" in found.notes[0]
+    assert "Passed over: 1 other file in" in found.notes[1]
 
 
 def test_a_zip_is_known_by_its_content_too(zipped, jpeg, tmp_path):

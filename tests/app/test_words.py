@@ -1,11 +1,14 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.ndimage import gaussian_filter
 
 from kderm.app.answers import Answer, Answered, image_ids
-from kderm.app.cards import answers_html, percent, problem_html
+from kderm.app.cards import answers_html, problem_html
+from kderm.app.cautions import unlike
+from kderm.app.counting import counted, percent
 from kderm.app.doubts import WORDS, doubts
 from kderm.app.lay_names import LAY_NAMES, lay_name
 from kderm.app.points import point_choice, point_named, point_rates, point_title, points_of
@@ -29,6 +32,17 @@ def test_a_class_without_a_lay_name_is_called_by_its_full_name():
 def test_percents_claim_no_certainty():
     shown = [percent(value) for value in (0.0, 0.0099, 0.01, 0.5, 0.99, 0.991, 1.0)]
     assert shown == ["< 1 %", "< 1 %", "1 %", "50 %", "99 %", "> 99 %", "> 99 %"]
+
+
+def test_one_is_singular():
+    assert [counted(n, "picture") for n in (0, 1, 2)] == ["0 pictures", "1 picture", "2 pictures"]
+
+
+def test_many_strange_pictures_are_told_and_what_chance_brings_is_not():
+    table = pd.DataFrame({"unlike_training": [1.0, 1.0, 0.0, np.nan], "error": ["", "", "", "x"]})
+    (told,) = unlike(table)
+    assert told.startswith("2 of 3 pictures look unlike")
+    assert unlike(table.assign(unlike_training=0.0)) == ()
 
 
 def test_ids_are_stems_where_these_are_unique():

@@ -138,7 +138,7 @@ def _description(predictions: Predictions, facts: Mapping[str, object]) -> str:
         f"An ensemble of {folds} networks ({fact(facts.get('backbone', 'unknown backbone'))}), one "
         f"a fold of {how}. It takes one picture of a lesion ({kind}"
         f"{fact(facts.get('input', 'see the config'))}) and gives a probability to each class, "
-        f"averaged over members and test-time views ({fact(facts.get('views', 'unknown'))})."
+        f"averaged over networks and test-time views ({fact(facts.get('views', 'unknown'))})."
     )
     return f"{words}\n\n" + table(["class", "name", ""], rows)
 

@@ -3,14 +3,14 @@
 Drawn with Pillow from pixels alone, so that no EXIF can come along. Knows no model.
 """
 
-import functools
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
+
+from kderm.explain.lettering import font, shortened
 
 COLUMNS, PER_SHEET = 6, 60
 WIDTH, HEIGHT = 200, 150
@@ -60,7 +60,7 @@ def _sheet(tiles: Sequence[Tile], title: str) -> Image.Image:
     across, down = WIDTH + _GAP, HEIGHT + 2 * _LINE + _GAP
     sheet = Image.new("RGB", (columns * across + _GAP, rows * down + _HEAD + _GAP), _PAPER)
     pen = ImageDraw.Draw(sheet)
-    pen.text((_GAP, _GAP), _shortened(title, sheet.width - 2 * _GAP), _INK, _font())
+    _write(pen, (_GAP, _GAP), title, sheet.width - 2 * _GAP, _INK)
     for number, tile in enumerate(tiles):
         left = _GAP + number % columns * across
         top = _HEAD + _GAP // 2 + number // columns * down
@@ -72,24 +72,12 @@ def _sheet(tiles: Sequence[Tile], title: str) -> Image.Image:
             pen.rectangle(frame, outline=colour, width=3 if tile.flagged else 1)
         words = f"⚑ {tile.words}" if tile.flagged else tile.words
         colour = _FLAG if tile.flagged else _INK
-        pen.text((left, top + HEIGHT + 3), _shortened(words, WIDTH), colour, _font())
-        name = _shortened(tile.name, WIDTH)
-        pen.text((left, top + HEIGHT + 3 + _LINE), name, _FAINT, _font())
+        _write(pen, (left, top + HEIGHT + 3), words, WIDTH, colour)
+        _write(pen, (left, top + HEIGHT + 3 + _LINE), tile.name, WIDTH, _FAINT)
     return sheet
 
 
-def _shortened(words: str, width: int) -> str:
-    """`words` with the end left out where they do not fit."""
-    if _font().getlength(words) <= width:
-        return words
-    while words and _font().getlength(f"{words}…") > width:
-        words = words[:-1]
-    return f"{words}…"
-
-
-@functools.cache
-def _font() -> ImageFont.FreeTypeFont:
-    import matplotlib
-
-    folder = Path(matplotlib.get_data_path(), "fonts", "ttf")
-    return ImageFont.truetype(str(folder / "DejaVuSans.ttf"), _SIZE)
+def _write(
+    pen: ImageDraw.ImageDraw, place: tuple[int, int], words: str, width: int, colour: str
+) -> None:
+    pen.text(place, shortened(words, width, _SIZE, keep="start"), colour, font(_SIZE))

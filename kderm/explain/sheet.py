@@ -3,18 +3,17 @@
 Draws with Pillow what `kderm.explain.explained` found; knows no model and no run.
 """
 
-import functools
-import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from scipy import ndimage
 
 from kderm.atomic import atomic_path
 from kderm.explain.explained import Explained
+from kderm.explain.lettering import font, shortened, wrapped
 
 INK, FAINT, WRONG, FLAG, PAPER = "#222222", "#6B6B6B", "#B3261E", "#9A5B00", "#FFFFFF"
 TILE_WIDTH = 220
@@ -131,11 +130,11 @@ def draw_card(card: Card, width: int = TILE_WIDTH, *, across: bool = False) -> I
     pen = ImageDraw.Draw(canvas)
     for number, (pixels, words, colour) in enumerate(tiles):
         left, top = number * step[0], number * step[1]
-        pen.text((left, top), _shortened(words, width, _SMALL), colour, _font(_SMALL))
+        pen.text((left, top), shortened(words, width, _SMALL, keep="end"), colour, font(_SMALL))
         canvas.paste(Image.fromarray(pixels), (left, top + _LINE + 2))
-    lines = _wrapped(image.flags, size[0], 11)[:2]
+    lines = wrapped(image.flags, size[0], 11)[:2]
     for number, line in enumerate(lines):
-        pen.text((0, size[1] - (2 - number) * _LINE), line, FLAG, _font(11))
+        pen.text((0, size[1] - (2 - number) * _LINE), line, FLAG, font(11))
     return canvas
 
 
@@ -162,7 +161,7 @@ def _key(width: int) -> Image.Image:
     entries += [(words, colour, None) for words, colour in _KEY_WORDS]
     placed, left, top = [], _MARGIN, 0
     for words, colour, swatch in entries:
-        room = (swatch.width + 6 if swatch else 0) + round(_font(_SMALL).getlength(words))
+        room = (swatch.width + 6 if swatch else 0) + round(font(_SMALL).getlength(words))
         if left > _MARGIN and left + room > width - _MARGIN:
             left, top = _MARGIN, top + _LINE + 8
         placed.append((left, top, words, colour, swatch))
@@ -173,7 +172,7 @@ def _key(width: int) -> Image.Image:
         if swatch:
             block.paste(swatch, (left, top))
             left += swatch.width + 6
-        pen.text((left, top + 1), words, colour, _font(_SMALL))
+        pen.text((left, top + 1), words, colour, font(_SMALL))
     return block
 
 
@@ -191,36 +190,13 @@ def _text(
     words: str, width: int, size: int, colour: str = INK, *, bold: bool = False
 ) -> Image.Image:
     """A block of wrapped words as wide as the sheet."""
-    lines = _wrapped(words, width - 2 * _MARGIN, size, bold)
+    lines = wrapped(words, width - 2 * _MARGIN, size, bold)
     step = round(1.35 * size)
     block = Image.new("RGB", (width, max(1, step * len(lines))), PAPER)
     pen = ImageDraw.Draw(block)
     for number, line in enumerate(lines):
-        pen.text((_MARGIN, number * step), line, colour, _font(size, bold))
+        pen.text((_MARGIN, number * step), line, colour, font(size, bold))
     return block
-
-
-def _wrapped(words: str, width: int, size: int, bold: bool = False) -> list[str]:
-    """Lines that fit the width, by the font's mean width of a letter."""
-    letter = _font(size, bold).getlength("nemo enim ipsam") / 15
-    return textwrap.wrap(words, max(10, int(width / letter)))
-
-
-def _shortened(words: str, width: int, size: int) -> str:
-    """`words` with the start left out where they do not fit: ends tell images apart."""
-    font, cut = _font(size), words
-    while len(cut) > 4 and font.getlength(cut) > width:
-        words = words[1:]
-        cut = "…" + words
-    return cut
-
-
-@functools.cache
-def _font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
-    import matplotlib
-
-    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
-    return ImageFont.truetype(str(Path(matplotlib.get_data_path(), "fonts", "ttf", name)), size)
 
 
 def _probability(value: float) -> str:

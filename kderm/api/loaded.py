@@ -172,15 +172,17 @@ class LoadedEnsemble:
         *,
         metadata: Metadata | None = None,
         prevalence: str | None = None,
+        threads: int | None = None,
     ) -> Answers:
         """All that there is to say of the images: the tables, and what weakens them.
 
-        Args and errors are those of `predict`.
+        Args and errors are those of `predict`, and:
+            threads: images that are decoded at a time; None for one a core, at most 16.
         """
         shares = None if prevalence is None else stated_prevalence(self.bundle, prevalence)
         given = given_images(images, self.labels, metadata)
         with self._lock:
-            arrays = self._arrays(given)
+            arrays = self._arrays(given, threads)
         return self._told(given, arrays, shares)
 
     def explain(
@@ -225,13 +227,14 @@ class LoadedEnsemble:
                 side=side,
             )
 
-    def _arrays(self, given: Given) -> dict[str, np.ndarray]:
+    def _arrays(self, given: Given, threads: int | None) -> dict[str, np.ndarray]:
         """The arrays of `Ensemble.answer`, of all images."""
         images = list(zip(given.sources, given.inputs.table["problem"], strict=True))
         step, spec = chunk_of(self.bundle), self.bundle.metadata
         encoded = None if spec is None else spec.encode(given.inputs.table)
         found = []
-        for decoded in decoded_chunks(_chunks(images, step), self.bundle.spec):
+        chunks = _chunks(images, step)
+        for decoded in decoded_chunks(chunks, self.bundle.spec, threads=threads):
             start = decoded.number * step
             known = None if encoded is None else encoded[start : start + step]
             found.append(self._ensemble.answer(decoded, lambda done: None, known))

@@ -26,6 +26,8 @@ LESION = "the lesion"
 # Shorter side of the pictures shown, pixels.
 SIDE = 360
 _QUALITY = 85
+# Large photos take hundreds of megabytes while they are decoded, and the page serves others too.
+_DECODED_AT_ONCE = 2
 _NO_MAP = "The map of what speaks for this answer could not be drawn."
 
 
@@ -103,7 +105,9 @@ def answer_photos(
         refused = tuple(Answer(one.name, {}, error=one.problem) for one in pictures)
         return Answered(refused, None)
     known = dict(metadata or {}) | ({"lesion_id": LESION} if one_lesion else {})
-    answers = ensemble.answer([picture.data for picture in readable], metadata=known or None)
+    answers = ensemble.answer(
+        [picture.data for picture in readable], metadata=known or None, threads=_DECODED_AT_ONCE
+    )
     rows = iter(answers.table.to_dict("records"))
     photos = []
     for picture in pictures:

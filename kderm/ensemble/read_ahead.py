@@ -28,7 +28,10 @@ class Decoded:
 
 
 def decoded_chunks(
-    chunks: Iterable[tuple[int, Sequence[tuple[ImageSource, str]]]], spec: ImageSpec
+    chunks: Iterable[tuple[int, Sequence[tuple[ImageSource, str]]]],
+    spec: ImageSpec,
+    *,
+    threads: int | None = None,
 ) -> Iterator[Decoded]:
     """Decode chunk after chunk; while one is in use the next one is being read.
 
@@ -36,8 +39,10 @@ def decoded_chunks(
         chunks: (number, (source, problem) of each image); a problem that is known already makes
             the image unreadable without a look at it.
         spec: the frame.
+        threads: how many images are decoded at a time, each of which takes memory for all its
+            pixels; None for one a core, at most 16.
     """
-    pool = ThreadPoolExecutor(max_workers=min(16, os.cpu_count() or 1))
+    pool = ThreadPoolExecutor(max_workers=threads or min(16, os.cpu_count() or 1))
     try:
         ahead = None
         for number, images in chunks:

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from kderm.api import loaded
 from kderm.app.about import facts_markdown
 from kderm.app.cautions import cautions
 from kderm.app.desk import Desk
@@ -65,6 +66,19 @@ def test_a_bad_file_costs_itself_alone(desk, send, ensemble, jpeg):
     assert "not a picture" in bad.error
     assert "truncated" in short.error
     assert good.row["predicted"] == ensemble.predict([jpeg()])["predicted"][0]
+
+
+def test_photos_are_decoded_two_at_a_time_and_tables_by_all_cores(desk, send, monkeypatch):
+    asked, decode = [], loaded.decoded_chunks
+
+    def noted(chunks, spec, *, threads=None):
+        asked.append(threads)
+        return decode(chunks, spec, threads=threads)
+
+    monkeypatch.setattr(loaded, "decoded_chunks", noted)
+    desk.photos([send("a.jpg")], False, {})
+    desk.many([send("b.jpg")], lambda done, count: None)
+    assert asked == [2, None]
 
 
 def test_nothing_is_left_of_what_was_sent(desk, send, workroom):

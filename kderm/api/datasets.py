@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from kderm import console
+from kderm.api.arguments import in_arguments
 from kderm.config.reading import as_overrides, changed_config, load_config
 from kderm.config.schema import Config
 from kderm.data import folds as fold_tables
@@ -22,6 +23,7 @@ from kderm.data.join import check_sources, read_sources
 from kderm.data.manifest import Manifest, raise_problems
 from kderm.labels import LabelSpace, label_space
 
+_ARGUMENTS = {f"data.{name}": name for name in ("dataset", "root", "table", "labels")}
 # What cannot be mended by any split, and so is said of every one.
 UNGROUPED = (
     "There are no lesion or patient ids, so each image is a group of its own: photographs of one "
@@ -94,13 +96,15 @@ def load_dataset(
     """
     given = {"data.dataset": dataset, "data.root": root, "data.table": table, "data.labels": labels}
     given = {key: value for key, value in given.items() if value is not None}
-    if dataset is not None and labels is None and config is None:
-        check_dataset(dataset)
-        native = DATASETS[dataset].native
-        given |= {"data.labels": native[0]} if native else {}
-    overrides = as_overrides(given | dict(settings or {}))
-    found = load_config(None if config is None else os.fspath(config), overrides)
-    return read_data(found)
+    # A config has its own names for what it says.
+    with in_arguments(_ARGUMENTS if config is None else {}):
+        if dataset is not None and labels is None and config is None:
+            check_dataset(dataset)
+            native = DATASETS[dataset].native
+            given |= {"data.labels": native[0]} if native else {}
+        overrides = as_overrides(given | dict(settings or {}))
+        found = load_config(None if config is None else os.fspath(config), overrides)
+        return read_data(found)
 
 
 def read_data(config: Config) -> Dataset:
@@ -133,7 +137,8 @@ def make_folds(
     Raises:
         UserError: fewer lesions and patients than folds, or images that cannot be read.
     """
-    manifest, found = split(data, k, seed)
+    with in_arguments({"folds.k": "k", "folds.seed": "seed"}):
+        manifest, found = split(data, k, seed)
     new = {why: n for why, n in manifest.dropped.items() if why not in data.manifest.dropped}
     for warning in dropped_words(new):
         console.warn(warning)

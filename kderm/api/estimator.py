@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from kderm.api.fit_input import as_wrong_input, checked_images, checked_targets
+from kderm.api.fit_input import WrongInput, as_wrong_input, checked_images, checked_targets
 from kderm.api.fitting import fit_run
 from kderm.api.given import Images
 from kderm.api.loaded import LoadedEnsemble
@@ -102,6 +102,10 @@ class SkinLesionClassifier(ClassifierMixin, BaseEstimator):
         """
         images = checked_images(X)
         targets = checked_targets(y, len(images), self.malignant)
+        if not _is_int(self.n_jobs) or self.n_jobs < 1:
+            raise WrongInput(
+                f"Expected n_jobs, folds at a time, from 1 on. Received: {self.n_jobs!r}."
+            )
         seed = check_random_state(self.random_state)
         number = self.random_state if _is_int(self.random_state) else int(seed.randint(2**31 - 1))
         with as_wrong_input():

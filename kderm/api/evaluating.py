@@ -82,10 +82,10 @@ def _label_space(rows: pd.DataFrame, labels: str | LabelSpace | None) -> LabelSp
     if isinstance(labels, LabelSpace):
         return labels
     codes = _codes(rows)
-    if labels is not None:
+    if labels is not None and labels != "custom":
         return label_space(labels)
     for space in LABEL_SPACES.values():
-        if sorted(space.codes) == sorted(codes):
+        if labels is None and sorted(space.codes) == sorted(codes):
             return space
     raise UserError(
         "Expected columns p_<code> for the codes of a registered label space "

@@ -13,11 +13,29 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from kderm.api.arguments import renamed
 from kderm.api.given import Images, listed_images
 from kderm.data.images import ImageSource
 from kderm.errors import UserError
 from kderm.labels import MALIGNANT, UNCORRECTED, plain
 
+# Options by the parameters that they are here.
+_PARAMETERS = {
+    "folds.k": "folds",
+    "image.size": "image_size",
+    "model.preset": "preset",
+    "model.weights": "weights",
+    "train.epochs": "epochs",
+    "train.batch_size": "batch_size",
+    "predict.views": "views",
+    "data.malignant": "malignant",
+    "--run NAME": "run=",
+    # Each image of `fit` has its answer in `oof_`.
+    "Fetch these files again, or set data.drop_unreadable=true to go on without them": (
+        "Leave these images and their labels out"
+    ),
+}
+_FIRST_ROW = 2  # of a table, below its header, as an editor counts
 _CODE = re.compile(r"[A-Za-z][A-Za-z0-9_.]*")
 
 
@@ -27,13 +45,18 @@ class WrongInput(UserError, ValueError):
 
 @contextlib.contextmanager
 def as_wrong_input() -> Iterator[None]:
-    """Raise a UserError within as a `WrongInput`."""
+    """Raise a UserError within as a `WrongInput`, told by parameters and by numbers of images."""
     try:
         yield
     except WrongInput:
         raise
     except UserError as error:
-        raise WrongInput(str(error)) from None
+        text = re.sub(
+            r"\brow (\d+)\b",
+            lambda match: f"image number {int(match[1]) - _FIRST_ROW}",
+            renamed(str(error), _PARAMETERS),
+        )
+        raise WrongInput(text) from None
 
 
 @dataclass(frozen=True)

@@ -82,6 +82,7 @@ def fit_run(
     Raises:
         UserError: anything wrong, or a named run of other images.
     """
+    _refuse_missing(images)
     ids = _ids(images)
     groups = _groups(groups, ids)
     # One lock over all: a second fit would replace the pictures that the first is trained on.
@@ -95,6 +96,7 @@ def fit_run(
             "data.labels": "custom",
             "data.classes": targets.codes,
             "data.malignant": targets.malignant,
+            "data.drop_unreadable": False,  # each image has its answer
         }
         data = load_dataset(settings={**settings, **own})
         manifest, folds = split(data, data.config.folds.k, data.config.folds.seed)
@@ -116,6 +118,16 @@ def _folder(run: str | None, settings: Mapping[str, Any]) -> Iterator[RunDir]:
     with temporary_beside(Path(tempfile.gettempdir()) / "kderm-fit") as folder, runs_at(folder):
         folder.mkdir(mode=0o700)  # the images are somebody's
         yield RunDir(folder / "fit")
+
+
+def _refuse_missing(images: list[ImageSource]) -> None:
+    """Refuse paths where there is no file: a table's would be left out with a warning."""
+    for number, image in enumerate(images):
+        if isinstance(image, (str, os.PathLike)) and not os.path.isfile(image):
+            raise WrongInput(
+                f"Expected images that can be read. Received as number {number}: {image}, which "
+                f"is no file (looked from {Path.cwd()})."
+            )
 
 
 def _ids(images: list[ImageSource]) -> list[str]:

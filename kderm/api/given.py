@@ -100,6 +100,11 @@ def _row(number: int, source: ImageSource) -> InputRow:
 
 def _facts(metadata: Metadata, count: int) -> dict[str, list[str]]:
     """Columns of the table, as text, "" where not known."""
+    if not isinstance(metadata, (pd.DataFrame, Mapping)):
+        raise UserError(
+            "Expected metadata as a table or a mapping with the columns "
+            f"{', '.join(FACTS)}, or some. Received: {type(metadata).__name__}."
+        )
     found = {}
     for name in metadata:
         if name not in FACTS:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from kderm.api.arguments import in_arguments
 from kderm.api.given import Given, Images, Metadata, given_images
 from kderm.data.images import ImageSource
 from kderm.ensemble.bundle import Bundle, read_bundle
@@ -179,7 +180,10 @@ class LoadedEnsemble:
         Args and errors are those of `predict`, and:
             threads: images that are decoded at a time; None for one a core, at most 16.
         """
-        shares = None if prevalence is None else stated_prevalence(self.bundle, prevalence)
+        shares = None
+        if prevalence is not None:
+            with in_arguments({"after --prevalence": "in prevalence, as text,"}):
+                shares = stated_prevalence(self.bundle, str(prevalence))
         given = given_images(images, self.labels, metadata)
         with self._lock:
             arrays = self._arrays(given, threads)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from kderm import console
+from kderm.api.arguments import in_arguments
 from kderm.api.conclusion import conclude_run, learn_likeness, write_ensemble
 from kderm.api.datasets import UNGROUPED, Dataset, dropped_words, is_ungrouped, load_dataset
 from kderm.api.loaded import LoadedEnsemble
@@ -152,7 +153,9 @@ def cross_validate(
         UserError: anything wrong with data or options, a run that was started with others, or one
             that another process is writing.
     """
-    with console.quiet(quiet):
+    if jobs < 1:
+        raise UserError(f"Expected jobs, folds at a time, from 1 on. Received: {jobs}.")
+    with console.quiet(quiet), in_arguments({"folds.k": "folds", "--run NAME": "run="}):
         data = load_dataset() if data is None else data
         config = changed_config(data.config, settings or {})
         place = run_place(config, run)

@@ -221,7 +221,7 @@ def test_a_named_fit_leaves_a_run_and_goes_on_with_it(data, tmp_path, monkeypatc
     np.testing.assert_array_equal(again.predict_proba(data[0]), first.predict_proba(data[0]))
     with pytest.raises(ValueError, match="other images, labels or groups"):
         tiny(run="mine").fit(data[0], data[1][::-1], data[2])
-    with pytest.raises(kderm.UserError, match=r"train\.epochs: 2 -> 1"):
+    with pytest.raises(kderm.UserError, match=r"\n  epochs: 2 -> 1"):
         tiny(run="mine", epochs=1).fit(*data)
 
 

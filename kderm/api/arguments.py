@@ -1,0 +1,35 @@
+"""What is refused, told by the arguments of the function that was called.
+
+The rooms below name an option by its key in a config (`data.root`), because a command line and a
+file do. Whoever gave it as an argument (`root=`) reads its name here.
+"""
+
+import contextlib
+import re
+from collections.abc import Iterator, Mapping
+
+from kderm.errors import UserError
+
+_EVERYWHERE = {"in the overrides": "in the arguments"}
+
+
+@contextlib.contextmanager
+def in_arguments(names: Mapping[str, str]) -> Iterator[None]:
+    """Tell the UserErrors of a block by other names.
+
+    Args:
+        names: what an option is called in a config or on a command line -> its argument. A word is
+            replaced where it stands alone: `data.map` leaves `data.map.x` as it is.
+    """
+    try:
+        yield
+    except UserError as error:
+        error.args = (renamed(str(error), names),)
+        raise
+
+
+def renamed(text: str, names: Mapping[str, str]) -> str:
+    """`text` with each of `names` replaced where it stands alone."""
+    words = _EVERYWHERE | dict(names)
+    found = "|".join(re.escape(word) for word in sorted(words, key=len, reverse=True))
+    return re.sub(rf"(?<![\w.-])({found})(?![\w-]|\.\w|\.<)", lambda match: words[match[1]], text)

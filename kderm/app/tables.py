@@ -141,7 +141,7 @@ def _html_row(row: dict[str, Any], bundle: Bundle, point: FrozenPoint | None, co
     code, members = row["predicted"], len(bundle.facts.members)
     malignant = "–" if math.isnan(row["p_malignant"]) else percent(row["p_malignant"])
     flagged = _flagged(row, point)
-    said = "⚑ flagged" if flagged else "not flagged"
+    said = "⚑\N{NO-BREAK SPACE}flagged" if flagged else "not flagged"
     cells = [
         name,
         _cell("" if point is None else said, "kd-yes" if flagged else ""),

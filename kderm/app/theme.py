@@ -108,8 +108,8 @@ border:1px solid var(--border-color-primary)!important}
 .kd-about thead:not(:has(th:not(:empty))){display:none}
 .kd-about td:nth-child(2):last-child{overflow-wrap:anywhere;min-width:16ch}
 @media (max-width:720px){.kd-two{grid-template-columns:minmax(0,1fr)}.kd-card{padding:12px}
-.kd-try,.kd-sheet{grid-template-columns:repeat(2,minmax(0,1fr))}
-.kd-wide{overflow:visible;border:0;background:none!important}
+.kd-try,.kd-sheet{grid-template-columns:repeat(2,minmax(0,1fr))}}
+@media (max-width:900px){.kd-wide{overflow:visible;border:0;background:none!important}
 .kd-table,.kd-table tbody{display:block;padding:0!important}
 .kd-table tr{display:grid;grid-template-columns:minmax(0,1fr) auto;gap:3px 14px;margin:0 0 10px;
 border:1px solid var(--border-color-primary)!important;border-radius:10px;padding:10px 12px}
@@ -129,8 +129,8 @@ FRAME_STYLE = """
 .gradio-container{width:100%!important;max-width:1120px!important;margin:0 auto!important}
 .gradio-container :is(button,input,select,textarea,a,summary,[tabindex]):focus-visible{
 outline:3px solid var(--kd-bar)!important;outline-offset:2px!important}
-.gradio-container .kd-answers:focus-visible{outline:1px dotted var(--kd-soft)!important;
-outline-offset:6px!important}
+.gradio-container .kd-answers:focus-visible{outline:1px solid var(--kd-bar)!important;
+outline-offset:5px!important;border-radius:12px}
 .gradio-container .html-container{padding:8px 0!important}
 .gradio-container footer .divider{display:none!important}
 @media (max-width:720px){.gradio-container .kd-side{flex-direction:column!important}

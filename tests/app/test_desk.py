@@ -136,6 +136,16 @@ def test_the_table_and_its_csv_are_those_of_python(desk, send, ensemble, jpeg):
     assert done[-1] == (3, 3)
 
 
+def test_a_row_is_doubted_where_the_picture_looks_strange(desk, send):
+    found = desk.many([send("a.jpg"), send("bad.jpg", data=b"x")], lambda done, count: None)
+    for strange, columns in ((0.0, 6), (1.0, 7)):
+        table = found.table.assign(unlike_training=[strange, np.nan])
+        html = desk.many_html(replace(found, table=table), None)
+        assert html.count("columnheader") == columns
+        assert ("unlike the training data</td>" in html) == bool(strange)
+        assert f"colspan={columns - 1}>" in html
+
+
 def test_the_contact_sheet_has_no_exif(desk, send):
     found = desk.many([send("a.jpg", orientation=6)], lambda done, count: None)
     sheets = pictures_in(desk.many_html(found, None))

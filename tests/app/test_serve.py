@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from kderm.app import serving
+from kderm.app.desk import Desk
+from kderm.app.limits import Limits
 from kderm.app.server import open_socket
 from kderm.cli import main
 from kderm.commands.serve import PASSWORD
@@ -48,6 +51,20 @@ def test_it_listens_on_this_machine_unless_told_otherwise():
         assert opened.getsockname()[0] in ("127.0.0.1", "::1")
     default = {option.name: option.default for option in main.commands["serve"].params}
     assert default["host"] == "localhost"
+
+
+def test_an_early_exit_that_saves_nothing_is_told_at_the_start_and_not_to_readers(
+    run, workroom, monkeypatch, capsys
+):
+    def stopped(ensemble):
+        readers = Desk(ensemble, workroom, Limits())._cautions(["a.jpg"])
+        assert "saves nothing" not in " ".join(readers)
+        raise serving.Stopped
+
+    monkeypatch.setattr(serving, "prepare_gradio", lambda workroom: None)
+    monkeypatch.setattr(serving, "warm_up", stopped)
+    serving.serve_bundle(run.path, port=0, views="none", early_exit=0.1)
+    assert "saves nothing here" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -40,7 +40,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kderm import console
-from kderm.errors import UserError, unknown_name
+from kderm.errors import UserError, nearest_names, unknown_name
 from kderm.leftovers import sweep
 from kderm.storage.mirror import ATTEMPTS, bring, origin_url, working_copy
 from kderm.storage.places import is_url
@@ -326,12 +326,15 @@ def open_run(name: str | os.PathLike | None) -> RunDir:
             f"exist (looked from {Path.cwd()})."
         )
     known = sorted(path.parent.name for path in root.glob("*/config.yaml"))
+    told = nearest_names(str(name), known) or known[:12]
+    begun = [each for each in told if not RunDir(root / each).bundle.is_file()]
+    left = f" Not finished: {', '.join(begun)}." if begun else ""
     if not known:
         raise UserError(
             f"Expected the name of a run. Received: {name}, and there is no run in {root}/ yet. "
             f"Train one first: {console.program()} cv --folds 5"
         )
-    raise unknown_name("run", str(name), known, do=f"Runs are looked for in {root}/.")
+    raise unknown_name("run", str(name), known, do=f"Runs are looked for in {root}/.{left}")
 
 
 def demo_data_dir(key: str) -> Path:

@@ -50,7 +50,10 @@ def cv(
     if launcher == "ray" and jobs > 1:
         raise UserError("--jobs belongs to --launcher local: a cluster trains as many as it can.")
     if address and launcher != "ray":
-        raise UserError("--address belongs to --launcher ray. Received: no such launcher.")
+        raise UserError(
+            f"--address belongs to --launcher ray. Received: --address {address} for the launcher "
+            f"{launcher}. Add --launcher ray, or leave --address out."
+        )
     how = {"jobs": jobs, "launcher": launcher, "address": address}
     if unlabelled:
         training.with_student(config, run_name, folds, overrides, unlabelled, threshold, **how)

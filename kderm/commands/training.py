@@ -4,6 +4,7 @@ import contextlib
 import json
 import shlex
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,11 +37,11 @@ def cross_validate(
         overrides = [*overrides, f"folds.k={folds}"]
     config, run = read_config("cv", config_path, run_name, overrides)
     check_folds_file(config, run)
-    announce(config, run)
+    check_backend()
     from kderm.training.crossval import cross_validate as train_all
 
     with exclusive(run, "cv"):
-        train_all(config, run, show=describe, **how)
+        train_all(config, run, begin=partial(announce, config, run), show=describe, **how)
         conclude(run)
         learn_likeness(run)
     images = unseen_demo(config) if is_demo(config) else "YOUR_IMAGES/"
@@ -109,14 +110,15 @@ def train(
     """`train --fold K`: one member."""
     config, run = read_config(f"train --fold {fold}", config_path, run_name, overrides)
     check_folds_file(config, run)
-    announce(config, run)
+    check_backend()
     from kderm.training.crossval import cross_validate as train_some
 
     # Folds of one run may be trained side by side, by an array job of a cluster: each waits for the
     # others only while what they share is made.
     with contextlib.ExitStack() as shared:
         shared.enter_context(exclusive(run, "train", patient=True))
-        train_some(config, run, folds=[fold], show=describe, prepared=shared.close)
+        begin = partial(announce, config, run)
+        train_some(config, run, folds=[fold], begin=begin, show=describe, prepared=shared.close)
     left = [number for number in range(config.folds.k) if not run.fold(number).is_done]
     if left:
         options = command_line(f"train --fold {left[0]}", config_path, run_name, overrides)

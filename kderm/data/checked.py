@@ -4,6 +4,7 @@ Everything wrong with the data is collected here and told at once. `kderm.data.p
 the folds; `kderm.data.audit` reports.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -62,7 +63,13 @@ class Checked:
     conflicts: pd.DataFrame
 
 
-def check_data(config: Config, labels: LabelSpace, *, compare: bool | None = None) -> Checked:
+def check_data(
+    config: Config,
+    labels: LabelSpace,
+    *,
+    compare: bool | None = None,
+    before_decoding: Callable[[], None] = lambda: None,
+) -> Checked:
     """Read all sources, decode the images, look for the same image twice, and check every row.
 
     Args:
@@ -70,6 +77,8 @@ def check_data(config: Config, labels: LabelSpace, *, compare: bool | None = Non
         labels: its label space.
         compare: look for the same image twice; by default where several sources are joined, unless
             data.overlap is "ignore". A single data set's folds are made without looking.
+        before_decoding: called when the tables are read and there are images, which may take long
+            to decode: refuses what else is wrong.
 
     Raises:
         UserError: a source that cannot be read at all, or without a single image file.
@@ -83,6 +92,7 @@ def check_data(config: Config, labels: LabelSpace, *, compare: bool | None = Non
     raise_problems([problem for problem in raw.problems if problem.kind == UNDECIDED])
     if not _with_file(raw)[0]:
         raise_problems(check_sources(raw, labels, names)[1])  # says that no file was found
+    before_decoding()
     spec = ImageSpec(*config.image.stored_shape, config.image.preprocess)
     store, unreadable = open_store(raw, spec)
     pairs = pd.DataFrame(columns=COLUMNS)

@@ -4,6 +4,7 @@ Everything wrong with a data set is collected and told at once; nothing is train
 """
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -50,7 +51,13 @@ class Prepared:
     pseudo: PseudoLabelled | None = None
 
 
-def prepare(config: Config, run: RunDir | None = None, *, make_folds_file: bool = True) -> Prepared:
+def prepare(
+    config: Config,
+    run: RunDir | None = None,
+    *,
+    make_folds_file: bool = True,
+    before_decoding: Callable[[], None] = lambda: None,
+) -> Prepared:
     """Read and check the data set, decode its images once, and make or load its folds.
 
     Args:
@@ -59,12 +66,13 @@ def prepare(config: Config, run: RunDir | None = None, *, make_folds_file: bool 
             fixed, and a data set that has changed is refused. None keeps neither.
         make_folds_file: make the table that folds.file names where it does not exist; refused
             otherwise, since a mistyped name would quietly change the split.
+        before_decoding: see `check_data`.
 
     Raises:
         UserError: all problems of the table and of the images in one message.
     """
     labels = label_space(config.data.labels, config.data.classes, config.data.malignant)
-    checked = check_data(config, labels)
+    checked = check_data(config, labels, before_decoding=before_decoding)
     raise_problems(checked.problems)
     manifest, store = checked.manifest, checked.store
     if config.model.metadata:

@@ -1,6 +1,7 @@
 """All folds of a run, or some: freeze the config, prepare the data, train what is missing."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from kderm import console
 from kderm.atomic import write_json, write_text
@@ -9,6 +10,7 @@ from kderm.config.schema import Config
 from kderm.data.checked import check_places
 from kderm.data.prepare import Prepared, prepare
 from kderm.errors import UserError
+from kderm.models.presets import find_preset
 from kderm.models.weights import check_preset
 from kderm.run_dir import RunDir
 from kderm.runtime import environment_record, keep_freed_memory
@@ -29,6 +31,7 @@ def cross_validate(
     jobs: int = 1,
     launcher: str = "local",
     address: str | None = None,
+    begin: Callable[[], None] | None = None,
     show: Callable[[Prepared], None] | None = None,
     prepared: Callable[[], None] | None = None,
 ) -> None:
@@ -41,6 +44,7 @@ def cross_validate(
         jobs: folds at a time, each in a process of its own; 1 trains in this one.
         launcher: "local", or "ray": on a Ray cluster, as many folds at a time as it has room for.
         address: of that cluster; see `kderm.cluster.connection.connected`.
+        begin: called when nothing is wrong that the config and a look at the places tell.
         show: told the prepared data before training begins.
         prepared: called when all that folds share is on the disk: what follows is written into the
             folders of `folds` alone.
@@ -61,10 +65,14 @@ def cross_validate(
     refuse_other_config(config, run)
     check_recipe(config)
     check_places(config)
-    check_preset(config.model.preset, config.image.size, config.model.weights)
+    find_preset(config.model.preset)
+    if begin is not None:
+        begin()
     if config.distil.teacher is not None and not run.teacher.is_file():
         find_teacher(config.distil.teacher)
-    data = prepare(config, run, make_folds_file=False)
+    # Whether there are images is known at once; weights may be asked of the network.
+    weights = partial(check_preset, config.model.preset, config.image.size, config.model.weights)
+    data = prepare(config, run, make_folds_file=False, before_decoding=weights)
     if not run.is_started:
         write_json(run.environment, environment_record())
         write_text(run.config, config.to_yaml())

@@ -8,6 +8,7 @@ import contextlib
 import io
 import os
 import socket
+import sys
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ from kderm.runtime import core_count, thread_limits
 
 _SMALLEST_STORE = 128 * 1024**2  # bytes that Ray asks for at least, with some room
 _KNOCK_SECONDS = 10.0
+_STDERR = 2  # the descriptor, which C++ writes to
 _SHORT = 8  # characters of a folder that Ray's own can lie in
 # Variables that a task must see as this process does, wherever it runs.
 _TAKEN_ALONG = ("KERAS_BACKEND", "KDERM_WEIGHTS", "KDERM_CACHE", "XLA_PYTHON_CLIENT_PREALLOCATE")
@@ -79,13 +81,16 @@ class Cluster:
 
 
 def import_ray() -> ModuleType:
-    """Ray, told not to report its usage to anyone.
+    """Ray, told not to report its usage to anyone, and to say nothing past its exceptions.
 
     Raises:
         UserError: it is not installed, with the extra that brings it.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    # Its C++ part calls it an error, on the terminal, that an actor of Ray Data may be started
+    # again although its arguments, Ray Data's own, are objects. What ends a command is raised too.
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     try:
         import ray
     except ImportError:
@@ -144,7 +149,7 @@ def _start(ray: ModuleType, stack: contextlib.ExitStack, objects: int) -> None:
     os.environ.setdefault("RAY_AUTH_TOKEN", uuid.uuid4().hex)  # else Ray writes one to ~/.ray
     # As the local launcher's processes: Ray's would wait for every other one of the machine.
     os.environ.setdefault("RAY_worker_niceness", "0")
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+    with _muted():
         ray.init(
             address="local",
             num_cpus=core_count(),
@@ -156,6 +161,24 @@ def _start(ray: ModuleType, stack: contextlib.ExitStack, objects: int) -> None:
         )
 
 
+@contextlib.contextmanager
+def _muted() -> Iterator[None]:
+    """Keep what Ray says while it begins, in Python and in C++, off the terminal.
+
+    What is wrong is raised.
+    """
+    sys.stderr.flush()
+    kept = os.dup(_STDERR)
+    try:
+        with open(os.devnull, "wb") as nothing:
+            os.dup2(nothing.fileno(), _STDERR)
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        os.dup2(kept, _STDERR)
+        os.close(kept)
+
+
 def _join(ray: ModuleType, address: str) -> None:
     if address.startswith("ray://"):
         raise UserError(
@@ -165,7 +188,8 @@ def _join(ray: ModuleType, address: str) -> None:
         )
     try:
         _knock(address)
-        ray.init(address=address, log_to_driver=False, configure_logging=False)
+        with _muted():
+            ray.init(address=address, log_to_driver=False, configure_logging=False)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         lines = str(error).strip().splitlines()
         raise UserError(

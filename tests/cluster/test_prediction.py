@@ -73,11 +73,16 @@ def assert_same(there, local):
     assert not (there.predictions.parent / ".parts").exists()
 
 
-def test_the_rows_are_those_of_the_local_launcher(cluster, bundle, in_small_chunks, workplace):
+def test_the_rows_are_those_of_the_local_launcher_and_ray_says_nothing(
+    cluster, bundle, in_small_chunks, workplace, capfd, recwarn
+):
     draw(workplace / "images", 41)
+    capfd.readouterr()
     there = predict_on_cluster(
         bundle, ["images"], Path("there"), early_exit=0.05, address=cluster.address
     )
+    assert capfd.readouterr().err == ""
+    assert not [each for each in recwarn if "ray" in str(each.message).lower()]
     local = here(bundle, "images", Path("local"), early_exit=0.05)
     assert_same(there, local)
     assert there.early_exit == local.early_exit

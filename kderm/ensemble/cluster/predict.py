@@ -11,6 +11,8 @@ import io
 import json
 import logging
 import os
+import re
+import warnings
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
@@ -193,6 +195,8 @@ def _quiet_ray_data() -> Any:
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
+    # There is no other way to say max_restarts; pyproject.toml keeps to the versions that have it.
+    warnings.filterwarnings("ignore", "`ray_remote_args` is deprecated", module=re.escape(__name__))
     return ray.data
 
 

@@ -4,15 +4,17 @@ Reads the files that `kderm.ensemble.engines.exports` wrote. Each worker thread 
 about one batch on one core, which wastes less than all cores on one batch do.
 """
 
+import contextlib
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from kderm.ensemble.engines.engine import Engine, Word, cores, padded
-from kderm.errors import missing_extra
+from kderm.errors import UserError, missing_extra
+from kderm.runtime import is_out_of_memory
 
 # Names of the inputs and outputs of an exported member.
 PIXELS, METADATA, PROBABILITIES, FEATURES = "pixels", "metadata", "probabilities", "features"
@@ -37,9 +39,11 @@ class OnnxEngine(Engine):
         options.log_severity_level = 3
         known = onnxruntime.get_available_providers()
         providers = [name for name in (_CUDA, "CPUExecutionProvider") if name in known]
-        self._sessions = [
-            onnxruntime.InferenceSession(str(file), options, providers=providers) for file in files
-        ]
+        self._sessions, self._files = [], list(files)
+        for file in files:
+            with _told(file, "ONNX Runtime", onnxruntime):
+                session = onnxruntime.InferenceSession(str(file), options, providers=providers)
+                self._sessions.append(session)
         # The GPU build knows CUDA without a card too, and then takes the CPU without a word.
         gpu = all(_CUDA in session.get_providers() for session in self._sessions)
         super().__init__(len(files), size, batch_size, 1 if gpu else cores())
@@ -52,7 +56,8 @@ class OnnxEngine(Engine):
         given = {PIXELS: pixels} if metadata is None else {PIXELS: pixels, METADATA: metadata}
         if self._pads:  # an accelerator rounds by the batch's shape
             given = {name: padded(array, self.batch_size) for name, array in given.items()}
-        found = [rows[:count] for rows in self._sessions[member].run(self._wanted, given)]
+        with _told(self._files[member], "ONNX Runtime"):
+            found = [rows[:count] for rows in self._sessions[member].run(self._wanted, given)]
         return found[0], found[1] if len(found) > 1 else None
 
 
@@ -84,7 +89,10 @@ class OpenVinoEngine(Engine):
             "NUM_STREAMS": self.workers,
             "INFERENCE_NUM_THREADS": self.workers,
         }
-        self._compiled = [core.compile_model(str(file), "CPU", settings) for file in files]
+        self._compiled, self._files = [], list(files)
+        for file in files:
+            with _told(file, "OpenVINO", openvino):
+                self._compiled.append(core.compile_model(str(file), "CPU", settings))
         # OpenVINO's binding looks numpy up at the first array. Two threads that are first at the
         # same time wait for each other for ever (seen), so the first one is here.
         _ = openvino.Tensor(np.zeros(1, np.float32)).data
@@ -94,9 +102,10 @@ class OpenVinoEngine(Engine):
     def ask(self, member: int, pixels: np.ndarray, metadata: np.ndarray | None) -> Word:
         """One compiled member's answer, by this thread's own request."""
         request = self._request(member)
-        found = request.infer({PIXELS: pixels} if metadata is None else _both(pixels, metadata))
-        seen = np.array(found[FEATURES]) if self._features else None
-        return np.array(found[PROBABILITIES]), seen  # copies: the request reuses its memory
+        with _told(self._files[member], "OpenVINO"):
+            found = request.infer({PIXELS: pixels} if metadata is None else _both(pixels, metadata))
+            seen = np.array(found[FEATURES]) if self._features else None
+            return np.array(found[PROBABILITIES]), seen  # copies: the request reuses its memory
 
     def _request(self, member: int) -> Any:
         requests = self._own.__dict__
@@ -107,6 +116,30 @@ class OpenVinoEngine(Engine):
 
 def _both(pixels: np.ndarray, metadata: np.ndarray) -> dict[str, np.ndarray]:
     return {PIXELS: pixels, METADATA: metadata}
+
+
+@contextlib.contextmanager
+def _told(file: Path, name: str, package: Any = None) -> Iterator[None]:
+    """Raise what a package says of a member's file as a `UserError`; a lack of memory stays one.
+
+    Args:
+        file: that is opened or asked.
+        name: of the package.
+        package: the module, whose version tells why a file does not open.
+    """
+    try:
+        yield
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        # The last line is the reason; OpenVINO tells first through which of its files it came.
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        version = "" if package is None else f" {package.__version__}"
+        raise UserError(
+            f"Expected a member in ONNX format that {name}{version} can run. Received: {file} "
+            f"({lines[-1] if lines else type(error).__name__}). Remove the folder {file.parent} and "
+            "repeat the command, which exports the members anew; or predict with --engine keras."
+        ) from error
 
 
 def import_onnxruntime() -> Any:

@@ -23,6 +23,7 @@ from kderm.ensemble.engines.exports import compare_engines, export
 from kderm.ensemble.engines.record import RECORD, export_directory, find_export
 from kderm.errors import UserError
 from kderm.labels import HAM10000
+from kderm.storage.places import file_sha256
 
 pytest.importorskip("onnxscript")
 pytest.importorskip("onnxruntime")
@@ -210,3 +211,43 @@ def test_an_export_is_made_on_the_cpu_whatever_the_device_is(telling):
     with keras.device("meta"):  # stands for a GPU: nothing could be computed there
         found = export(read_bundle(telling.path), "onnx")
     assert found.record.parity.largest < 1e-5
+
+
+def other_network(file):
+    """A network that opens and takes no pixels."""
+    from onnx import TensorProto, helper, save
+
+    one = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "ab"]
+    node = helper.make_node("Relu", ["a"], ["b"])
+    graph = helper.make_graph([node], "other", one[:1], one[1:])
+    opset = [helper.make_opsetid("", 17)]
+    save(helper.make_model(graph, opset_imports=opset, ir_version=8), file)
+
+
+SPOILT = {
+    "truncated": lambda file: file.write_bytes(file.read_bytes()[: file.stat().st_size // 2]),
+    "empty": lambda file: file.write_bytes(b""),
+    "no network": lambda file: file.write_bytes(b"<html>not found</html>"),
+    "another network": other_network,
+}
+
+
+@pytest.mark.parametrize("how", SPOILT)
+@pytest.mark.parametrize("engine", ["onnx", pytest.param("openvino", marks=openvino)])
+def test_a_file_that_the_engine_cannot_use_is_told_in_one_paragraph(
+    of_exported, images, tmp_path, engine, how
+):
+    bundle = read_bundle(of_exported.path)
+    directory = export(bundle, engine).directory
+    file = directory / "fold_1.onnx"
+    SPOILT[how](file)
+    record = json.loads((directory / RECORD).read_text())
+    record["members"][1]["sha256"] = file_sha256(file)  # so that it is not just exported anew
+    (directory / RECORD).write_text(json.dumps(record))
+    words = ["ensemble-predict", images, "--run", of_exported.path, "--engine", engine]
+    result = CliRunner().invoke(main, [*map(str, words), "--out", str(tmp_path / "out")])
+    assert result.exit_code == 2, result.output
+    assert "Expected a member in ONNX format" in result.output
+    assert f"Received: {file} (" in result.output
+    assert len(result.output.strip().splitlines()) < 4, result.output
+    assert not (tmp_path / "out" / "predictions.csv").exists()

@@ -134,11 +134,12 @@ def _told(file: Path, name: str, package: Any = None) -> Iterator[None]:
             raise
         # The last line is the reason; OpenVINO tells first through which of its files it came.
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        reason = lines[-1] if lines else type(error).__name__
         version = "" if package is None else f" {package.__version__}"
         raise UserError(
             f"Expected a member in ONNX format that {name}{version} can run. Received: {file} "
-            f"({lines[-1] if lines else type(error).__name__}). Remove the folder {file.parent} and "
-            "repeat the command, which exports the members anew; or predict with --engine keras."
+            f"({reason}). Remove the folder {file.parent} and repeat the command, which exports "
+            "the members anew; or predict with --engine keras."
         ) from error
 
 

@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING
 from kderm import console
 from kderm.commands.asked import refuse_lost_images, refuse_smaller, refuse_unfinished
 from kderm.commands.pieces import say_kept
+from kderm.data.datasets.image_index import is_image_name
 from kderm.errors import UserError
 from kderm.run_dir import EXPLANATIONS, RunDir, open_run, runs_root
 from kderm.runtime import check_backend
+from kderm.storage.mirror import bring
+from kderm.storage.places import is_url, open_place
 
 if TYPE_CHECKING:
     from kderm.ensemble.bundle import Bundle
@@ -71,6 +74,10 @@ def named(sources: Sequence[str], run_name: str | None) -> RunDir | None:
     if not sources:
         return open_run(run_name)
     if len(sources) == 1 and run_name is None:
+        if is_url(sources[0]):
+            return open_run(sources[0]) if is_run_at(sources[0]) else None
+        if Path(sources[0]).name == sources[0] and not sources[0].startswith(("_", ".")):
+            bring(runs_root(), sources[0])
         places = (runs_root() / sources[0], Path(sources[0]))
         of_runs = (RunDir(place) for place in places)
         if any(run.config.is_file() or run.bundle.is_file() for run in of_runs) or (
@@ -86,6 +93,14 @@ def named(sources: Sequence[str], run_name: str | None) -> RunDir | None:
                 f"{sources[0]}, which is neither. Runs in {runs_root()}/: {known or 'none'}."
             )
     return None
+
+
+def is_run_at(url: str) -> bool:
+    """Whether a run is kept at `url`, and no images are."""
+    if is_image_name(url) or any(c in url for c in "*?["):
+        return False
+    place = open_place(url)
+    return any(place.find(name) is not None for name in ("config.yaml", "ensemble.json"))
 
 
 def refuse_own_pictures(inputs: "Inputs", directory: Path) -> None:

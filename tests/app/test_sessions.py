@@ -24,11 +24,22 @@ def answered(page, path):
     return visitor, visitor.predict([client.handle_file(str(path))], False, api_name="/predict")
 
 
+def at_rest(blocks, visitor):
+    """Wait until the queue has let go of the visitor's request, shortly after its answer."""
+    for _ in range(600):
+        events = list(blocks._queue.event_ids_to_events.values())
+        if visitor.session_hash not in {event.session_hash for event in events}:
+            return
+        time.sleep(0.05)
+    raise AssertionError("the request is worked on without end")
+
+
 def test_answers_are_forgotten_when_the_page_is_closed(page, photo):
     visitor, _ = answered(page, photo("left_behind.jpg"))
     assert "left_behind.jpg" in kept_of(page.blocks)
     forget_sessions(page.blocks)
     assert "left_behind.jpg" in kept_of(page.blocks)  # the page is open
+    at_rest(page.blocks, visitor)
     page.blocks.state_holder.session_data[visitor.session_hash].is_closed = True
     forget_sessions(page.blocks)
     assert "left_behind.jpg" not in kept_of(page.blocks)
@@ -36,6 +47,7 @@ def test_answers_are_forgotten_when_the_page_is_closed(page, photo):
 
 def test_answers_are_forgotten_after_their_time(page, photo):
     visitor, _ = answered(page, photo("long_ago.jpg"))
+    at_rest(page.blocks, visitor)
     used = page.blocks.state_holder.time_last_used
     used[visitor.session_hash] -= datetime.timedelta(seconds=100)
     forget_sessions(page.blocks, 200)

@@ -2,9 +2,9 @@
 
     python -m benchmarks.drills damaged --images 800 --tables 200
 
-Good pictures lie between damaged ones (`benchmarks.drills.damage`) in one folder and one table.
-`ensemble-predict` is asked for the good ones alone and for all, `prepare` for all. The commands
-run without root's right to read every file.
+Good pictures lie between damaged ones (`benchmarks.drills.broken_images`, `unusual_images`) in one
+folder and one table. `ensemble-predict` is asked for the good ones alone and for all, `prepare` for
+all. The commands run without root's right to read every file.
 `benchmarks.drills.damaged_tables` go to both readers of tables.
 """
 
@@ -24,8 +24,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from benchmarks.drills.damage import KINDS, NAMES, PLACES, encoded
+from benchmarks.drills import broken_images  # noqa: F401 - enters its kinds
 from benchmarks.drills.damaged_tables import TABLES, read_for_prediction, read_for_training
+from benchmarks.drills.image_kinds import KINDS, encoded
+from benchmarks.drills.unusual_images import NAMES, PLACES
 from benchmarks.drills.workplace import REPOSITORY, TINY, Ended, Workplace, table
 
 GOOD = 60

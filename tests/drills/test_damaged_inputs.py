@@ -6,8 +6,9 @@ import pytest
 from PIL import Image
 
 from benchmarks.drills import damaged_inputs
-from benchmarks.drills.damage import KINDS, NAMES, PLACES
 from benchmarks.drills.damaged_tables import TABLES, read_for_prediction, read_for_training
+from benchmarks.drills.image_kinds import KINDS
+from benchmarks.drills.unusual_images import NAMES, PLACES
 from kderm.data.images import ImageSpec, UnreadableImage, read_image
 from kderm.ensemble.bundle import read_bundle
 from kderm.ensemble.inputs import find_inputs

@@ -29,6 +29,7 @@ from kderm.errors import UserError, missing_extra
 _GRACE = 2
 # A little room for what a form says beside its files.
 _FORM_BYTES = 1_000_000
+_NO_PAGES_OF_ITS_OWN: dict[str, Any] = {"openapi_url": None, "docs_url": None, "redoc_url": None}
 # Seconds that a wrong password costs.
 GUESS = 1.0
 
@@ -86,12 +87,7 @@ def build_app(
     page = build_page(Desk(ensemble, workroom, limits))
     page.state_session_capacity = SESSIONS
     app = gr.mount_gradio_app(
-        FastAPI(
-            openapi_url=None,
-            docs_url=None,
-            redoc_url=None,
-            lifespan=lambda app: looked_after(page),
-        ),
+        FastAPI(**_NO_PAGES_OF_ITS_OWN, lifespan=lambda app: looked_after(page)),
         page,
         path="/",
         auth=door,

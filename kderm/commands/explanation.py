@@ -85,12 +85,12 @@ def named(sources: Sequence[str], run_name: str | None) -> RunDir | None:
         ):
             return open_run(sources[0])
         if not Path(sources[0]).expanduser().exists() and not any(c in sources[0] for c in "*?["):
-            known = ", ".join(
-                sorted(path.parent.name for path in runs_root().glob("*/config.yaml"))
-            )
+            finished = runs_root().glob("*/oof.csv")
+            known = ", ".join(sorted(path.parent.name for path in finished))
             raise UserError(
                 "Expected the name of a run, or images (folders, files, CSVs, patterns). Received: "
-                f"{sources[0]}, which is neither. Runs in {runs_root()}/: {known or 'none'}."
+                f"{sources[0]}, which is neither. Runs in {runs_root()}/ that are finished: "
+                f"{known or 'none'}."
             )
     return None
 

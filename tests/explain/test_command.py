@@ -110,7 +110,7 @@ def test_members_with_metadata_explain_images_with_and_without_them(
         (("explain", "images", "--each", 2), "--each belong"),
         (("explain", "images", "--check", 2), "--check belong"),
         (("explain", "tiny", "--batch-size", 2), "--batch-size belongs to images"),
-        (("explain", "tinny"), "Runs in .*tiny"),
+        (("explain", "tinny"), "Runs in .* that are finished: tiny."),
         (("explain", "tiny", "--layer", "stem_rely"), "stem_relu"),
         (("explain", "tiny", "--views", "flops"), "flips"),
     ],

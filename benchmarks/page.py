@@ -34,7 +34,7 @@ def of_desk(desk: Desk, workroom: Workroom, photos: list[Path]) -> tuple[list[fl
         upload.parent.mkdir()
         shutil.copyfile(photo, upload)
         start, worked = time.perf_counter(), time.process_time()
-        desk.photos_html(desk.photos([str(upload)], False, {}), None)
+        desk.photos_html(desk.photos([str(upload)], {}), None)
         seconds.append(time.perf_counter() - start)
         work.append(time.process_time() - worked)
     return seconds, work

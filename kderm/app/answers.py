@@ -74,7 +74,8 @@ class Answered:
 
     Attributes:
         photos: one answer a picture, in their order.
-        lesion: one answer to all of them together; None where they were not said to be of one.
+        lesion: one answer to all of them together, for a reader who says that they show one spot;
+            None where fewer than two have an answer.
         notes: what was passed over, and what weakens all answers, a sentence each.
     """
 
@@ -87,16 +88,14 @@ def answer_photos(
     ensemble: LoadedEnsemble,
     pictures: Sequence[Upload],
     *,
-    one_lesion: bool = False,
     metadata: dict[str, Any] | None = None,
     maps: bool = True,
 ) -> Answered:
-    """Answer pictures one by one and, if they show one lesion, together.
+    """Answer pictures one by one, and together as if they showed one lesion.
 
     Args:
         ensemble: who answers.
         pictures: what was sent; refused ones get the sentence that refuses them.
-        one_lesion: whether all show the same lesion.
         metadata: age, sex and site, the same for all, where the ensemble looks at them.
         maps: whether to draw where the evidence lies.
     """
@@ -104,9 +103,10 @@ def answer_photos(
     if not readable:
         refused = tuple(Answer(one.name, {}, error=one.problem) for one in pictures)
         return Answered(refused, None)
-    known = dict(metadata or {}) | ({"lesion_id": LESION} if one_lesion else {})
     answers = ensemble.answer(
-        [picture.data for picture in readable], metadata=known or None, threads=_DECODED_AT_ONCE
+        [picture.data for picture in readable],
+        metadata={**(metadata or {}), "lesion_id": LESION},
+        threads=_DECODED_AT_ONCE,
     )
     rows = iter(answers.table.to_dict("records"))
     photos = []
@@ -115,10 +115,8 @@ def answer_photos(
             photos.append(Answer(picture.name, {}, error=picture.problem))
         else:
             photos.append(_photo(ensemble, picture, next(rows), metadata, maps))
-    lesion = None
-    if one_lesion and answers.lesions is not None and len(answers.lesions):
-        lesion = _lesion(ensemble, answers.lesions)
-    return Answered(tuple(photos), lesion)
+    several = sum(not photo.error for photo in photos) > 1
+    return Answered(tuple(photos), _lesion(ensemble, answers.lesions) if several else None)
 
 
 def answer_table(

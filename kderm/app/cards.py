@@ -24,15 +24,19 @@ _SLIDE = (
 _FIRST_SEEN = 50
 
 
-def answers_html(answered: Answered, bundle: Bundle, point: FrozenPoint | None) -> str:
+def answers_html(
+    answered: Answered, bundle: Bundle, point: FrozenPoint | None, one_lesion: bool = False
+) -> str:
     """All answers of a request.
 
     Args:
         answered: what was said.
         bundle: who said it.
         point: which operating point flags; None for a bundle without points.
+        one_lesion: whether the pictures are said to show one lesion.
     """
-    cards = [] if answered.lesion is None else [_lesion_card(answered, bundle, point)]
+    together = one_lesion and answered.lesion is not None
+    cards = [_lesion_card(answered, bundle, point)] if together else []
     cards += [
         _card(answer, number, bundle, point) for number, answer in enumerate(answered.photos, 1)
     ]

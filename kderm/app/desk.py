@@ -47,14 +47,12 @@ class Desk:
         spec = self.ensemble.bundle.metadata
         return () if spec is None else tuple(spec.names)
 
-    def photos(
-        self, paths: Sequence[str], one_lesion: bool, facts: dict[str, Any]
-    ) -> Answered | str:
+    def photos(self, paths: Sequence[str], facts: dict[str, Any]) -> Answered | str:
         """The answers to uploaded files, or the sentence that says why there are none."""
 
         def work() -> Answered:
             uploads = self._read(paths, self.limits.photos)
-            found = self._answer(uploads.pictures, one_lesion, facts)
+            found = self._answer(uploads.pictures, facts)
             names = [photo.name for photo in found.photos if not photo.error]
             notes = (*uploads.notes, *self._missing_facts(facts), *self._cautions(names))
             return Answered(found.photos, found.lesion, notes)
@@ -63,7 +61,7 @@ class Desk:
 
     def example(self, example: Example) -> Answered | str:
         """The answer to one of the drawn examples."""
-        return told(lambda: self._answer([Upload(example.name, example.data)], False, {}))
+        return told(lambda: self._answer([Upload(example.name, example.data)], {}))
 
     def many(self, paths: Sequence[str], progress: Callable[[int, int], None]) -> Tabled | str:
         """The table of uploaded files, or the sentence that says why there is none."""
@@ -116,14 +114,16 @@ class Desk:
             ],
         }
 
-    def photos_html(self, found: Answered | str | None, point: str | None) -> str:
+    def photos_html(
+        self, found: Answered | str | None, point: str | None, one_lesion: bool = False
+    ) -> str:
         """The answers as they are shown at the operating point called `point`."""
         if found is None:
             return '<p class="kd-empty">The answers will stand here.</p>'
         if isinstance(found, str):
             return problem_html(found)
         bundle = self.ensemble.bundle
-        return answers_html(found, bundle, point_named(bundle, point))
+        return answers_html(found, bundle, point_named(bundle, point), one_lesion)
 
     def many_html(self, found: Tabled | str | None, point: str | None) -> str:
         """The table as it is shown at the operating point called `point`."""
@@ -155,11 +155,8 @@ class Desk:
         finally:
             self._workroom.forget(paths)
 
-    def _answer(
-        self, pictures: Sequence[Upload], one_lesion: bool, facts: dict[str, Any]
-    ) -> Answered:
-        known = _known(facts) or None
-        return answer_photos(self.ensemble, pictures, one_lesion=one_lesion, metadata=known)
+    def _answer(self, pictures: Sequence[Upload], facts: dict[str, Any]) -> Answered:
+        return answer_photos(self.ensemble, pictures, metadata=_known(facts) or None)
 
 
 def told(work: Callable[[], Any]) -> Any:

@@ -87,7 +87,7 @@ def _photos_tab(desk: Desk) -> dict[str, Any]:
         with gr.Column(scale=2, min_width=280):
             one = gr.Checkbox(
                 label="These photos show one and the same spot",
-                info="Tick it before you choose them: they are then also answered together.",
+                info="Then they are also answered together, as one lesion.",
             )
             facts = _facts_inputs(desk)
             with gr.Accordion("Use a camera", open=False):
@@ -173,30 +173,32 @@ def _about_tab(desk: Desk) -> gr.Radio:
 def _wire_photos(desk: Desk, tab: dict[str, Any], point: gr.Radio) -> None:
     shown = [tab["state"], tab["answers"], tab["clear"]]
 
-    def found_and_shown(found: Any, name: str | None) -> tuple[Any, str, Any]:
-        return found, desk.photos_html(found, name), gr.update(visible=found is not None)
+    def found_and_shown(found: Any, name: str | None, one: bool) -> tuple[Any, str, Any]:
+        return found, desk.photos_html(found, name, one), gr.update(visible=found is not None)
 
-    def sent(paths: Any, one: bool, name: str | None, *facts: Any) -> tuple[Any, ...]:
+    def sent(paths: Any, name: str | None, one: bool, *facts: Any) -> tuple[Any, ...]:
         if not paths:  # the input was just emptied, by the line below
             return (gr.skip(),) * (1 + len(shown))
         known = dict(zip(desk.facts, facts, strict=True))
-        found = desk.photos(_listed(paths), one, known)
-        return (None, *found_and_shown(found, name))
+        found = desk.photos(_listed(paths), known)
+        return (None, *found_and_shown(found, name, one))
 
-    def tried(name: str | None, event: gr.EventData) -> tuple[Any, str, Any]:
+    def tried(name: str | None, one: bool, event: gr.EventData) -> tuple[Any, str, Any]:
         examples: list[Example] = tab["examples"]
         number = int(event._data["number"]) % len(examples)
-        return found_and_shown(desk.example(examples[number]), name)
+        return found_and_shown(desk.example(examples[number]), name, one)
 
-    inputs = [tab["one"], point, *tab["facts"]]
+    how = [point, tab["one"]]
+    inputs = [*how, *tab["facts"]]
     for source in (tab["drop"], tab["camera"]):
         event = source.upload if source is tab["drop"] else source.change
         done = event(sent, [source, *inputs], [source, *shown], **_ONE_AT_A_TIME, **_HIDDEN)
         done.then(None, js=_GO_TO_ANSWERS.replace("ID", "answers"))
-    done = tab["trial"].click(tried, [point], shown, **_ONE_AT_A_TIME, **_HIDDEN)
+    done = tab["trial"].click(tried, how, shown, **_ONE_AT_A_TIME, **_HIDDEN)
     done.then(None, js=_GO_TO_ANSWERS.replace("ID", "answers"))
-    tab["clear"].click(lambda name: found_and_shown(None, name), [point], shown, **_HIDDEN)
-    point.change(desk.photos_html, [tab["state"], point], tab["answers"], **_HIDDEN)
+    tab["clear"].click(lambda *how: found_and_shown(None, *how), how, shown, **_HIDDEN)
+    for changed in how:
+        changed.change(desk.photos_html, [tab["state"], *how], tab["answers"], **_HIDDEN)
 
 
 def _wire_many(desk: Desk, tab: dict[str, Any], point: gr.Radio) -> None:

@@ -43,26 +43,27 @@ def pictures_in(html):
 
 
 def test_photos_get_the_rows_that_python_gives(desk, send, ensemble, jpeg):
-    found = desk.photos([send("a.jpg"), send("b.jpg", seed=1)], False, {})
+    found = desk.photos([send("a.jpg"), send("b.jpg", seed=1)], {})
     expected = ensemble.predict([jpeg(), jpeg(seed=1)])
     rows = pd.DataFrame([photo.row for photo in found.photos])
     pd.testing.assert_frame_equal(rows, expected, check_dtype=False)
-    assert found.lesion is None
+    assert desk.photos([send("a.jpg"), send("bad.jpg", data=b"x")], {}).lesion is None
 
 
 def test_photos_of_one_lesion_are_answered_together_and_alone(desk, send, ensemble, jpeg):
-    found = desk.photos([send("a.jpg"), send("b.jpg", seed=1)], True, {})
+    found = desk.photos([send("a.jpg"), send("b.jpg", seed=1)], {})
     expected = ensemble.predict_lesions([jpeg(), jpeg(seed=1)], "x").iloc[0]
     for column in ("predicted", "p_malignant", "malignant", "images", "p_mel"):
         assert found.lesion.row[column] == expected[column]
     assert len(found.photos) == 2
-    assert "from 2 pictures together" in desk.photos_html(found, None)
+    assert "from 2 pictures together" in desk.photos_html(found, None, True)
+    assert "together" not in desk.photos_html(found, None, False)
 
 
 def test_a_bad_file_costs_itself_alone(desk, send, ensemble, jpeg):
     cut = jpeg(seed=2)[:-200]
     paths = [send("bad.jpg", data=b"nothing"), send("a.jpg"), send("cut.jpg", data=cut)]
-    bad, good, short = desk.photos(paths, False, {}).photos
+    bad, good, short = desk.photos(paths, {}).photos
     assert "not a picture" in bad.error
     assert "truncated" in short.error
     assert good.row["predicted"] == ensemble.predict([jpeg()])["predicted"][0]
@@ -76,7 +77,7 @@ def test_photos_are_decoded_two_at_a_time_and_tables_by_all_cores(desk, send, mo
         return decode(chunks, spec, threads=threads)
 
     monkeypatch.setattr(loaded, "decoded_chunks", noted)
-    desk.photos([send("a.jpg")], False, {})
+    desk.photos([send("a.jpg")], {})
     desk.many([send("b.jpg")], lambda done, count: None)
     assert asked == [2, None]
 
@@ -85,16 +86,16 @@ def test_nothing_is_left_of_what_was_sent(desk, send, workroom):
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as opened:
         opened.writestr("a.jpg", b"x")
-    desk.photos([send("a.jpg"), send("b.jpg", data=b"bad")], False, {})
+    desk.photos([send("a.jpg"), send("b.jpg", data=b"bad")], {})
     desk.many([send("a.zip", data=archive.getvalue())], lambda done, count: None)
-    desk.photos([send(f"{number}.jpg") for number in range(5)], False, {})  # too many
+    desk.photos([send(f"{number}.jpg") for number in range(5)], {})  # too many
     desk.predict([send("c.jpg")], False)
     assert list(workroom.path.iterdir()) == []
 
 
 def test_pictures_come_back_upright_and_without_exif(desk, send):
-    found = desk.photos([send("turned.jpg", shape=(60, 80), orientation=6)], False, {})
-    straight = desk.photos([send("straight.jpg", shape=(60, 80))], False, {})
+    found = desk.photos([send("turned.jpg", shape=(60, 80), orientation=6)], {})
+    straight = desk.photos([send("straight.jpg", shape=(60, 80))], {})
     pictures = pictures_in(desk.photos_html(found, None))
     assert len(pictures) == 2  # the picture and its map
     assert all(not picture.getexif() for picture in pictures)
@@ -105,7 +106,7 @@ def test_pictures_come_back_upright_and_without_exif(desk, send):
 
 
 def test_the_operating_point_decides_what_is_flagged(desk, send):
-    found = desk.photos([send("a.jpg")], False, {})
+    found = desk.photos([send("a.jpg")], {})
     row = found.photos[0]
     for point in points_of(desk.ensemble.bundle):
         flagged = "⚑ Flagged" in desk.photos_html(found, point.name)
@@ -114,7 +115,7 @@ def test_the_operating_point_decides_what_is_flagged(desk, send):
 
 def test_what_the_flag_is_at_the_default_point_is_the_column_malignant(desk, send):
     for seed in range(3):
-        found = desk.photos([send("a.jpg", seed=seed)], False, {})
+        found = desk.photos([send("a.jpg", seed=seed)], {})
         flagged = "⚑ Flagged" in desk.photos_html(found, None)
         assert flagged == (found.photos[0].row["malignant"] == 1)
 
@@ -154,7 +155,7 @@ def test_the_contact_sheet_has_no_exif(desk, send):
 
 
 def test_too_many_photos_are_told_in_a_sentence(desk, send):
-    found = desk.photos([send(f"{number}.jpg") for number in range(5)], False, {})
+    found = desk.photos([send(f"{number}.jpg") for number in range(5)], {})
     assert "at most 4" in desk.photos_html(found, None)
 
 
@@ -163,7 +164,7 @@ def test_a_fault_is_a_sentence_and_never_a_traceback(desk, send, monkeypatch, ca
         raise RuntimeError("the disk is on fire")
 
     monkeypatch.setattr(desk.ensemble, "answer", broken)
-    html = desk.photos_html(desk.photos([send("a.jpg")], False, {}), None)
+    html = desk.photos_html(desk.photos([send("a.jpg")], {}), None)
     assert "Something went wrong" in html
     assert "fire" not in html
     assert "the disk is on fire" in capsys.readouterr().err
@@ -171,15 +172,13 @@ def test_a_fault_is_a_sentence_and_never_a_traceback(desk, send, monkeypatch, ca
 
 def test_images_of_the_run_are_told_from_new_ones(desk, send, run):
     known = pd.read_csv(run.oof)["image_id"][0]
-    assert "memory, not a test" in desk.photos_html(
-        desk.photos([send(f"{known}.jpg")], False, {}), None
-    )
-    assert "memory" not in desk.photos_html(desk.photos([send("new.jpg")], False, {}), None)
+    assert "memory, not a test" in desk.photos_html(desk.photos([send(f"{known}.jpg")], {}), None)
+    assert "memory" not in desk.photos_html(desk.photos([send("new.jpg")], {}), None)
 
 
 def test_what_is_said_of_known_pictures_is_no_more_than_was_compared(desk, send, run):
     known = pd.read_csv(run.oof)["image_id"].tolist()
-    one = desk.photos([send(f"{known[0]}.jpg"), send("new.jpg")], False, {}).notes[0]
+    one = desk.photos([send(f"{known[0]}.jpg"), send("new.jpg")], {}).notes[0]
     assert one.startswith(f"{known[0]}.jpg: A picture of this name was in the training data of")
     assert "If it is the same picture" in one
     assert "Only names are compared" in one
@@ -192,7 +191,7 @@ def test_one_lay_word_for_networks_and_no_plural_in_brackets(desk, send, run):
     bundle = desk.ensemble.bundle
     known = pd.read_csv(run.oof)["image_id"][0]
     photos = [send(f"{known}.jpg"), send("b.jpg", seed=1), send("bad.jpg", data=b"x")]
-    said = desk.photos_html(desk.photos(photos, True, {}), None)
+    said = desk.photos_html(desk.photos(photos, {}), None, True)
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as opened:
         for name in ("a.jpg", "b.zip", "c.txt", "d.txt"):
@@ -212,7 +211,7 @@ def test_one_lay_word_for_networks_and_no_plural_in_brackets(desk, send, run):
 
 def test_where_the_ids_of_the_run_are_not_known_that_is_said(desk, send):
     desk._trained_on = None
-    said = desk.photos_html(desk.photos([send("a.jpg")], False, {}), None)
+    said = desk.photos_html(desk.photos([send("a.jpg")], {}), None)
     assert "unknown whether the ensemble was trained on these" in said
 
 
@@ -224,7 +223,7 @@ def test_a_map_that_cannot_be_drawn_costs_itself_alone(desk, send, monkeypatch, 
         raise RuntimeError("the layer is on fire")
 
     monkeypatch.setattr(desk.ensemble, "explain", broken)
-    first, second = desk.photos([send("a.jpg"), send("b.jpg", seed=1)], False, {}).photos
+    first, second = desk.photos([send("a.jpg"), send("b.jpg", seed=1)], {}).photos
     assert first.row["predicted"]
     assert first.shown is None
     assert "could not be drawn" in first.warnings[-1]

@@ -108,6 +108,12 @@ def test_several_photos_of_one_lesion_and_a_bad_one(open_page, photo, tmp_path):
     assert tab.locator(".kd-card").count() == 4
     assert "not a picture" in tab.inner_text(".kd-problem")
     assert "Traceback" not in tab.content()
+    together = tab.get_by_text("These photos show one and the same spot")
+    together.uncheck()
+    tab.wait_for_selector(".kd-lesion", state="detached")
+    assert tab.locator(".kd-card").count() == 3
+    together.check()
+    tab.wait_for_selector(".kd-lesion")
     tab.click("#forget")
     tab.wait_for_selector(".kd-empty:visible")
     assert tab.locator(".kd-card").count() == 0

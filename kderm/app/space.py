@@ -79,7 +79,7 @@ def write_space(bundle: Bundle, directory: Path) -> Path:
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise UserError(
             f"Expected a folder that does not exist yet, or an empty one. Received: {directory}, "
-            "which holds something. Choose another with --space."
+            "which is a file or holds something. Choose another with --space."
         )
     directory.parent.mkdir(parents=True, exist_ok=True)
     with temporary_beside(directory) as folder:

@@ -39,15 +39,20 @@ class OnnxEngine(Engine):
         options.log_severity_level = 3
         known = onnxruntime.get_available_providers()
         providers = [name for name in (_CUDA, "CPUExecutionProvider") if name in known]
-        self._sessions, self._files = [], list(files)
+        self._sessions = []
+        self._wanted = [PROBABILITIES, *([FEATURES] if features else [])]
         for file in files:
             with _told(file, "ONNX Runtime", onnxruntime):
                 session = onnxruntime.InferenceSession(str(file), options, providers=providers)
+                _check_names(
+                    [one.name for one in session.get_inputs()],
+                    [one.name for one in session.get_outputs()],
+                    self._wanted,
+                )
                 self._sessions.append(session)
         # The GPU build knows CUDA without a card too, and then takes the CPU without a word.
         gpu = all(_CUDA in session.get_providers() for session in self._sessions)
         super().__init__(len(files), size, batch_size, 1 if gpu else cores())
-        self._wanted = [PROBABILITIES, *([FEATURES] if features else [])]
         self._pads = gpu
 
     def ask(self, member: int, pixels: np.ndarray, metadata: np.ndarray | None) -> Word:
@@ -56,8 +61,7 @@ class OnnxEngine(Engine):
         given = {PIXELS: pixels} if metadata is None else {PIXELS: pixels, METADATA: metadata}
         if self._pads:  # an accelerator rounds by the batch's shape
             given = {name: padded(array, self.batch_size) for name, array in given.items()}
-        with _told(self._files[member], "ONNX Runtime"):
-            found = [rows[:count] for rows in self._sessions[member].run(self._wanted, given)]
+        found = [rows[:count] for rows in self._sessions[member].run(self._wanted, given)]
         return found[0], found[1] if len(found) > 1 else None
 
 
@@ -89,10 +93,14 @@ class OpenVinoEngine(Engine):
             "NUM_STREAMS": self.workers,
             "INFERENCE_NUM_THREADS": self.workers,
         }
-        self._compiled, self._files = [], list(files)
+        self._compiled = []
+        wanted = [PROBABILITIES, *([FEATURES] if features else [])]
         for file in files:
             with _told(file, "OpenVINO", openvino):
-                self._compiled.append(core.compile_model(str(file), "CPU", settings))
+                compiled = core.compile_model(str(file), "CPU", settings)
+                sides = (compiled.inputs, compiled.outputs)
+                _check_names(*([one.any_name for one in side] for side in sides), wanted)
+                self._compiled.append(compiled)
         # OpenVINO's binding looks numpy up at the first array. Two threads that are first at the
         # same time wait for each other for ever (seen), so the first one is here.
         _ = openvino.Tensor(np.zeros(1, np.float32)).data
@@ -102,10 +110,9 @@ class OpenVinoEngine(Engine):
     def ask(self, member: int, pixels: np.ndarray, metadata: np.ndarray | None) -> Word:
         """One compiled member's answer, by this thread's own request."""
         request = self._request(member)
-        with _told(self._files[member], "OpenVINO"):
-            found = request.infer({PIXELS: pixels} if metadata is None else _both(pixels, metadata))
-            seen = np.array(found[FEATURES]) if self._features else None
-            return np.array(found[PROBABILITIES]), seen  # copies: the request reuses its memory
+        found = request.infer({PIXELS: pixels} if metadata is None else _both(pixels, metadata))
+        seen = np.array(found[FEATURES]) if self._features else None
+        return np.array(found[PROBABILITIES]), seen  # copies: the request reuses its memory
 
     def _request(self, member: int) -> Any:
         requests = self._own.__dict__
@@ -118,12 +125,21 @@ def _both(pixels: np.ndarray, metadata: np.ndarray) -> dict[str, np.ndarray]:
     return {PIXELS: pixels, METADATA: metadata}
 
 
+def _check_names(inputs: Sequence[str], outputs: Sequence[str], wanted: Sequence[str]) -> None:
+    """Raises ValueError for a file that was not made to be asked as a member is."""
+    if PIXELS not in inputs or not set(wanted) <= set(outputs):
+        raise ValueError(
+            f"it takes {', '.join(inputs)} and gives {', '.join(outputs)}, where {PIXELS} and "
+            f"{', '.join(wanted)} are needed"
+        )
+
+
 @contextlib.contextmanager
-def _told(file: Path, name: str, package: Any = None) -> Iterator[None]:
-    """Raise what a package says of a member's file as a `UserError`; a lack of memory stays one.
+def _told(file: Path, name: str, package: Any) -> Iterator[None]:
+    """Raise what a package says of a file that it opens as a `UserError`; a lack of memory stays.
 
     Args:
-        file: that is opened or asked.
+        file: that is opened.
         name: of the package.
         package: the module, whose version tells why a file does not open.
     """
@@ -135,11 +151,10 @@ def _told(file: Path, name: str, package: Any = None) -> Iterator[None]:
         # The last line is the reason; OpenVINO tells first through which of its files it came.
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         reason = lines[-1] if lines else type(error).__name__
-        version = "" if package is None else f" {package.__version__}"
         raise UserError(
-            f"Expected a member in ONNX format that {name}{version} can run. Received: {file} "
-            f"({reason}). Remove the folder {file.parent} and repeat the command, which exports "
-            "the members anew; or predict with --engine keras."
+            f"Expected a member in ONNX format that {name} {package.__version__} can run. "
+            f"Received: {file} ({reason}). Remove the folder {file.parent} and repeat the command, "
+            "which exports the members anew; or predict with --engine keras."
         ) from error
 
 

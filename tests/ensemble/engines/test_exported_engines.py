@@ -190,6 +190,12 @@ def test_a_gpu_build_without_a_gpu_computes_on_all_cores(monkeypatch, used, work
         def get_providers(self):
             return self.providers
 
+        def get_inputs(self):
+            return [SimpleNamespace(name="pixels")]
+
+        def get_outputs(self):
+            return [SimpleNamespace(name="probabilities")]
+
         def run(self, wanted, given):
             shapes.append(len(given["pixels"]))
             return [np.ones((len(given["pixels"]), 1), np.float32)]

@@ -4,6 +4,7 @@ Imports Gradio, so import it late and only after `kderm.app.server.prepare_gradi
 comes in as files and goes out as HTML and JSON that hold everything, so the server offers no file.
 """
 
+from collections.abc import Callable
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -171,54 +172,57 @@ def _about_tab(desk: Desk) -> gr.Radio:
 
 
 def _wire_photos(desk: Desk, tab: dict[str, Any], point: gr.Radio) -> None:
-    shown = [tab["state"], tab["answers"], tab["clear"]]
-
-    def found_and_shown(found: Any, name: str | None, one: bool) -> tuple[Any, str, Any]:
-        return found, desk.photos_html(found, name, one), gr.update(visible=found is not None)
-
-    def sent(paths: Any, name: str | None, one: bool, *facts: Any) -> tuple[Any, ...]:
-        if not paths:  # the input was just emptied, by the line below
-            return (gr.skip(),) * (1 + len(shown))
-        known = dict(zip(desk.facts, facts, strict=True))
-        found = desk.photos(_listed(paths), known)
-        return (None, *found_and_shown(found, name, one))
-
-    def tried(name: str | None, one: bool, event: gr.EventData) -> tuple[Any, str, Any]:
-        examples: list[Example] = tab["examples"]
-        number = int(event._data["number"]) % len(examples)
-        return found_and_shown(desk.example(examples[number]), name, one)
-
     how = [point, tab["one"]]
-    inputs = [*how, *tab["facts"]]
+
+    def sent(paths: Any, *facts: Any) -> tuple[Any, ...]:
+        if not paths:  # the input was just emptied, by the line below
+            return gr.skip(), gr.skip()
+        known = dict(zip(desk.facts, facts, strict=True))
+        return None, desk.photos(_listed(paths), known)
+
+    def tried(event: gr.EventData) -> Any:
+        examples: list[Example] = tab["examples"]
+        return desk.example(examples[int(event._data["number"]) % len(examples)])
+
+    asked = []
     for source in (tab["drop"], tab["camera"]):
         event = source.upload if source is tab["drop"] else source.change
-        done = event(sent, [source, *inputs], [source, *shown], **_ONE_AT_A_TIME, **_HIDDEN)
-        done.then(None, js=_GO_TO_ANSWERS.replace("ID", "answers"))
-    done = tab["trial"].click(tried, how, shown, **_ONE_AT_A_TIME, **_HIDDEN)
-    done.then(None, js=_GO_TO_ANSWERS.replace("ID", "answers"))
-    tab["clear"].click(lambda *how: found_and_shown(None, *how), how, shown, **_HIDDEN)
-    for changed in how:
-        changed.change(desk.photos_html, [tab["state"], *how], tab["answers"], **_HIDDEN)
+        inputs, outputs = [source, *tab["facts"]], [source, tab["state"]]
+        asked.append(event(sent, inputs, outputs, **_ONE_AT_A_TIME, **_HIDDEN))
+    asked.append(tab["trial"].click(tried, None, tab["state"], **_ONE_AT_A_TIME, **_HIDDEN))
+    _wire_shown(desk.photos_html, tab, how, asked)
 
 
 def _wire_many(desk: Desk, tab: dict[str, Any], point: gr.Radio) -> None:
-    shown = [tab["state"], tab["answers"], tab["clear"]]
-
-    def found_and_shown(found: Any, name: str | None) -> tuple[Any, str, Any]:
-        return found, desk.many_html(found, name), gr.update(visible=found is not None)
-
-    def sent(paths: Any, name: str | None, progress: Any = gr.Progress()) -> tuple[Any, ...]:  # noqa: B008
+    def sent(paths: Any, progress: Any = gr.Progress()) -> tuple[Any, ...]:  # noqa: B008
         def report(done: int, count: int) -> None:
             progress((done, count), desc="answering", unit="pictures")
 
-        found = desk.many(_listed(paths), report) if paths else None
-        return None, *found_and_shown(found, name)
+        return None, desk.many(_listed(paths), report) if paths else None
 
-    for source in (tab["drop"], tab["folder"]):
-        done = source.upload(sent, [source, point], [source, *shown], **_ONE_AT_A_TIME, **_HIDDEN)
-        done.then(None, js=_GO_TO_ANSWERS.replace("ID", "table"))
-    tab["clear"].click(lambda name: found_and_shown(None, name), [point], shown, **_HIDDEN)
-    point.change(desk.many_html, [tab["state"], point], tab["answers"], **_HIDDEN)
+    asked = [
+        source.upload(sent, source, [source, tab["state"]], **_ONE_AT_A_TIME, **_HIDDEN)
+        for source in (tab["drop"], tab["folder"])
+    ]
+    _wire_shown(desk.many_html, tab, [point], asked)
+
+
+def _wire_shown(
+    html: Callable[..., str], tab: dict[str, Any], how: list[Any], asked: list[Any]
+) -> None:
+    """Draw answers after each event of `asked`, as `how` stands then: it may change meanwhile."""
+    shown = [tab["answers"], tab["clear"]]
+
+    def drawn(found: Any, *how: Any) -> tuple[str, Any]:
+        return html(found, *how), gr.update(visible=found is not None)
+
+    for event in asked:
+        done = event.then(drawn, [tab["state"], *how], shown, **_HIDDEN)
+        done.then(None, js=_GO_TO_ANSWERS.replace("ID", tab["answers"].elem_id))
+    forgotten = tab["clear"].click(lambda: None, None, tab["state"], **_HIDDEN)
+    forgotten.then(drawn, [tab["state"], *how], shown, **_HIDDEN)
+    for changed in how:
+        changed.change(html, [tab["state"], *how], tab["answers"], **_HIDDEN)
 
 
 def _add_api(desk: Desk) -> None:

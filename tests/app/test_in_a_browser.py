@@ -4,12 +4,14 @@ import io
 import os
 import re
 import shutil
+import threading
 import time
 import zipfile
 from urllib.parse import urlsplit
 
 import pytest
 
+from kderm.app.desk import Desk
 from kderm.app.sessions import forget_sessions
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright (extra test)")
@@ -117,6 +119,24 @@ def test_several_photos_of_one_lesion_and_a_bad_one(open_page, photo, tmp_path):
     tab.click("#forget")
     tab.wait_for_selector(".kd-empty:visible")
     assert tab.locator(".kd-card").count() == 0
+
+
+def test_a_box_that_is_ticked_while_photos_are_answered_counts(open_page, photo, monkeypatch):
+    begun, ticked, answer = threading.Event(), threading.Event(), Desk.photos
+
+    def slowly(*asked):
+        begun.set()
+        assert ticked.wait(WAIT / 1000)
+        return answer(*asked)
+
+    monkeypatch.setattr(Desk, "photos", slowly)
+    tab = open_page()
+    send(tab, PHOTOS, photo("a.jpg"), photo("b.jpg", seed=1))
+    assert begun.wait(WAIT / 1000)
+    tab.check("text=These photos show one and the same spot")
+    ticked.set()
+    tab.wait_for_selector(".kd-lesion")
+    assert tab.locator(".kd-card").count() == 3
 
 
 def test_files_that_are_too_large_are_told_in_a_sentence(open_page, tmp_path):

@@ -83,7 +83,7 @@ def resolve_weights(preset: Preset, weights: str) -> Path | None:
     return find_local(preset) or fetch_weights(preset.name)
 
 
-def check_preset(preset: str, size: int, weights: str) -> None:
+def check_preset(preset: str, size: int, weights: str, *, network: bool = True) -> None:
     """Raise at once what `build_classifier` would raise for a typo or for weights out of reach.
 
     Looks at the registry and at files; without the weights at hand, asks for at most
@@ -93,6 +93,7 @@ def check_preset(preset: str, size: int, weights: str) -> None:
         preset: PROVIDER/NAME of the registry, or file/PATH.keras.
         size: side of the input in pixels.
         weights: "preset", "none", or the path of a preset folder or weights file.
+        network: whether to ask for that host too; without, only what this machine tells.
 
     Raises:
         UserError: unknown preset, size too small, weights that cannot be had, or no keras-hub.
@@ -105,7 +106,8 @@ def check_preset(preset: str, size: int, weights: str) -> None:
             return
     if weights == "preset" and row.source and not find_local(row):
         try:
-            require_connection(_host(row))
+            if network:
+                require_connection(_host(row))
         except OSError as error:
             raise _no_download(row, error) from None
     elif path := resolve_weights(row, weights):

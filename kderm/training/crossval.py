@@ -10,7 +10,6 @@ from kderm.config.schema import Config
 from kderm.data.checked import check_places
 from kderm.data.prepare import Prepared, prepare
 from kderm.errors import UserError
-from kderm.models.presets import find_preset
 from kderm.models.weights import check_preset
 from kderm.run_dir import RunDir
 from kderm.runtime import environment_record, keep_freed_memory
@@ -65,13 +64,13 @@ def cross_validate(
     refuse_other_config(config, run)
     check_recipe(config)
     check_places(config)
-    find_preset(config.model.preset)
-    if begin is not None:
-        begin()
+    # The network is asked for weights only when it is known that there are images.
+    weights = partial(check_preset, config.model.preset, config.image.size, config.model.weights)
+    weights(network=False)
     if config.distil.teacher is not None and not run.teacher.is_file():
         find_teacher(config.distil.teacher)
-    # Whether there are images is known at once; weights may be asked of the network.
-    weights = partial(check_preset, config.model.preset, config.image.size, config.model.weights)
+    if begin is not None:
+        begin()
     data = prepare(config, run, make_folds_file=False, before_decoding=weights)
     if not run.is_started:
         write_json(run.environment, environment_record())

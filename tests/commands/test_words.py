@@ -41,17 +41,26 @@ def test_runs_that_are_not_finished_are_called_that(workplace):
 
 @pytest.mark.parametrize("verb", [["cv"], ["train", "--fold", "0"]])
 @pytest.mark.parametrize(
-    "wrong", ["data.dataset=ham1000", "data.dataset=ham10000", "model.preset=x"]
+    "wrong",
+    [
+        "data.dataset=ham1000",
+        "data.dataset=ham10000",
+        "model.preset=x",
+        "model.preset=file/nowhere.keras",
+        "model.weights=nowhere.h5",
+        "distil.teacher=nosuch",
+    ],
 )
 def test_what_is_wrong_with_the_options_is_told_before_work_is_announced(workplace, verb, wrong):
-    told = refusal(*verb, wrong)
+    told = refusal(*verb, "model.weights=none", wrong)
     assert told.startswith("error: ")
     assert not (workplace / "runs").exists()
 
 
 def test_a_folder_without_data_is_told_before_missing_weights(workplace, monkeypatch):
     (workplace / "empty").mkdir()
-    missing = "kderm.training.crossval.check_preset"
+    monkeypatch.setattr("kderm.models.weights.find_local", lambda preset: None)
+    missing = "kderm.models.weights.require_connection"
     monkeypatch.setattr(missing, lambda *_: pytest.fail("weights were asked for"))
     for dataset in ("ham10000", "class_folders"):
         told = refusal("cv", f"data.dataset={dataset}", "data.root=empty")

@@ -8,6 +8,8 @@ import contextlib
 import re
 from collections.abc import Iterator, Mapping
 
+import numpy as np
+
 from kderm.errors import UserError
 
 _EVERYWHERE = {"in the overrides": "in the arguments"}
@@ -33,3 +35,18 @@ def renamed(text: str, names: Mapping[str, str]) -> str:
     words = _EVERYWHERE | dict(names)
     found = "|".join(re.escape(word) for word in sorted(words, key=len, reverse=True))
     return re.sub(rf"(?<![\w.-])({found})(?![\w-]|\.\w|\.<)", lambda match: words[match[1]], text)
+
+
+def is_int(value: object) -> bool:
+    """Whether `value` is an integer, Python's or numpy's, and no bool."""
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+
+
+def require_count(name: str, meaning: str, value: object) -> None:
+    """Refuse what is no integer from 1 on, given as the argument `name`, which counts `meaning`.
+
+    Raises:
+        UserError: it is none.
+    """
+    if not is_int(value) or value < 1:
+        raise UserError(f"Expected {name}, {meaning}, from 1 on. Received: {value!r}.")

@@ -12,7 +12,8 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from kderm.api.fit_input import WrongInput, as_wrong_input, checked_images, checked_targets
+from kderm.api.arguments import is_int, require_count
+from kderm.api.fit_input import as_wrong_input, checked_images, checked_targets
 from kderm.api.fitting import fit_run
 from kderm.api.given import Images
 from kderm.api.loaded import LoadedEnsemble
@@ -102,13 +103,11 @@ class SkinLesionClassifier(ClassifierMixin, BaseEstimator):
         """
         images = checked_images(X)
         targets = checked_targets(y, len(images), self.malignant)
-        if not _is_int(self.n_jobs) or self.n_jobs < 1:
-            raise WrongInput(
-                f"Expected n_jobs, folds at a time, from 1 on. Received: {self.n_jobs!r}."
-            )
-        seed = check_random_state(self.random_state)
-        number = self.random_state if _is_int(self.random_state) else int(seed.randint(2**31 - 1))
         with as_wrong_input():
+            require_count("n_jobs", "folds at a time", self.n_jobs)
+        seed = check_random_state(self.random_state)
+        number = self.random_state if is_int(self.random_state) else int(seed.randint(2**31 - 1))
+        with as_wrong_input(rows=True):
             fitted = fit_run(
                 images,
                 targets,
@@ -170,7 +169,3 @@ class SkinLesionClassifier(ClassifierMixin, BaseEstimator):
             "train.batch_size": self.batch_size,
             "predict.views": self.views,
         }
-
-
-def _is_int(value: object) -> bool:
-    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)

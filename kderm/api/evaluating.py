@@ -81,11 +81,18 @@ def _read(table: str | os.PathLike | pd.DataFrame) -> pd.DataFrame:
 def _label_space(rows: pd.DataFrame, labels: str | LabelSpace | None) -> LabelSpace:
     if isinstance(labels, LabelSpace):
         return labels
-    codes = _codes(rows)
-    if labels is not None and labels != "custom":
+    if labels == "custom":
+        raise UserError(
+            "Expected the label space itself for classes of your own: "
+            "labels=kderm.LabelSpace('custom', codes, names, malignant). Received: the name "
+            "'custom' alone. Where the columns p_<code> are those of a registered label space "
+            f"({', '.join(LABEL_SPACES)}), leave labels out."
+        )
+    if labels is not None:
         return label_space(labels)
+    codes = _codes(rows)
     for space in LABEL_SPACES.values():
-        if labels is None and sorted(space.codes) == sorted(codes):
+        if sorted(space.codes) == sorted(codes):
             return space
     raise UserError(
         "Expected columns p_<code> for the codes of a registered label space "

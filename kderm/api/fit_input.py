@@ -36,6 +36,7 @@ _PARAMETERS = {
     ),
 }
 _FIRST_ROW = 2  # of a table, below its header, as an editor counts
+_PROBLEM = re.compile(r"^( *)row (\d+): ", re.MULTILINE)  # as a list of problems begins each
 _CODE = re.compile(r"[A-Za-z][A-Za-z0-9_.]*")
 
 
@@ -44,18 +45,20 @@ class WrongInput(UserError, ValueError):
 
 
 @contextlib.contextmanager
-def as_wrong_input() -> Iterator[None]:
-    """Raise a UserError within as a `WrongInput`, told by parameters and by numbers of images."""
+def as_wrong_input(*, rows: bool = False) -> Iterator[None]:
+    """Raise a UserError within as a `WrongInput`, told by the estimator's parameters.
+
+    Args:
+        rows: tell problems of the table that `fit` writes by numbers of images, not by its rows.
+    """
     try:
         yield
     except WrongInput:
         raise
     except UserError as error:
-        text = re.sub(
-            r"\brow (\d+)\b",
-            lambda match: f"image number {int(match[1]) - _FIRST_ROW}",
-            renamed(str(error), _PARAMETERS),
-        )
+        text = renamed(str(error), _PARAMETERS)
+        if rows:
+            text = _PROBLEM.sub(lambda it: f"{it[1]}image number {int(it[2]) - _FIRST_ROW}: ", text)
         raise WrongInput(text) from None
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from kderm.api.arguments import in_arguments
+from kderm.api.arguments import in_arguments, require_count
 from kderm.api.given import Given, Images, Metadata, given_images
 from kderm.data.images import ImageSource
 from kderm.ensemble.bundle import Bundle, read_bundle
@@ -180,6 +180,8 @@ class LoadedEnsemble:
         Args and errors are those of `predict`, and:
             threads: images that are decoded at a time; None for one a core, at most 16.
         """
+        if threads is not None:
+            require_count("threads", "images decoded at a time", threads)
         shares = None
         if prevalence is not None:
             with in_arguments({"after --prevalence": "in prevalence, as text,"}):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from kderm import console
-from kderm.api.arguments import in_arguments
+from kderm.api.arguments import in_arguments, require_count
 from kderm.api.conclusion import conclude_run, learn_likeness, write_ensemble
 from kderm.api.datasets import UNGROUPED, Dataset, dropped_words, is_ungrouped, load_dataset
 from kderm.api.loaded import LoadedEnsemble
@@ -153,8 +153,7 @@ def cross_validate(
         UserError: anything wrong with data or options, a run that was started with others, or one
             that another process is writing.
     """
-    if jobs < 1:
-        raise UserError(f"Expected jobs, folds at a time, from 1 on. Received: {jobs}.")
+    require_count("jobs", "folds at a time", jobs)
     with console.quiet(quiet), in_arguments({"folds.k": "folds", "--run NAME": "run="}):
         data = load_dataset() if data is None else data
         config = changed_config(data.config, settings or {})

@@ -42,7 +42,9 @@ def decoded_chunks(
         threads: how many images are decoded at a time, each of which takes memory for all its
             pixels; None for one a core, at most 16.
     """
-    pool = ThreadPoolExecutor(max_workers=threads or min(16, os.cpu_count() or 1))
+    if threads is None:
+        threads = min(16, os.cpu_count() or 1)
+    pool = ThreadPoolExecutor(max_workers=threads)
     try:
         ahead = None
         for number, images in chunks:

@@ -6,6 +6,8 @@ from PIL import Image
 
 import kderm
 from kderm.api.arguments import renamed
+from kderm.api.fit_input import WrongInput, as_wrong_input
+from kderm.labels import LABEL_SPACES
 
 SMALL = {"preset": "kderm/small_cnn", "weights": "none", "image_size": 32, "epochs": 1, "folds": 2}
 
@@ -49,8 +51,10 @@ def test_folds_and_runs_are_refused_by_their_arguments(workplace):
         kderm.cross_validate(data, 1, quiet=True)
     with pytest.raises(kderm.UserError, match=r"Choose another with run=\."):
         kderm.cross_validate(data, run="_hidden", quiet=True)
-    with pytest.raises(kderm.UserError, match=r"Expected jobs, folds at a time"):
-        kderm.cross_validate(data, jobs=0, quiet=True)
+    for jobs in (0, "2", 1.5):
+        told = rf"Expected jobs, folds at a time, from 1 on\. Received: {jobs!r}\."
+        with pytest.raises(kderm.UserError, match=told):
+            kderm.cross_validate(data, jobs=jobs, quiet=True)
 
 
 @pytest.mark.parametrize(
@@ -82,10 +86,39 @@ def test_the_estimator_tells_which_image_it_cannot_read(workplace, content, sett
     assert "data." not in str(error.value)
 
 
+def test_the_estimator_leaves_rows_in_names_of_folders_alone(workplace):
+    place = workplace / "plate row 7"
+    place.mkdir()
+    paths = [place / f"row 3: {number}.png" for number in range(6)]
+    for number, path in enumerate(paths):
+        Image.new("RGB", (32, 32), (40 * number, 0, 0)).save(path)
+    paths[4].write_bytes(b"no picture")
+    with pytest.raises(ValueError, match=r"\n  image number 4: ") as error:
+        kderm.SkinLesionClassifier(**SMALL).fit(paths, ["a", "b"] * 3)
+    assert str(paths[4]) in str(error.value)
+
+
+def test_prediction_knows_no_rows():
+    with pytest.raises(WrongInput, match=r"^row 7: gone$"), as_wrong_input():
+        raise kderm.UserError("row 7: gone")
+
+
 def test_evaluate_asks_for_the_label_space_of_classes_of_ones_own(workplace):
     (workplace / "a.csv").write_text("image_id,label,p_a,p_b\n1,a,0.5,0.5\n")
     with pytest.raises(kderm.UserError, match=r"labels=kderm\.LabelSpace"):
         kderm.evaluate("a.csv", labels="custom")
+
+
+def test_evaluate_does_not_ask_for_the_columns_that_it_was_given(workplace):
+    codes = LABEL_SPACES["ham10000"].codes
+    header = ",".join(["image_id", "label", *(f"p_{code}" for code in codes)])
+    (workplace / "a.csv").write_text(f"{header}\n")
+    with pytest.raises(
+        kderm.UserError, match=r"the name 'custom' alone.* leave labels out"
+    ) as told:
+        kderm.evaluate("a.csv", labels="custom")
+    assert "labels=kderm.LabelSpace(" in str(told.value)
+    assert "p_mel" not in str(told.value)
 
 
 def test_an_ensemble_names_what_it_was_asked_with(finished):
@@ -95,3 +128,8 @@ def test_an_ensemble_names_what_it_was_asked_with(finished):
         ensemble.predict(image, prevalence={"mel": 3})
     with pytest.raises(kderm.UserError, match=r"Expected metadata as a table or a mapping"):
         ensemble.predict(image, metadata=3)
+    for threads in (0, -1, "2"):
+        told = rf"Expected threads, images decoded at a time, from 1 on\. Received: {threads!r}\."
+        with pytest.raises(kderm.UserError, match=told):
+            ensemble.answer(image, threads=threads)
+    assert len(ensemble.answer(image, threads=1).table) == 1

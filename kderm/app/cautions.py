@@ -33,7 +33,7 @@ def cautions(
     return (
         *(_seen(bundle, names, trained_on) if names else ()),
         *_smaller(bundle),
-        *settings_warnings(bundle, settings),
+        *(_lay(warning) for warning in settings_warnings(bundle, settings)),
     )
 
 
@@ -87,9 +87,13 @@ def _listed(names: Sequence[str]) -> str:
 def _smaller(bundle: Bundle) -> tuple[str, ...]:
     if bundle.facts.smaller is None:
         return ()
-    # The bundle was written for readers who call a network of the ensemble a member.
-    which = bundle.facts.smaller.replace("member", "network")
     return (
-        f"These answers are those of {which} of the run {bundle.facts.run}. Calibration and "
-        "thresholds were fitted on what all its networks said of pictures that were new to them.",
+        f"These answers are those of {_lay(bundle.facts.smaller)} of the run {bundle.facts.run}. "
+        "Calibration and thresholds were fitted on what all its networks said of pictures that "
+        "were new to them.",
     )
+
+
+def _lay(words: str) -> str:
+    """Words for whoever runs a command, for whom a network is a member and a picture an image."""
+    return words.replace("member", "network").replace("image", "picture")

@@ -65,7 +65,7 @@ def build_page(desk: Desk) -> gr.Blocks:
 def _head(desk: Desk) -> str:
     facts = desk.ensemble.bundle.facts
     synthetic = (
-        '<p class="kd-not"><b>Synthetic data.</b> This ensemble learnt from images drawn by a '
+        '<p class="kd-not"><b>Synthetic data.</b> This ensemble learnt from pictures drawn by a '
         "program. Its answers say nothing medical.</p>"
     )
     return (

@@ -127,7 +127,7 @@ def _html_table(rows: Sequence[dict[str, Any]], bundle: Bundle, point: FrozenPoi
     body = "".join(_html_row(row, bundle, point, len(heads)) for row in rows)
     return (
         '<div class="kd-wide" tabindex="0" role="region" aria-label="Table of answers">'
-        '<table class="kd-table" role="table"><thead class="kd-heads" role="rowgroup">'
+        '<table class="kd-table" role="table"><thead role="rowgroup">'
         f'<tr role="row">{head}</tr></thead><tbody role="rowgroup">{body}</tbody></table></div>'
     )
 

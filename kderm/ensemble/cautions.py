@@ -96,14 +96,8 @@ def metadata_warnings(bundle: Bundle, inputs: Inputs) -> tuple[str, ...]:
     )
 
 
-def unlike_warnings(table: pd.DataFrame) -> tuple[str, ...]:
-    """What a reader must know about images such as the members never saw."""
-    count = int((table["unlike_training"] == 1).sum())
-    return unlike_told(count, int((table["error"] == "").sum()))
-
-
 def unlike_told(count: int, answered: int) -> tuple[str, ...]:
-    """The same of `count` images among those that have an answer."""
+    """What a reader must know of `count` images such as the members never saw, of all answered."""
     if count <= expected_warnings(answered):
         return ()
     return (

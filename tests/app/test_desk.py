@@ -199,12 +199,19 @@ def test_one_lay_word_for_networks_and_no_plural_in_brackets(desk, send, run):
     sent = [send("a.zip", data=archive.getvalue()), send(f"{known}.jpg")]
     said += desk.many_html(desk.many(sent, lambda done, count: None), None)
     said += facts_markdown(bundle, desk.ensemble.settings)
-    for smaller in ("the members of folds 0, 1 alone", "one network of 2 members"):
+    soup = (
+        "one network of the averaged weights of 5 members (in 95% of the run's images its class is "
+        "that of all of them together)"
+    )
+    for smaller in ("the members of folds 0, 1 alone", soup):
         facts = bundle.facts.model_copy(update={"smaller": smaller})
         few = replace(bundle, facts=facts)
         said += " ".join(cautions(few, desk.ensemble.settings, ["a.jpg"], {"a"}))
+    left = replace(desk.ensemble.settings, views="d4", early_exit=0.1)
+    said += " ".join(cautions(bundle, left, [], set()))
+    assert "early exit at 0.1" in said
     words = re.sub(r"<[^>]+>", " ", said)
-    assert "2 networks" in words
+    assert "weights of 5 networks" in words
     for wrong in ("(s)", "member", "image"):
         assert wrong not in words
 

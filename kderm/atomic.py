@@ -5,17 +5,20 @@ Every table, image and model of the project is written through `atomic_path`.
 
 import contextlib
 import json
+import math
 import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
+from kderm import console
 from kderm.errors import UserError
 from kderm.leftovers import temporary_beside
 
 _ROWS_AT_ONCE = 10_000
 _LOOK_AGAIN = 0.2  # seconds between two looks at a lock that is waited for
+_TELL_AFTER = 2.0  # seconds of waiting
 
 
 @contextlib.contextmanager
@@ -47,7 +50,8 @@ def locked(
         folder: the folder.
         refusal: what to say when another process holds it. A killed process holds nothing.
         verb: who holds it.
-        patient: wait for another command of the same verb, instead of refusing.
+        patient: wait for another command of the same verb, instead of refusing; a longer wait is
+            told.
 
     Raises:
         UserError: `refusal`.
@@ -70,6 +74,7 @@ def _lock_file(folder: Path, refusal: str, wait_for: str | None) -> Iterator[Tex
     import fcntl
 
     place = folder / ".lock"
+    told_at = time.monotonic() + _TELL_AFTER
     while True:
         folder.mkdir(parents=True, exist_ok=True)
         # Opened without emptying it: what it says may be another's.
@@ -81,6 +86,9 @@ def _lock_file(folder: Path, refusal: str, wait_for: str | None) -> Iterator[Tex
                 # Who has just taken it has not said yet who it is.
                 if wait_for and (not holder or holder.startswith(f"{wait_for}, ")):
                     time.sleep(_LOOK_AGAIN)
+                    if time.monotonic() > told_at:
+                        console.say(f"{refusal} At work there: {holder or 'a command'}. Waiting.")
+                        told_at = math.inf
                     continue
                 raise UserError(f"{refusal} At work there: {holder or 'a command'}.") from None
             # Whoever held it before may have removed it with its empty folder.

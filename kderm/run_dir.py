@@ -43,7 +43,7 @@ from kderm import console
 from kderm.errors import UserError, nearest_names, unknown_name
 from kderm.leftovers import sweep
 from kderm.storage.mirror import ATTEMPTS, bring, origin_url, working_copy
-from kderm.storage.places import is_url
+from kderm.storage.places import is_url, open_place
 
 _root: ContextVar[Path | None] = ContextVar("runs_root", default=None)
 
@@ -325,9 +325,10 @@ def open_run(name: str | os.PathLike | None) -> RunDir:
             f"Expected the name of a run in {root}/, or a path. Received: {name}, which does not "
             f"exist (looked from {Path.cwd()})."
         )
-    known = sorted(path.parent.name for path in root.glob("*/config.yaml"))
+    known = runs_with("config.yaml", root)
     told = nearest_names(str(name), known) or known[:12]
-    begun = [each for each in told if not RunDir(root / each).bundle.is_file()]
+    finished = runs_with("ensemble.json", root)
+    begun = [each for each in told if each not in finished]
     left = f" Not finished: {', '.join(begun)}." if begun else ""
     if not known:
         raise UserError(
@@ -335,6 +336,14 @@ def open_run(name: str | os.PathLike | None) -> RunDir:
             f"Train one first: {console.program()} cv --folds 5"
         )
     raise unknown_name("run", str(name), known, do=f"Runs are looked for in {root}/.{left}")
+
+
+def runs_with(file: str, root: Path) -> list[str]:
+    """Names of the runs in the folder `root`, or at its URL, that have `file`, sorted."""
+    found = {path.parent.name for path in root.glob(f"*/{file}")}
+    if url := origin_url(root):
+        found |= {kept.name.partition("/")[0] for kept in open_place(url).matching(f"*/{file}")}
+    return sorted(found)
 
 
 def demo_data_dir(key: str) -> Path:

@@ -1,6 +1,8 @@
 """Tables on their way to the disk."""
 
 import os
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
@@ -85,3 +87,20 @@ def test_a_lock_survives_the_removal_of_its_file_by_the_holder_before(tmp_path, 
     monkeypatch.setattr(atomic.os, "open", removed_behind_the_back)
     with locked(tmp_path / "run", "Wait.", "cv"):
         assert (tmp_path / "run" / ".lock").read_text().startswith("cv")
+
+
+def test_a_long_wait_for_a_lock_is_told_once(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("kderm.atomic._TELL_AFTER", 0.0)
+    monkeypatch.setattr("kderm.atomic._LOOK_AGAIN", 0.01)
+    with ThreadPoolExecutor(1) as pool:
+        with locked(tmp_path / "run", "It is taken.", "copying"):
+            waiting = pool.submit(hold, tmp_path / "run")
+            time.sleep(0.3)
+            assert not waiting.done()
+        waiting.result(timeout=30)
+    assert capsys.readouterr().out.count("It is taken. At work there: copying, process") == 1
+
+
+def hold(folder):
+    with locked(folder, "It is taken.", "copying", patient=True):
+        pass

@@ -10,9 +10,9 @@ from kderm.commands.asked import refuse_lost_images, refuse_smaller, refuse_unfi
 from kderm.commands.pieces import say_kept
 from kderm.data.datasets.image_index import is_image_name
 from kderm.errors import UserError
-from kderm.run_dir import EXPLANATIONS, RunDir, open_run, runs_root
+from kderm.run_dir import EXPLANATIONS, RunDir, open_run, runs_root, runs_with
 from kderm.runtime import check_backend
-from kderm.storage.mirror import bring
+from kderm.storage.mirror import bring, holds_run
 from kderm.storage.places import is_url, open_place
 
 if TYPE_CHECKING:
@@ -85,8 +85,7 @@ def named(sources: Sequence[str], run_name: str | None) -> RunDir | None:
         ):
             return open_run(sources[0])
         if not Path(sources[0]).expanduser().exists() and not any(c in sources[0] for c in "*?["):
-            finished = runs_root().glob("*/oof.csv")
-            known = ", ".join(sorted(path.parent.name for path in finished))
+            known = ", ".join(runs_with("ensemble.json", runs_root()))
             raise UserError(
                 "Expected the name of a run, or images (folders, files, CSVs, patterns). Received: "
                 f"{sources[0]}, which is neither. Runs in {runs_root()}/ that are finished: "
@@ -99,8 +98,7 @@ def is_run_at(url: str) -> bool:
     """Whether a run is kept at `url`, and no images are."""
     if is_image_name(url) or any(c in url for c in "*?["):
         return False
-    place = open_place(url)
-    return any(place.find(name) is not None for name in ("config.yaml", "ensemble.json"))
+    return holds_run(open_place(url))
 
 
 def refuse_own_pictures(inputs: "Inputs", directory: Path) -> None:

@@ -31,6 +31,7 @@ ATTEMPTS = "attempts"
 _ORIGIN = ".origin"
 _INDEX = ".mirror.json"
 _LOCKS = ".locks"
+_OF_RUNS = ("config.yaml", "ensemble.json", "manifest.csv")  # one of them is in every run
 _SAVED_EVERY = 5.0  # seconds between two writes of the index while files are copied
 # What says that other files are whole goes after them.
 _LAST = ("predictions.csv", "engine.json", "done.json", "ensemble.json")
@@ -71,6 +72,8 @@ def origin_of(run: Path) -> Place:
 def bring(root: Path, name: object | None) -> object | None:
     """Pull the run `name` into the working copy `root`; with None the newest with an ensemble.
 
+    A name under which no run is kept, neither there nor here, brings nothing.
+
     Returns:
         The name; of None the newest's, where `root` is a working copy and there is one.
 
@@ -90,8 +93,15 @@ def bring(root: Path, name: object | None) -> object | None:
         )
     elif Path(str(name)).name != str(name):
         return name
-    pull(root / str(name))
+    own = root / str(name)
+    if own.is_dir() or holds_run(open_place(origin_url(root)), f"{name}/"):
+        pull(own)
     return name
+
+
+def holds_run(place: Place, below: str = "") -> bool:
+    """Whether a run, or an ensemble alone, is kept in the folder `below`, "" or "<name>/"."""
+    return any(place.find(below + file) is not None for file in _OF_RUNS)
 
 
 def pull(run: Path) -> None:
@@ -181,8 +191,8 @@ def _push(run: Path, path: Path, place: Place) -> None:
 @contextlib.contextmanager
 def _alone(root: Path, name: str) -> Iterator[None]:
     """Wait until no other command copies files of the run `name`, and keep others waiting."""
-    refusal = f"Another command is copying the run {name!r}. Wait for it."
-    with locked(root / _LOCKS / name, refusal, "copying", patient=True):
+    words = f"Another command is copying the run {name!r}."
+    with locked(root / _LOCKS / name, words, "copying", patient=True):
         yield
 
 

@@ -103,3 +103,31 @@ def test_images_at_a_url_are_no_run(machine, objects, tmp_path):
         assert f"{count} of {count} image(s) predicted" in told
     told = command("explain", "memory://box/photos", "--out", "newest")
     assert "2 of 2 image(s) predicted" in told
+
+
+def test_a_folder_at_the_url_that_is_no_run_is_not_brought(machine, tmp_path):
+    shutil.copy(next((tmp_path / "cache").rglob("_data/*/*/*.jpg")), tmp_path / "photo.jpg")
+    (tmp_path / "photos").mkdir()
+    shutil.copy("photo.jpg", "photos/own.jpg")
+    fsspec.filesystem("memory").pipe_file("/box/runs/photos/other.jpg", b"somebody's")
+    told = command("explain", "photos", "--run", "tiny", "--out", "out")
+    assert "1 of 1 image(s) predicted" in told
+    command("explain", "photos", "--out", "newest")
+    assert not list((tmp_path / "cache").rglob("other.jpg"))
+
+
+def test_what_is_finished_at_the_url_is_not_called_unfinished(machine):
+    from kderm.run_dir import runs_root
+
+    begun_here = runs_root() / "tiny"
+    begun_here.mkdir()
+    (begun_here / "config.yaml").write_text("{}")
+    for words, told in (
+        (["export", "tinny"], "Did you mean 'tiny'?"),
+        (["explain", "nosuch"], "that are finished: tiny."),
+    ):
+        result = CliRunner().invoke(main, words)
+        assert result.exit_code == 2
+        said = " ".join(result.output.split())
+        assert told in said
+        assert "Not finished" not in said

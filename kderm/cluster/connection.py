@@ -24,6 +24,7 @@ from kderm.runtime import core_count, thread_limits
 
 _SMALLEST_STORE = 128 * 1024**2  # bytes that Ray asks for at least, with some room
 _KNOCK_SECONDS = 10.0
+_QUIET = "fatal"  # Ray's log level
 _STDERR = 2  # the descriptor, which C++ writes to
 _SHORT = 8  # characters of a folder that Ray's own can lie in
 # Variables that a task must see as this process does, wherever it runs.
@@ -90,7 +91,7 @@ def import_ray() -> ModuleType:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     # Its C++ part calls it an error, on the terminal, that an actor of Ray Data may be started
     # again although its arguments, Ray Data's own, are objects. What ends a command is raised too.
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", _QUIET)
     try:
         import ray
     except ImportError:
@@ -165,8 +166,11 @@ def _start(ray: ModuleType, stack: contextlib.ExitStack, objects: int) -> None:
 def _muted() -> Iterator[None]:
     """Keep what Ray says while it begins, in Python and in C++, off the terminal.
 
-    What is wrong is raised.
+    What is wrong is raised. Whoever chose a log level of Ray's sees all of it.
     """
+    if os.environ["RAY_BACKEND_LOG_LEVEL"] != _QUIET:
+        yield
+        return
     sys.stderr.flush()
     kept = os.dup(_STDERR)
     try:

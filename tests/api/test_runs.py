@@ -173,6 +173,7 @@ def test_a_run_at_a_url_is_kept_there_and_makes_no_folder_of_that_name(
 
 
 @pytest.mark.parametrize("run", [Path("s3://bucket/runs/mine"), "s3://mine", "memory://runs/_x"])
-def test_a_url_that_names_no_run_is_refused(run):
+def test_a_url_that_names_no_run_is_refused(run, tmp_path, monkeypatch):
+    monkeypatch.setenv("KDERM_CACHE", str(tmp_path / "cache"))
     with pytest.raises(kderm.UserError, match="Received: "):
         run_place(Config(), run)

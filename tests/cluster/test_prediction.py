@@ -158,6 +158,43 @@ def test_images_of_a_killed_actor_or_node_are_predicted_again(
     assert_same(there, here(bundle, "images", Path("local"), views="d4"))
 
 
+def test_workers_that_cannot_be_reached_for_a_while_are_asked_again(
+    cluster, bundle, in_small_chunks, workplace, monkeypatch
+):
+    draw(workplace / "images", 20)
+    asked, stream = [], predicting._stream
+
+    def breaking(cluster, job, missing, references):
+        asked.append(len(missing))
+        answers = stream(cluster, job, missing, references)
+        yield next(answers)
+        if len(asked) < 2:
+            raise predicting.Unreachable("its node is gone")
+        yield from answers
+
+    monkeypatch.setattr(predicting, "_stream", breaking)
+    there = predict_on_cluster(bundle, ["images"], Path("there"), address=cluster.address)
+    assert asked == [3, 2]
+    assert_same(there, here(bundle, "images", Path("local")))
+
+
+def test_workers_that_can_never_be_reached_end_the_command(
+    cluster, bundle, in_small_chunks, workplace, monkeypatch
+):
+    draw(workplace / "images", 3)
+    asked = []
+
+    def breaking(cluster, job, missing, references):
+        asked.append(len(missing))
+        raise predicting.Unreachable("its node is gone")
+        yield
+
+    monkeypatch.setattr(predicting, "_stream", breaking)
+    with pytest.raises(UserError, match="its node is gone"):
+        predict_on_cluster(bundle, ["images"], Path("there"), address=cluster.address)
+    assert len(asked) == predicting._ROUNDS
+
+
 @pytest.mark.slow
 def test_what_a_worker_cannot_do_is_told(cluster, bundle, in_small_chunks, workplace, monkeypatch):
     draw(workplace / "images", 3)

@@ -39,7 +39,11 @@ _BLOCKS = 2000
 # Times that an actor is started again, and a chunk given to another, before the command ends.
 _LOSSES = 5
 # Times that the images are asked for which have not come.
-_ROUNDS = 3
+_ROUNDS = 5
+
+
+class Unreachable(UserError):
+    """A worker's node did not answer, before Ray knew that it was gone and what to do instead."""
 
 
 @dataclass(frozen=True)
@@ -108,16 +112,20 @@ def predict_missing(job: Job, parts: Parts, directory: Path, progress: Progress)
         references = {name: cluster.ray.put(content) for name, content in files.items()}
         del files
         for _ in range(_ROUNDS):
-            for number, part in _stream(cluster, job, missing, references):
-                if not parts.has(number):
-                    with told_clearly(directory):
-                        parts.save(number, part)
-                    done += _length(job, number)
-                    progress(done, job.listing.images)
+            lost = None
+            try:
+                for number, part in _stream(cluster, job, missing, references):
+                    if not parts.has(number):
+                        with told_clearly(directory):
+                            parts.save(number, part)
+                        done += _length(job, number)
+                        progress(done, job.listing.images)
+            except Unreachable as error:
+                lost = error
             missing = _missing(job, parts)
             if not missing:
                 return resumed
-    raise UserError(
+    raise lost or UserError(
         f"Expected answers to {job.listing.images} images. Received: none to "
         f"{sum(_length(job, number) for number in missing)} of them, though the workers ended "
         "without an error. Repeat the command: what is there is kept."
@@ -169,7 +177,10 @@ def _stream(cluster: Cluster, job: Job, missing: list[int], references: dict) ->
             with np.load(io.BytesIO(row["part"]), allow_pickle=False) as part:
                 yield int(row["number"]), dict(part)
     except ray.exceptions.RayError as error:
-        raise UserError(_lost(error)) from None
+        exceptions = ray.exceptions
+        passing = (exceptions.ActorUnavailableError, exceptions.NodeDiedError)
+        passing += (exceptions.ObjectLostError,)
+        raise (Unreachable if isinstance(error, passing) else UserError)(_lost(error)) from None
 
 
 def _order(job: Job, references: dict) -> Order:

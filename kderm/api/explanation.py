@@ -57,13 +57,11 @@ class Explanation:
         return np.rint((1 - alpha) * self.frame + alpha * drawn).astype(np.uint8)
 
 
-def load_evidence(bundle: Bundle, batch_size: int) -> "list[Evidence]":
+def load_evidence(bundle: Bundle) -> "list[Evidence]":
     """The members, ready to give maps. Needs Keras."""
     from kderm.explain.of_images import Ensemble
 
-    return Ensemble(
-        bundle.member_paths, bundle.labels, bundle.spec, bundle.facts.views, batch_size=batch_size
-    ).load()
+    return Ensemble(bundle.member_paths, bundle.labels, bundle.spec, bundle.facts.views).load()
 
 
 def explain_one(

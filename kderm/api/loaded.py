@@ -221,7 +221,7 @@ class LoadedEnsemble:
         spec = self.bundle.metadata
         with self._lock:
             if self._evidence is None:
-                self._evidence = load_evidence(self.bundle, batch_size=1)
+                self._evidence = load_evidence(self.bundle)
             return explain_one(
                 self.bundle,
                 self._evidence,

@@ -1,5 +1,6 @@
 """Members x views over a batch of frames, view by view, and which images are done early.
 
+Of few images several views make one batch: forty passes of one image cost four times five of eight.
 Every member looks at every image at least once, in the plain view. With a tolerance, images whose
 answer further views would hardly move leave after each round (`kderm.ensemble.early_exit`).
 Independent of the engine, and of what the answers are used for.
@@ -105,23 +106,42 @@ class Passes:
         """Fill `into`; for each member the features of the plain view, if there are any."""
         engine, active, features = self._engine, np.arange(len(frames)), None
         cut: dict[int, tuple[np.ndarray, object]] = {}  # base -> its rows, their pixels
-        for number, look in enumerate(self._looks):
-            if look.base not in cut:
-                transform = self._transforms[look.base]
-                cut[look.base] = active, engine.look(frames[active], transform)
-            rows, pixels = cut[look.base]
-            seen = engine.turned(pixels, np.searchsorted(rows, active), look.turn)
-            words = engine.round(seen, None if metadata is None else metadata[active])
-            into.probabilities[active, :, number] = np.stack([said for said, _ in words], axis=1)
-            into.rounds[active] = number + 1
-            if number == 0 and words[0][1] is not None:
-                features = [own for _, own in words]
-            if not _is_used_after(self._looks, look.base, number):
-                del cut[look.base]
-            active = self._staying(into, active, number + 1)
+        for views in self._rounds(len(frames)):
+            shown = [self._pixels(view, frames, active, cut) for view in views]
+            known = None if metadata is None else np.tile(metadata[active], (len(views), 1))
+            words = engine.round(shown[0] if len(shown) == 1 else engine.stacked(shown), known)
+            said = np.stack([said for said, _ in words], axis=1)  # (views x n, m, k)
+            for view, answers in zip(views, np.split(said, len(views)), strict=True):
+                into.probabilities[active, :, view] = answers
+            into.rounds[active] = views[-1] + 1
+            if 0 in views and words[0][1] is not None:
+                features = [own[: len(active)] for _, own in words]
+            active = self._staying(into, active, views[-1] + 1)
             if not len(active):
                 break
         return features
+
+    def _rounds(self, images: int) -> list[range]:
+        """Views that are shown together: as many as a batch has room for, one if images leave."""
+        views = range(len(self._looks))
+        step = 1 if self._leave.tolerance else max(1, self._engine.batch_size // images)
+        return [views[start : start + step] for start in range(0, len(views), step)]
+
+    def _pixels(
+        self,
+        view: int,
+        frames: np.ndarray,
+        active: np.ndarray,
+        cut: dict[int, tuple[np.ndarray, object]],
+    ) -> object:
+        """What is shown of the active frames in one view; keeps in `cut` what others need."""
+        base, turn = self._looks[view].base, self._looks[view].turn
+        if base not in cut:
+            cut[base] = active, self._engine.look(frames[active], self._transforms[base])
+        rows, pixels = cut[base]
+        if not _is_used_after(self._looks, base, view):
+            del cut[base]
+        return self._engine.turned(pixels, np.searchsorted(rows, active), turn)
 
     def _staying(self, found: Passed, active: np.ndarray, rounds: int) -> np.ndarray:
         """The images that need more views."""

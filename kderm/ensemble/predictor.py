@@ -215,17 +215,19 @@ class Ensemble:
     def _run(self) -> Passes:
         if self._passes is None:
             bundle, asked = self.bundle, self.asked
+            views = view_transforms(asked.views, bundle.frame)
+            together = 1 if asked.early_exit else len(views)
             engine = open_engine(
                 bundle,
                 asked.engine,
                 asked.precision,
                 batch_size=self.batch_size,
-                images=self.images,
+                images=None if self.images is None else self.images * together,
                 say=console.say,
             )
             self._passes = Passes(
                 engine,
-                view_transforms(asked.views, bundle.frame),
+                views,
                 len(bundle.labels),
                 Exit(asked.early_exit, tuple(bundle.labels.malignant_indices)),
             )

@@ -121,18 +121,25 @@ def frame_maps(
         batch = np.asarray(frames[rows])
         known = None if metadata is None else metadata[rows]
         counts = np.zeros_like(counts)
-        for view, transform in enumerate(transforms):
-            pixels = view_pixels(batch, transform, members[0].size)
+        # Of few frames several views make one batch, which costs a quarter of one after another.
+        together = max(1, step // len(batch))
+        for first in range(0, len(transforms), together):
+            views = range(len(transforms))[first : first + together]
+            pixels = [view_pixels(batch, transforms[view], members[0].size) for view in views]
+            shown = np.concatenate(pixels)
+            asked = np.tile(weights[rows], (len(views), 1, 1))
+            told = None if known is None else np.tile(known, (len(views), 1))
             for member in members:
-                found = member(pixels, weights[rows], known)  # (b, t, h, w)
+                found = member(shown, asked, told)  # (views x b, t, h, w)
                 cells = found.shape[2:]
-                if (view, cells) not in back:
-                    back[view, cells] = lay_back(transform, cells, canvas)
-                    cell = max(cell, 1.0 / min(cells))
-                matrix, seen = back[view, cells]
-                flat = found.reshape(-1, cells[0] * cells[1])
-                sums[rows] += (matrix @ flat.T).T.reshape(*found.shape[:2], -1)
-                counts += seen
+                for view, maps in zip(views, np.split(found, len(views)), strict=True):
+                    if (view, cells) not in back:
+                        back[view, cells] = lay_back(transforms[view], cells, canvas)
+                        cell = max(cell, 1.0 / min(cells))
+                    matrix, seen = back[view, cells]
+                    flat = maps.reshape(-1, cells[0] * cells[1])
+                    sums[rows] += (matrix @ flat.T).T.reshape(*maps.shape[:2], -1)
+                    counts += seen
         if progress is not None:
             progress(min(start + step, len(frames)), len(frames))
     maps = sums / np.maximum(counts, 1).astype(np.float32)

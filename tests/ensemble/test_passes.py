@@ -59,6 +59,38 @@ def test_blocks_batches_and_threads_change_no_answer(monkeypatch):
         np.testing.assert_array_equal(own, same)
 
 
+def test_views_of_few_images_share_a_batch_and_answer_as_one_by_one():
+    images = frames(2)
+    many, few = Told(members=1, batch_size=9, noise=True), Told(members=1, batch_size=2, noise=True)
+    found, usual = run(many, images), run(few, images)
+    assert [count for _, count in many.asked] == [8, 8]
+    assert [count for _, count in few.asked] == [2] * 8
+    np.testing.assert_array_equal(found.probabilities, usual.probabilities)
+    np.testing.assert_array_equal(found.features[0], usual.features[0])
+    assert found.rounds.tolist() == [8, 8]
+
+
+def test_in_a_shared_batch_each_view_comes_with_its_images_metadata():
+    class Asking(Told):
+        def ask(self, member, pixels, metadata):
+            probabilities, seen = super().ask(member, pixels, metadata)
+            return probabilities * metadata, seen
+
+    known = np.array([[1.0], [2.0]], np.float32)
+    made = [
+        Passes(Asking(batch_size=size), view_transforms("d4", FRAME), 3, Exit(0.0, (0,)))
+        for size in (16, 2)
+    ]
+    together, alone = (one(frames(2), known) for one in made)
+    np.testing.assert_array_equal(together.probabilities, alone.probabilities)
+
+
+def test_where_images_may_leave_one_view_is_shown_at_a_time():
+    engine = Told(members=1, batch_size=8, noise=True)
+    run(engine, frames(1), tolerance=1e-9)
+    assert {count for _, count in engine.asked} == {1}
+
+
 def test_features_are_those_of_the_plain_view_of_each_member():
     images = frames(6)
     engine = Told()

@@ -96,6 +96,27 @@ def test_members_are_averaged_and_batches_do_not_matter(new_member):
     assert steps == [(2, 5), (4, 5), (5, 5)]
 
 
+def test_views_that_share_a_batch_come_with_their_frames_metadata():
+    class Member:
+        size = 32
+
+        def __init__(self, batch_size):
+            self.batch_size, self.shown = batch_size, []
+
+        def __call__(self, pixels, weights, metadata):
+            self.shown.append(len(pixels))
+            return np.tile(metadata[:, :, None, None], (1, 1, 4, 4))
+
+    frames, weights = np.zeros((2, *FRAME, 3), np.uint8), np.ones((2, 1, 2))
+    known = np.array([[1.0], [2.0]], np.float32)
+    for batch_size, shown in ((16, [16]), (2, [2] * 8)):
+        member = Member(batch_size)
+        views = view_transforms("d4", FRAME)
+        found = frame_maps([member], frames, weights, views, metadata=known)
+        assert member.shown == shown
+        assert found.maps[:, 0, 24, 32] == pytest.approx([1, 2])
+
+
 def test_the_laid_back_map_keeps_its_values_at_the_cells_centres():
     cells = np.arange(12.0).reshape(3, 4)
     identity = np.eye(2, 3)

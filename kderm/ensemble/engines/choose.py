@@ -52,7 +52,8 @@ def open_engine(
         engine: key of `ENGINES`.
         precision: one of its precisions.
         batch_size: images a forward pass.
-        images: how many there are to come, if that is known; fewer than a batch need no full one.
+        images: the most that a member is shown together, if that is known; fewer than a batch need
+            no full one.
         say: told what is being done where it takes long.
 
     Raises:

@@ -45,6 +45,10 @@ class Engine:
         """Rows of what `look` gave, turned."""
         return turn.apply(pixels[rows])
 
+    def stacked(self, views: Sequence[Any]) -> Any:
+        """What `turned` gave for several views, one behind the other."""
+        return np.concatenate(views)
+
     def ask(self, member: int, pixels: Any, metadata: np.ndarray | None) -> Word:
         """One member's word on up to `batch_size` images."""
         raise NotImplementedError
@@ -53,7 +57,7 @@ class Engine:
         """Every member's word on all `pixels`, in the bundle's order.
 
         Args:
-            pixels: n images as `turned` gives them.
+            pixels: n images as `turned` or `stacked` gives them.
             metadata: float32 (n, d), encoded, for members that take them.
         """
         while True:

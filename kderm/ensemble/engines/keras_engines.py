@@ -35,7 +35,7 @@ def keras_engine(
         batch_size: images a forward pass.
         precision: "float32" or "bfloat16", which the input scaling and the head have no part in.
         features: whether pooled features are wanted too.
-        images: how many there are to come, if that is known.
+        images: the most that a member is shown together, if that is known.
 
     Raises:
         UserError: a member that does not fit the bundle.
@@ -105,6 +105,12 @@ class TorchEngine(Engine):
         chosen = pixels if len(rows) == len(pixels) else pixels[_on_device(rows)]
         chosen = chosen.flip(turn.axes) if turn.axes else chosen
         return (chosen.transpose(1, 2) if turn.transpose else chosen).contiguous()
+
+    def stacked(self, views: Sequence[Any]) -> Any:
+        """The views, on the device."""
+        import torch
+
+        return torch.cat(list(views))
 
     def ask(self, member: int, pixels: Any, metadata: np.ndarray | None) -> Any:
         """The model's answer, still on the device."""

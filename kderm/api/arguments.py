@@ -21,7 +21,7 @@ def in_arguments(names: Mapping[str, str]) -> Iterator[None]:
 
     Args:
         names: what an option is called in a config or on a command line -> its argument. A word is
-            replaced where it stands alone: `data.map` leaves `data.map.x` as it is.
+            replaced where it stands alone: `data.map` leaves `data.map.x` as it is, and a path.
     """
     try:
         yield
@@ -34,7 +34,9 @@ def renamed(text: str, names: Mapping[str, str]) -> str:
     """`text` with each of `names` replaced where it stands alone."""
     words = _EVERYWHERE | dict(names)
     found = "|".join(re.escape(word) for word in sorted(words, key=len, reverse=True))
-    return re.sub(rf"(?<![\w.-])({found})(?![\w-]|\.\w|\.<)", lambda match: words[match[1]], text)
+    return re.sub(
+        rf"(?<![\w./=-])({found})(?![\w/-]|\.\w|\.<)", lambda match: words[match[1]], text
+    )
 
 
 def is_int(value: object) -> bool:

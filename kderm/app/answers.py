@@ -28,6 +28,8 @@ SIDE = 360
 _QUALITY = 85
 # Large photos take hundreds of megabytes while they are decoded, and the page serves others too.
 _DECODED_AT_ONCE = 2
+# Pictures of a table between two looks at how far it is.
+_AT_A_TIME = 16
 _NO_MAP = "The map of what speaks for this answer could not be drawn."
 
 
@@ -89,7 +91,6 @@ def answer_photos(
     pictures: Sequence[Upload],
     *,
     metadata: dict[str, Any] | None = None,
-    maps: bool = True,
 ) -> Answered:
     """Answer pictures one by one, and together as if they showed one lesion.
 
@@ -97,7 +98,6 @@ def answer_photos(
         ensemble: who answers.
         pictures: what was sent; refused ones get the sentence that refuses them.
         metadata: age, sex and site, the same for all, where the ensemble looks at them.
-        maps: whether to draw where the evidence lies.
     """
     readable = [picture for picture in pictures if not picture.problem]
     if not readable:
@@ -114,7 +114,7 @@ def answer_photos(
         if picture.problem:
             photos.append(Answer(picture.name, {}, error=picture.problem))
         else:
-            photos.append(_photo(ensemble, picture, next(rows), metadata, maps))
+            photos.append(_photo(ensemble, picture, next(rows), metadata))
     several = sum(not photo.error for photo in photos) > 1
     return Answered(tuple(photos), _lesion(ensemble, answers.lesions) if several else None)
 
@@ -123,7 +123,6 @@ def answer_table(
     ensemble: LoadedEnsemble,
     pictures: Sequence[Upload],
     progress: Callable[[int, int], None],
-    step: int = 16,
 ) -> pd.DataFrame:
     """The rows of predictions.csv for many pictures, refused ones among them with their reason.
 
@@ -131,12 +130,11 @@ def answer_table(
         ensemble: who answers.
         pictures: what was sent.
         progress: called with (pictures done, all).
-        step: pictures that are answered together.
     """
     parts = []
-    for start in range(0, len(pictures), step):
+    for start in range(0, len(pictures), _AT_A_TIME):
         progress(start, len(pictures))
-        some = pictures[start : start + step]
+        some = pictures[start : start + _AT_A_TIME]
         # A refused picture has no bytes, which is an unreadable image with a row like any other.
         part = ensemble.predict([picture.data for picture in some])
         refused = [bool(picture.problem) for picture in some]
@@ -171,23 +169,19 @@ def flag_of(answer: Answer, point: FrozenPoint | None) -> bool | None:
 
 
 def _photo(
-    ensemble: LoadedEnsemble,
-    picture: Upload,
-    row: dict[str, Any],
-    metadata: dict[str, Any] | None,
-    maps: bool,
+    ensemble: LoadedEnsemble, picture: Upload, row: dict[str, Any], metadata: dict[str, Any] | None
 ) -> Answer:
     if row["error"]:
         words = f"This picture cannot be read: {row['error']}. Take it again, or save it anew."
         return Answer(picture.name, {}, error=words)
     warnings = tuple(WORDS[doubt] for doubt in doubts(picture.data, row))
-    shown = _shown(ensemble, picture, row, metadata) if maps else None
+    shown = _shown(ensemble, picture, row, metadata)
     return Answer(
         picture.name,
         row,
         reached=frozenset(row["operating_points"].split()),
         shown=shown,
-        warnings=warnings if shown or not maps else (*warnings, _NO_MAP),
+        warnings=warnings if shown else (*warnings, _NO_MAP),
     )
 
 

@@ -5,6 +5,7 @@ addresses, so only those that it needs are open. A plain ASGI middleware; knows 
 kderm.
 """
 
+import math
 from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import urlsplit
@@ -24,14 +25,13 @@ _OPEN = frozenset(
         *("/", "/config", "/theme.css", "/login", "/logout", "/favicon.ico", "/manifest.json"),
         *("/robots.txt", "/gradio_api/info", "/gradio_api/startup-events", "/gradio_api/theme.css"),
         *(UPLOAD, "/gradio_api/upload_progress", "/gradio_api/cancel", "/gradio_api/reset"),
-        *("/gradio_api/queue/join", "/gradio_api/queue/data"),
+        *("/gradio_api/queue/join", "/gradio_api/queue/data", "/gradio_api/call/predict"),
     }
 )
 _OPEN_BELOW = (
     *("/assets/", "/static/", "/svelte/"),
     *("/gradio_api/heartbeat/", "/gradio_api/call/predict/"),
 )
-_CALL = "/gradio_api/call/predict"
 _KEPT = "/assets/"
 # Bytes of a request that is no upload; it is read before anybody is asked for a password.
 OTHER_BYTES = 1_000_000
@@ -49,7 +49,7 @@ class Guard:
         framed_by: str = "",
         *,
         held: Callable[[], int] = lambda: 0,
-        most_held: int | None = None,
+        most_held: float = math.inf,
     ) -> None:
         """Args:
         app: the application behind.
@@ -57,7 +57,7 @@ class Guard:
         framed_by: another site that may show the page within its own, or "". Then requests may say
             that they come from another host: the page stands behind that site's servers.
         held: bytes of the uploads that lie on the disk.
-        most_held: bytes above which no upload is taken; None for no bound.
+        most_held: bytes above which no upload is taken.
         """
         self.app, self.most_bytes = app, most_bytes
         self._any_origin = bool(framed_by)
@@ -100,7 +100,7 @@ class Guard:
             await self.app(scope, _cut_off(receive, most), sent)
             return
         coming = most if length is None else length
-        if self._most_held is not None and (self._held() + self._coming + coming > self._most_held):
+        if self._held() + self._coming + coming > self._most_held:
             await self._pour_away(receive, most)
             words = "Too many pictures wait for their answers. Send yours again in a few minutes."
             await self._refuse(send, 503, words)
@@ -141,7 +141,7 @@ class Guard:
 def is_open(path: str) -> bool:
     """Whether the page answers on the path."""
     plain = path.rstrip("/") or "/"
-    return plain in _OPEN or plain == _CALL or path.startswith(_OPEN_BELOW)
+    return plain in _OPEN or path.startswith(_OPEN_BELOW)
 
 
 def _of_this_site(headers: dict[bytes, bytes]) -> bool:

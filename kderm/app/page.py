@@ -107,11 +107,18 @@ def _photos_tab(desk: Desk) -> dict[str, Any]:
         _examples_html(examples), js_on_load=_TRY_EXAMPLE, elem_id="examples", padding=False
     )
     clear = gr.Button("Forget these answers", size="sm", visible=False, elem_id="forget")
-    state = gr.State(None, time_to_live=int(REMEMBERED))
+    state = gr.State(None, time_to_live=REMEMBERED)
     answers = gr.HTML(desk.photos_html(None, None), elem_id="answers", padding=False)
     return {
-        **{"drop": drop, "one": one, "facts": facts, "camera": camera, "trial": trial},
-        **{"clear": clear, "state": state, "answers": answers, "examples": examples},
+        "drop": drop,
+        "one": one,
+        "facts": facts,
+        "camera": camera,
+        "examples": examples,
+        "trial": trial,
+        "clear": clear,
+        "state": state,
+        "answers": answers,
     }
 
 
@@ -137,10 +144,10 @@ def _many_tab(desk: Desk) -> dict[str, Any]:
     with gr.Row(elem_classes="kd-side"):
         drop = _file("A zip, or pictures", file_count="multiple", elem_id="many", height=160)
         folder = _file("A folder", file_count="directory", elem_id="folder", height=160)
-    state = gr.State(None, time_to_live=int(REMEMBERED))
+    state = gr.State(None, time_to_live=REMEMBERED)
     clear = gr.Button("Forget these answers", size="sm", visible=False, elem_id="forget-table")
     answers = gr.HTML(desk.many_html(None, None), elem_id="table", padding=False)
-    return {**{"drop": drop, "folder": folder, "state": state}, "clear": clear, "answers": answers}
+    return {"drop": drop, "folder": folder, "clear": clear, "state": state, "answers": answers}
 
 
 def _about_tab(desk: Desk) -> gr.Radio:

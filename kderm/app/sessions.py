@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 # Seconds that answers are kept in memory for a page that does nothing more; between two looks.
-REMEMBERED, BETWEEN = 1800.0, 20.0
+REMEMBERED, BETWEEN = 1800, 20
 # Open pages whose answers are kept; the one that was idle longest is forgotten for one more.
 SESSIONS = 100
 

@@ -77,9 +77,10 @@ def write_space(bundle: Bundle, directory: Path) -> Path:
     """
     directory = Path(directory)
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        what = "which holds something" if directory.is_dir() else "a file"
         raise UserError(
             f"Expected a folder that does not exist yet, or an empty one. Received: {directory}, "
-            "which is a file or holds something. Choose another with --space."
+            f"{what}. Choose another with --space."
         )
     directory.parent.mkdir(parents=True, exist_ok=True)
     with temporary_beside(directory) as folder:

@@ -94,8 +94,8 @@ color:var(--body-text-color);text-decoration:none;background:var(--button-second
 .kd-sheet :is(img,.kd-none){width:100%;aspect-ratio:4/3;display:block;margin:0;border-radius:6px}
 .kd-none{border:1px dashed var(--border-color-primary)}
 .kd-sheet .kd-marked img{outline:3px solid var(--kd-bad);outline-offset:0}
-.kd-sheet figcaption{font-size:.86rem;line-height:1.3;margin-top:5px;overflow-wrap:anywhere}
-.kd-sheet figcaption{color:var(--kd-soft)}
+.kd-sheet figcaption{font-size:.86rem;line-height:1.3;margin-top:5px;overflow-wrap:anywhere;
+color:var(--kd-soft)}
 .kd-sheet figcaption b{display:block;font-weight:500;color:var(--body-text-color)}
 .kd-sheet .kd-marked b{color:var(--kd-bad);font-weight:600}
 .kd-figures{display:grid;gap:14px;grid-template-columns:repeat(auto-fit,minmax(min(100%,420px),1fr))}
@@ -109,7 +109,8 @@ border:1px solid var(--border-color-primary)!important}
 .kd-about td:nth-child(2):last-child{overflow-wrap:anywhere;min-width:16ch}
 @media (max-width:720px){.kd-two{grid-template-columns:minmax(0,1fr)}.kd-card{padding:12px}
 .kd-try,.kd-sheet{grid-template-columns:repeat(2,minmax(0,1fr))}}
-@media (max-width:900px){.kd-wide{overflow:visible;border:0;background:none!important}
+@media (max-width:900px){.kd-wide{overflow:visible;border:0;background:none!important;
+visibility:hidden}.kd-wide>*{visibility:visible} /* nothing to scroll: no stop for the keyboard */
 .kd-table,.kd-table tbody{display:block;padding:0!important}
 .kd-table tr{display:grid;grid-template-columns:minmax(0,1fr) auto;gap:3px 14px;margin:0 0 10px;
 border:1px solid var(--border-color-primary)!important;border-radius:10px;padding:10px 12px}

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from kderm import console
 from kderm.commands.pieces import known_run, say_kept
-from kderm.errors import UserError, missing_extra
+from kderm.errors import missing_extra
 from kderm.run_dir import runs_root
 from kderm.runtime import check_backend
 
@@ -35,11 +35,6 @@ def export(run_name: str | None, engine: str, precision: str) -> None:
 def export_space(run_name: str | None, directory: str) -> None:
     """`export --space`: the page of `serve` as a folder for Hugging Face."""
     check_backend()
-    if Path(directory).is_file():
-        raise UserError(
-            f"Expected a folder after --space, which is made if it is not there. Received: "
-            f"{directory}, a file. Choose another name."
-        )
     from kderm.app.space import write_space
     from kderm.ensemble.bundle import read_bundle
 

@@ -17,6 +17,8 @@ def test_an_option_is_renamed_where_it_stands_alone():
     told = "data.map=x, data.map.nv=drop, my.data.map, data.mapped, data.map. (--run NAME)"
     expected = "map=x, data.map.nv=drop, my.data.map, data.mapped, map. (run=)"
     assert renamed(told, names) == expected
+    for path in ("runs/data.map/x.png", "data.map/x.png", "/home/me/data.map", "map=data.map"):
+        assert renamed(f"Received: {path}.", names) == f"Received: {path}."
     assert renamed("1 problem(s) in the overrides: k", {}) == "1 problem(s) in the arguments: k"
 
 

@@ -296,6 +296,11 @@ def test_every_cell_of_the_tables_is_seen_on_a_phone(open_page, photo):
     said = "getComputedStyle(document.querySelectorAll('.kd-table td')[5], '::before').content"
     assert "Networks agree" in tab.evaluate(said)
     assert tab.get_by_role("columnheader").count() >= 6  # a table still, for who cannot see it
+    wide = "(place => (place.focus(), document.activeElement == place))"
+    assert not tab.evaluate(f"{wide}(document.querySelector('.kd-wide'))")  # there is no scrolling
+    tab.set_viewport_size({"width": 1100, "height": 800})
+    assert tab.evaluate(f"{wide}(document.querySelector('.kd-wide'))")
+    tab.set_viewport_size({"width": PHONE, "height": 800})
     tab.click("role=tab[name='About']")
     made = tab.locator(".kd-about table").last
     assert made.evaluate("table => table.scrollWidth - table.clientWidth") == 0

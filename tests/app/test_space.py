@@ -77,7 +77,10 @@ def test_a_folder_that_holds_something_is_refused(run, tmp_path):
     (tmp_path / "mine.txt").write_text("x")
     with pytest.raises(UserError, match="empty one"):
         write_space(read_bundle(run.path), tmp_path)
+    with pytest.raises(UserError, match=r"mine\.txt, a file\."):
+        write_space(read_bundle(run.path), tmp_path / "mine.txt")
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+    assert (tmp_path / "mine.txt").read_text() == "x"
 
 
 @pytest.mark.slow

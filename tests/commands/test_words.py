@@ -19,14 +19,6 @@ def test_an_address_without_its_launcher_is_told_with_what_was_given(workplace, 
     assert "Received: --address head:6379 for the launcher local." in told
 
 
-def test_a_space_in_a_file_is_refused_as_a_file(workplace):
-    (workplace / "notes.txt").write_text("mine")
-    told = refusal("export", "--space", "notes.txt")
-    assert "Expected a folder after --space" in told
-    assert "Received: notes.txt, a file." in told
-    assert (workplace / "notes.txt").read_text() == "mine"
-
-
 def test_runs_that_are_not_finished_are_called_that(workplace):
     for name in ("first", "second", "third"):
         (workplace / "runs" / name).mkdir(parents=True)

@@ -1,6 +1,6 @@
 """Members x views over a batch of frames, view by view, and which images are done early.
 
-Of few images several views make one batch: forty passes of one image cost four times five of eight.
+Of few images several views make one batch: eight batches of one cost about four times one of eight.
 Every member looks at every image at least once, in the plain view. With a tolerance, images whose
 answer further views would hardly move leave after each round (`kderm.ensemble.early_exit`).
 Independent of the engine, and of what the answers are used for.
@@ -50,6 +50,12 @@ class Exit:
 
     tolerance: float
     malignant: tuple[int, ...]
+
+
+def views_together(images: int, views: int, batch_size: int) -> int:
+    """How many of `views` one batch has room for, in rounds of equal size."""
+    rounds = -(-views // max(1, batch_size // max(1, images)))
+    return -(-views // rounds)
 
 
 class Passes:
@@ -122,9 +128,10 @@ class Passes:
         return features
 
     def _rounds(self, images: int) -> list[range]:
-        """Views that are shown together: as many as a batch has room for, one if images leave."""
+        """Views that are shown together; one by one if images may leave."""
         views = range(len(self._looks))
-        step = 1 if self._leave.tolerance else max(1, self._engine.batch_size // images)
+        batch = self._engine.batch_size
+        step = 1 if self._leave.tolerance else views_together(images, len(views), batch)
         return [views[start : start + step] for start in range(0, len(views), step)]
 
     def _pixels(

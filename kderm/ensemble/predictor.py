@@ -25,7 +25,7 @@ from kderm.ensemble.engines.choose import check_engine, open_engine
 from kderm.ensemble.image_files import size_and_time
 from kderm.ensemble.inputs import Inputs
 from kderm.ensemble.parts import Parts
-from kderm.ensemble.passes import Exit, Passed, Passes
+from kderm.ensemble.passes import Exit, Passed, Passes, views_together
 from kderm.ensemble.place import check_directory, held, refuse_other_sources, told_clearly
 from kderm.ensemble.prevalence import Prevalence
 from kderm.ensemble.read_ahead import Decoded, decoded_chunks
@@ -216,13 +216,15 @@ class Ensemble:
         if self._passes is None:
             bundle, asked = self.bundle, self.asked
             views = view_transforms(asked.views, bundle.frame)
-            together = 1 if asked.early_exit else len(views)
+            images = self.images
+            if images is not None and not asked.early_exit:
+                images *= views_together(images, len(views), self.batch_size)
             engine = open_engine(
                 bundle,
                 asked.engine,
                 asked.precision,
                 batch_size=self.batch_size,
-                images=None if self.images is None else self.images * together,
+                images=images,
                 say=console.say,
             )
             self._passes = Passes(

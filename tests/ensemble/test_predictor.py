@@ -249,6 +249,22 @@ def test_memory_is_bound_by_the_bytes_of_a_chunk(
     assert max(passes) == 2
 
 
+@pytest.mark.parametrize(("options", "size"), [({}, 8), ({"early_exit": 0.01}, 1)])
+def test_a_batch_of_one_image_is_as_large_as_what_is_shown_together(
+    predict, trained, images, tmp_path, monkeypatch, options, size
+):
+    made, opened = [], predictor.open_engine
+
+    def noted(*arguments, **settings):
+        made.append(opened(*arguments, **settings))
+        return made[-1]
+
+    monkeypatch.setattr(predictor, "open_engine", noted)
+    options = {"views": "d4", "batch_size": 32} | options
+    predict(trained, [images / "lesion_0.png"], tmp_path / "out", **options)
+    assert [engine.batch_size for engine in made] == [size]
+
+
 def test_a_link_in_place_of_a_file_is_read_through(predict, trained, images, tmp_path):
     os.symlink(images / "lesion_2.png", tmp_path / "link.png")
     _, table = predict(trained, [tmp_path / "link.png"], tmp_path / "out")

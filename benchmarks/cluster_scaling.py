@@ -7,10 +7,11 @@ A Ray cluster of several raylets on this machine: a head without cores, which th
 and one node of one core a worker. Images and ensemble are those of `scaling.py`: 32 px JPEGs, a few
 hundred different ones under hard links, a network of one convolution, two members, one view.
 
-Printed for each number of images: wall seconds, processor seconds of the driver, of the workers and
-of Ray's own processes, and the peaks of the memory that they own (RssAnon): of the driver, of the
-largest worker, of all workers together. The memory that Ray's object store shares is bounded when a
-node starts (here 100 MB each). Beside it, whether predictions.csv has each image once.
+Printed for each number of images: wall seconds, processor seconds of the driver, of Ray's workers
+(the actors, and those that Ray starts ahead and keeps idle) and of Ray's own processes, and the
+peaks of the memory that they own (RssAnon): of the driver, of the largest worker (an actor), of all
+workers together. The memory that Ray's object store shares is bounded when a node starts (here
+100 MB each). Beside it, whether predictions.csv has each image once.
 
 Needs Linux (/proc), about 1.5 kB a row on the disk and inodes for the files.
 """
@@ -36,7 +37,8 @@ def start_cluster(folder, workers):
     # Else workers wait for every other process.
     os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112
     os.environ["OMP_NUM_THREADS"] = "1"
-    os.makedirs("/tmp/ray", exist_ok=True)  # where Ray notes the address of what it started
+    # Where Ray notes the address of what it started, whatever its own folder is.
+    os.makedirs(os.path.join(tempfile.gettempdir(), "ray"), exist_ok=True)
     from ray.cluster_utils import Cluster
 
     head = {"num_cpus": 0, "object_store_memory": STORE, "include_dashboard": False}
@@ -65,17 +67,16 @@ def process_tree(root):
 
 
 class Watch(threading.Thread):
-    """Follows the memory and processor time of the driver, the actors and Ray's processes."""
+    """Follows the memory and processor time of the driver, the workers and Ray's processes."""
 
     def __init__(self, driver):
         super().__init__(daemon=True)
         self.driver, self.over = driver, threading.Event()
         self.peaks = {"driver": 0.0, "worker": 0.0, "workers": 0.0}
-        self.used = {}  # pid -> (what, processor seconds)
+        self.used = {}  # pid -> [what, processor seconds at first, now]
 
     def run(self):
         """Look at all processes twice a second."""
-        before = set()
         while not self.over.wait(0.5):
             owned = {}
             for pid in process_tree(os.getpid()):
@@ -87,10 +88,9 @@ class Watch(threading.Thread):
                     continue
                 what = self.kind(pid, told)
                 seconds = (int(stat[11]) + int(stat[12])) / TICKS
-                if pid not in before and pid not in self.used:
-                    self.used[pid] = [what, seconds if what == "ray" else 0.0, seconds]
-                if pid in self.used:
-                    self.used[pid][0], self.used[pid][2] = what, seconds
+                first = seconds if what == "ray" else 0.0  # Ray's own were there before
+                used = self.used.setdefault(pid, [what, first, seconds])
+                used[0], used[2] = what, seconds
                 lines = [line for line in status.splitlines() if line.startswith("RssAnon")]
                 if lines:
                     owned.setdefault(what, []).append(int(lines[0].split()[1]) / 1024)
@@ -103,7 +103,7 @@ class Watch(threading.Thread):
                 self.peaks[name] = max(self.peaks[name], value)
 
     def kind(self, pid, told):
-        """Whether a process is the driver, a worker of Ray, or one of Ray's own."""
+        """Whether a process is the driver, a worker of Ray, idle or not, or one of Ray's own."""
         if pid == self.driver:
             return "driver"
         return "worker" if told.startswith("ray::") or "default_worker" in told else "ray"
@@ -174,6 +174,7 @@ def main():
             images = place / f"rows_{rows}"
             make_data_set(images, place / "pictures", rows)
             for workers in options.workers:
+                # A socket's path may have about a hundred characters.
                 with tempfile.TemporaryDirectory(prefix="kr-", dir="/tmp") as sockets:
                     cluster = start_cluster(sockets, workers)
                     try:

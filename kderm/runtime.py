@@ -48,14 +48,18 @@ def core_count() -> int:
     return os.cpu_count() or 1
 
 
+def asked_threads() -> int:
+    """The number that OMP_NUM_THREADS says; 0 where it says none."""
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    return int(asked) if asked.isdigit() else 0
+
+
 def thread_limits(threads: int) -> tuple[int, dict[str, str]]:
     """At most `threads`, or fewer where OMP_NUM_THREADS says so, and the variables that say it.
 
     For processes that are started: the numerical libraries read them when they are imported.
     """
-    asked = os.environ.get("OMP_NUM_THREADS", "")
-    if asked.isdigit() and int(asked) > 0:
-        threads = min(threads, int(asked))
+    threads = min(threads, asked_threads() or threads)
     return threads, dict.fromkeys(_THREADS, str(threads))
 
 

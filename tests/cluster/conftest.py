@@ -22,7 +22,8 @@ def cluster():
     # Else workers wait for every other process.
     os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112
     os.environ["OMP_NUM_THREADS"] = "1"
-    os.makedirs("/tmp/ray", exist_ok=True)  # where Ray notes the address of what it started
+    # Where Ray notes the address of what it started, whatever its own folder is.
+    os.makedirs(os.path.join(tempfile.gettempdir(), "ray"), exist_ok=True)
     from ray.cluster_utils import Cluster
 
     # A socket's path may have about a hundred characters, so not in pytest's folder.

@@ -5,7 +5,6 @@ made of frames, and how a member answers. Engines give the same answers up to ro
 Keras, so that an exported ensemble answers without it.
 """
 
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from kderm.ensemble.engines.looks import Turn, resample
-from kderm.runtime import core_count, halved_batch, is_out_of_memory, release_memory
+from kderm.runtime import halved_batch, is_out_of_memory, release_memory
 
 # A member's word on a batch: probabilities float32 (n, k) and, where the bundle wants them, pooled
 # features float32 (n, c).
@@ -97,14 +96,6 @@ class Engine:
         if self._pool is None:
             self._pool = ThreadPoolExecutor(self.workers)
         return list(self._pool.map(task, range(count)))
-
-
-def cores() -> int:
-    """CPU cores that this process may use: what OMP_NUM_THREADS says, else what the system says."""
-    asked = os.environ.get("OMP_NUM_THREADS", "")
-    if asked.isdigit() and int(asked) > 0:
-        return int(asked)
-    return core_count()
 
 
 def padded(array: np.ndarray, size: int) -> np.ndarray:

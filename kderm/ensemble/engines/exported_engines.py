@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from kderm.ensemble.engines.engine import Engine, Word, cores, padded
+from kderm.ensemble.engines.engine import Engine, Word, padded
 from kderm.errors import UserError, missing_extra
-from kderm.runtime import is_out_of_memory
+from kderm.runtime import asked_threads, core_count, is_out_of_memory
 
 # Names of the inputs and outputs of an exported member.
 PIXELS, METADATA, PROBABILITIES, FEATURES = "pixels", "metadata", "probabilities", "features"
@@ -52,13 +52,13 @@ class OnnxEngine(Engine):
                 self._sessions.append(session)
         # The GPU build knows CUDA without a card too, and then takes the CPU without a word.
         gpu = all(_CUDA in session.get_providers() for session in self._sessions)
-        super().__init__(len(files), size, batch_size, 1 if gpu else cores())
+        super().__init__(len(files), size, batch_size, 1 if gpu else _cores())
         self._pads = gpu
 
     def ask(self, member: int, pixels: np.ndarray, metadata: np.ndarray | None) -> Word:
         """One session's answer."""
         count = len(pixels)
-        given = {PIXELS: pixels} if metadata is None else {PIXELS: pixels, METADATA: metadata}
+        given = _given(pixels, metadata)
         if self._pads:  # an accelerator rounds by the batch's shape
             given = {name: padded(array, self.batch_size) for name, array in given.items()}
         found = [rows[:count] for rows in self._sessions[member].run(self._wanted, given)]
@@ -85,7 +85,7 @@ class OpenVinoEngine(Engine):
         features: whether pooled features are wanted too.
         """
         openvino = import_openvino()
-        super().__init__(len(files), size, batch_size, cores())
+        super().__init__(len(files), size, batch_size, _cores())
         core = openvino.Core()
         # Unless it is told, OpenVINO computes in bfloat16 wherever the processor can.
         settings = {
@@ -110,7 +110,7 @@ class OpenVinoEngine(Engine):
     def ask(self, member: int, pixels: np.ndarray, metadata: np.ndarray | None) -> Word:
         """One compiled member's answer, by this thread's own request."""
         request = self._request(member)
-        found = request.infer({PIXELS: pixels} if metadata is None else _both(pixels, metadata))
+        found = request.infer(_given(pixels, metadata))
         seen = np.array(found[FEATURES]) if self._features else None
         return np.array(found[PROBABILITIES]), seen  # copies: the request reuses its memory
 
@@ -121,8 +121,13 @@ class OpenVinoEngine(Engine):
         return requests[member]
 
 
-def _both(pixels: np.ndarray, metadata: np.ndarray) -> dict[str, np.ndarray]:
-    return {PIXELS: pixels, METADATA: metadata}
+def _cores() -> int:
+    """CPU cores to compute on: what OMP_NUM_THREADS says, else what the system says."""
+    return asked_threads() or core_count()
+
+
+def _given(pixels: np.ndarray, metadata: np.ndarray | None) -> dict[str, np.ndarray]:
+    return {PIXELS: pixels} if metadata is None else {PIXELS: pixels, METADATA: metadata}
 
 
 def _check_names(inputs: Sequence[str], outputs: Sequence[str], wanted: Sequence[str]) -> None:

@@ -206,7 +206,7 @@ def test_a_gpu_build_without_a_gpu_computes_on_all_cores(monkeypatch, used, work
         InferenceSession=Session,
     )
     monkeypatch.setattr(exported_engines, "import_onnxruntime", lambda: fake)
-    monkeypatch.setattr(exported_engines, "cores", lambda: 3)
+    monkeypatch.setattr(exported_engines, "_cores", lambda: 3)
     engine = exported_engines.OnnxEngine([Path("a.onnx")], 4, batch_size=8)
     assert engine.workers == workers
     assert len(engine.ask(0, np.zeros((2, 4, 4, 3), np.float32), None)[0]) == 2

@@ -24,12 +24,15 @@ def empty_machine(tmp_path, monkeypatch):
 
 @pytest.fixture
 def no_network(monkeypatch):
-    """No connection opens."""
+    """No connection opens; the addresses that one was asked for."""
+    asked = []
 
-    def refuse(*args, **kwargs):
+    def refuse(address, *args, **kwargs):
+        asked.append(address)
         raise OSError("Network is unreachable")
 
     monkeypatch.setattr(socket, "create_connection", refuse)
+    return asked
 
 
 @pytest.fixture
@@ -65,13 +68,13 @@ def drawn(model, seed=0):
 
 
 @pytest.fixture(scope="session")
-def compare():
-    """The function `compared`: a step with Keras' layers against a native one (torch)."""
-    return compared
+def assert_same_step():
+    """Asserts that a step with Keras' layers and a native one (torch) agree."""
+    return _assert_same_step
 
 
-def compared(model, inputs, *, training, tolerance=2e-5):
-    """Take one step with Keras' layers and one natively: what comes out must agree.
+def _assert_same_step(model, inputs, *, training, tolerance=2e-5):
+    """Take one step with Keras' layers and one natively: outputs and gradients must agree.
 
     Returns the moving statistics after the step, by path.
     """

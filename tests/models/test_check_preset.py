@@ -69,13 +69,14 @@ def test_a_file_that_is_no_keras_model_is_refused(tmp_path):
         check_preset(f"file/{tmp_path / 'net.keras'}", 64, "preset")
 
 
-def test_a_saved_model_takes_its_own_weights_none_or_those_of_a_file(saved, tmp_path):
+def test_a_saved_model_takes_its_own_weights_none_or_those_of_a_file(saved, tmp_path, no_network):
     for weights in ("preset", "none"):
         check_preset(f"file/{saved}", 64, weights)
     with pytest.raises(UserError, match="is not there"):
         check_preset(f"file/{saved}", 64, str(tmp_path / "absent.weights.h5"))
     (tmp_path / "other.weights.h5").write_bytes(b"")
     check_preset(f"file/{saved}", 64, str(tmp_path / "other.weights.h5"))
+    assert no_network == []
 
 
 @pytest.mark.parametrize(
@@ -90,11 +91,12 @@ def test_a_saved_model_takes_its_own_weights_none_or_those_of_a_file(saved, tmp_
         (ON_A_BUCKET, "keras/models/efficientnetb0_notop.h5"),
     ],
 )
-def test_weights_on_this_machine_need_no_network(preset, place, tmp_path):
+def test_weights_on_this_machine_need_no_network(preset, place, tmp_path, no_network):
     path = tmp_path / place
     path.parent.mkdir(parents=True)
     path.write_bytes(b"")
     check_preset(preset, 64, "preset")
+    assert no_network == []
 
 
 def test_weights_to_be_fetched_pass_when_their_host_answers(tmp_path, monkeypatch):
@@ -113,8 +115,9 @@ def test_weights_to_be_fetched_pass_when_their_host_answers(tmp_path, monkeypatc
     assert not (tmp_path / "weights").exists()
 
 
-def test_random_weights_ask_nobody():
+def test_random_weights_ask_nobody(no_network):
     check_preset(ON_KAGGLE, 64, "none")
+    assert no_network == []
 
 
 def test_the_check_loads_no_network_library(saved):

@@ -123,11 +123,11 @@ def test_each_family_predicts_with_the_weights_of_the_moment(family):
 
 
 @on_torch
-def test_each_family_learns_as_stock(family, compare):
+def test_each_family_learns_as_stock(family, assert_same_step):
     _, classifier = family
     use_keras_layers(classifier)
     with smoothed(classifier):
-        compare(classifier, pixels(8), training=True, tolerance=1e-4)
+        assert_same_step(classifier, pixels(8), training=True, tolerance=1e-4)
 
 
 @on_torch

@@ -61,10 +61,10 @@ CONVOLUTIONS = {
 
 @pytest.mark.parametrize("size", [(8, 9), (7, 12)], ids=["8x9", "7x12"])
 @pytest.mark.parametrize("name", CONVOLUTIONS)
-def test_a_convolution_gives_the_same_outputs_and_gradients(name, size, compare):
+def test_a_convolution_gives_the_same_outputs_and_gradients(name, size, assert_same_step):
     model = of_layer(CONVOLUTIONS[name].from_config(CONVOLUTIONS[name].get_config()), *size, 4)
     randomise(model)
-    compare(model, random_array(3, *size, 4), training=True, tolerance=1e-6)
+    assert_same_step(model, random_array(3, *size, 4), training=True, tolerance=1e-6)
 
 
 NORMALISATIONS = {
@@ -79,11 +79,13 @@ NORMALISATIONS = {
 
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("name", NORMALISATIONS)
-def test_a_normalisation_gives_the_same_outputs_gradients_and_statistics(name, training, compare):
+def test_a_normalisation_gives_the_same_outputs_gradients_and_statistics(
+    name, training, assert_same_step
+):
     model = of_layer(NORMALISATIONS[name].from_config(NORMALISATIONS[name].get_config()), 4, 5, 6)
     randomise(model)
     inputs = 2 + 3 * random_array(2, 4, 5, 6)
-    statistics = compare(model, inputs, training=training)
+    statistics = assert_same_step(model, inputs, training=training)
     for variable in model.layers[1].non_trainable_variables:
         assert np.allclose(statistics[variable.path], variable) == (not training)
 
@@ -99,10 +101,10 @@ def test_moving_variance_takes_the_biased_variance_as_keras_does():
 
 
 @pytest.mark.parametrize("shape", [(6,), (9, 6), (2, 3, 4, 6)], ids=str)
-def test_a_normalisation_of_other_ranks_agrees_too(shape, compare):
+def test_a_normalisation_of_other_ranks_agrees_too(shape, assert_same_step):
     model = of_layer(LAYERS.BatchNormalization(), *shape)
     randomise(model)
-    compare(model, random_array(5, *shape), training=True)
+    assert_same_step(model, random_array(5, *shape), training=True)
 
 
 def test_a_frozen_normalisation_uses_and_keeps_its_moving_statistics():
@@ -117,10 +119,10 @@ def test_a_frozen_normalisation_uses_and_keeps_its_moving_statistics():
         np.testing.assert_array_equal(old, new)
 
 
-def test_one_value_a_channel_trains_as_it_does_in_keras(compare):
+def test_one_value_a_channel_trains_as_it_does_in_keras(assert_same_step):
     model = of_layer(LAYERS.BatchNormalization(), 1, 1, 3)
     randomise(model)
-    compare(model, random_array(1, 1, 1, 3), training=True)
+    assert_same_step(model, random_array(1, 1, 1, 3), training=True)
 
 
 def test_a_model_with_masks_stays_with_keras():
@@ -142,19 +144,19 @@ def test_a_model_with_masks_stays_with_keras():
     ],
     ids=lambda layer: layer.name,
 )
-def test_a_layer_without_an_operation_runs_as_itself(layer, compare):
+def test_a_layer_without_an_operation_runs_as_itself(layer, assert_same_step):
     model = of_layer(layer, 6, 6, 4)
     randomise(model)
-    compare(model, random_array(3, 6, 6, 4), training=True)
+    assert_same_step(model, random_array(3, 6, 6, 4), training=True)
     use_native_graph(model)
     (step,) = vars(model)["call"].runner.plan().steps
     assert isinstance(step.run, KerasCall)
 
 
-def test_an_axis_in_the_middle_agrees(compare):
+def test_an_axis_in_the_middle_agrees(assert_same_step):
     model = of_layer(LAYERS.BatchNormalization(axis=1), 4, 5, 6)
     randomise(model)
-    compare(model, random_array(2, 4, 5, 6), training=True)
+    assert_same_step(model, random_array(2, 4, 5, 6), training=True)
 
 
 # === Networks ===
@@ -176,7 +178,7 @@ def small_network():
 
 
 @pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
-def test_mixed_precision_keeps_dtypes_and_agrees_within_its_rounding(precision, compare):
+def test_mixed_precision_keeps_dtypes_and_agrees_within_its_rounding(precision, assert_same_step):
     previous = keras.config.dtype_policy()
     keras.config.set_dtype_policy(precision)
     try:
@@ -186,7 +188,7 @@ def test_mixed_precision_keeps_dtypes_and_agrees_within_its_rounding(precision, 
     inputs = random_array(8, 16, 16, 3)
     probe = keras.Model(model.input, [layer.output for layer in model.layers[1:3]])
     dtypes = [output.dtype for output in probe(inputs)]
-    compare(model, inputs, training=True, tolerance=1e-2)
+    assert_same_step(model, inputs, training=True, tolerance=1e-2)
     assert [output.dtype for output in probe(inputs)] == dtypes
     assert all(variable.dtype == "float32" for variable in model.weights)
 

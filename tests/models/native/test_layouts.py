@@ -38,8 +38,8 @@ def answer(model, inputs, **kwargs):
         return model(inputs, **kwargs)
 
 
-def predicted_alike(model, inputs):
-    """Whether the plan of prediction agrees with Keras, in what it is as well."""
+def assert_predicted_alike(model, inputs):
+    """The plan of prediction agrees with Keras, in dtype and shape too."""
     use_keras_layers(model)
     expected = answer(model, inputs)
     assert use_native_graph(model)
@@ -96,31 +96,33 @@ BUILDS = {
 
 
 @pytest.mark.parametrize("name", BUILDS)
-def test_a_square_map_whose_side_equals_its_channels_is_not_taken_for_another(name, compare):
+def test_a_square_map_whose_side_equals_its_channels_is_not_taken_for_another(
+    name, assert_same_step
+):
     build = BUILDS[name]
     if isinstance(build, LAYERS.Layer):
         build = type(build).from_config(build.get_config())
     model = model_of(build, 6, 6, 6)
-    compare(model, random_array(3, 6, 6, 6), training=True)
-    predicted_alike(model, random_array(3, 6, 6, 6, seed=1))
+    assert_same_step(model, random_array(3, 6, 6, 6), training=True)
+    assert_predicted_alike(model, random_array(3, 6, 6, 6, seed=1))
 
 
-def test_dropping_whole_columns_drops_those_that_keras_drops(compare):
+def test_dropping_whole_columns_drops_those_that_keras_drops(assert_same_step):
     def build(x):
         x = LAYERS.Conv2D(6, 3, strides=2, padding="same", use_bias=False)(x)
         return LAYERS.Dropout(0.5, noise_shape=(None, 1, 6, 1), seed=3)(x)
 
     model = model_of(build, 12, 12, 3)
-    compare(model, random_array(3, 12, 12, 3), training=True)
+    assert_same_step(model, random_array(3, 12, 12, 3), training=True)
 
 
 @pytest.mark.parametrize("channels", [1, 3, 16, 17, 33])
 @pytest.mark.parametrize("shape", [(2, 1, 1), (1, 1, 7), (3, 5, 4), (1, 9, 9)], ids=str)
-def test_a_gate_agrees_on_maps_of_all_sizes(shape, channels, compare):
+def test_a_gate_agrees_on_maps_of_all_sizes(shape, channels, assert_same_step):
     model = model_of(squeezed, *shape[1:], channels)
     assert [type(one) for one in operations(model)] == [GatedNormalization]
-    compare(model, random_array(*shape, channels), training=True)
-    predicted_alike(model, random_array(*shape, channels, seed=1))
+    assert_same_step(model, random_array(*shape, channels), training=True)
+    assert_predicted_alike(model, random_array(*shape, channels, seed=1))
 
 
 @pytest.mark.parametrize("policy", ["float16", "mixed_float16", "mixed_bfloat16", "float64"])
@@ -159,7 +161,7 @@ def network():
 
 @pytest.mark.parametrize("threads", [1, 4])
 @pytest.mark.parametrize("there", [True, False], ids=["kernels", "no kernels"])
-def test_a_network_agrees_with_kernels_and_without(there, threads, compare, monkeypatch):
+def test_a_network_agrees_with_kernels_and_without(there, threads, assert_same_step, monkeypatch):
     if not there:
         monkeypatch.setattr(kernels, "library", lambda: None)
     elif not kernels.available():
@@ -169,8 +171,8 @@ def test_a_network_agrees_with_kernels_and_without(there, threads, compare, monk
     try:
         model = network()
         for count in (4, 1):
-            compare(model, random_array(count, 12, 12, 3), training=True)
-            predicted_alike(model, random_array(count, 12, 12, 3, seed=1))
+            assert_same_step(model, random_array(count, 12, 12, 3), training=True)
+            assert_predicted_alike(model, random_array(count, 12, 12, 3, seed=1))
     finally:
         torch.set_num_threads(before)
 
@@ -198,16 +200,16 @@ def test_images_of_any_memory_and_dtype_have_the_same_answers(spread):
     np.testing.assert_allclose(answer(model, spread(images)), expected, atol=1e-6)
 
 
-def test_frozen_layers_have_no_gradient_and_the_others_have_theirs(compare):
+def test_frozen_layers_have_no_gradient_and_the_others_have_theirs(assert_same_step):
     model = network()
     norms = [one for one in model.layers if isinstance(one, LAYERS.BatchNormalization)]
     convolutions = [one for one in model.layers if isinstance(one, LAYERS.Conv2D)]
     norms[0].trainable = norms[1].trainable = False
-    compare(model, random_array(4, 12, 12, 3), training=True)
+    assert_same_step(model, random_array(4, 12, 12, 3), training=True)
     norms[1].trainable = True
     for layer in (*convolutions, norms[0]):  # a gate that does not learn behind a norm that does
         layer.trainable = False
-    compare(model, random_array(4, 12, 12, 3), training=True)
+    assert_same_step(model, random_array(4, 12, 12, 3), training=True)
 
 
 def test_what_a_step_needs_is_gone_after_it_without_a_search_for_cycles():

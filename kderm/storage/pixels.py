@@ -6,8 +6,9 @@ On a disk that all share the pixels are mapped where they are.
 import os
 from pathlib import Path
 
+from kderm.atomic import locked
 from kderm.errors import UserError
-from kderm.storage.cache import cache_dir, one_at_a_time
+from kderm.storage.cache import cache_dir
 from kderm.storage.places import Place
 
 STORES = "_stores"
@@ -47,7 +48,8 @@ def pixels_here(path: Path, place: Place) -> Path:
 
 def _brought(place: Place, name: str, file: str) -> Path:
     folder = cache_dir() / "stores" / name.rpartition("/")[2]
-    with one_at_a_time(folder):
+    words = f"Another command is copying the images {name}."
+    with locked(folder, words, "copying", patient=True):
         for kept in sorted(place.files(name), key=lambda each: each.name.endswith(_WHOLE)):
             target = folder / kept.name.rpartition("/")[2]
             if not target.is_file() or target.stat().st_size != kept.size:

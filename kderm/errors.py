@@ -8,6 +8,18 @@ class UserError(Exception):
     """A mistake in the input, told as one paragraph: expected, received, what to do."""
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, or the name of its class where it has none."""
+    lines = str(error).strip().splitlines()
+    return lines[0].strip() if lines else type(error).__name__
+
+
+def reason_of(error: BaseException) -> str:
+    """The class of an error and the first line of its message, cut where that is very long."""
+    name, line = type(error).__name__, first_line(error)
+    return name if line == name else f"{name}: {line[:300]}"
+
+
 def nearest_names(name: str, known: Iterable[str], count: int = 3) -> list[str]:
     """Up to `count` known names close to `name`, best first, ignoring case; none if none is."""
     by_lower = {item.lower(): item for item in known}

@@ -8,16 +8,19 @@ from PIL import Image
 from benchmarks.drills.image_kinds import encoded, kind
 
 
+def _cut(rng: np.random.Generator, content: bytes, *, missing: int) -> bytes:
+    """The beginning of a file; its last `missing` bytes, in which something is, go at least."""
+    return content[: int(rng.integers(1, len(content) - missing))]
+
+
 @kind("error")
 def truncated_jpeg(rng: np.random.Generator, image: Image.Image) -> bytes:
-    content = encoded(image, quality=92)
-    return content[: int(rng.integers(1, len(content) - 2))]
+    return _cut(rng, encoded(image, quality=92), missing=2)
 
 
 @kind("error")
 def truncated_progressive_jpeg(rng: np.random.Generator, image: Image.Image) -> bytes:
-    content = encoded(image, progressive=True)
-    return content[: int(rng.integers(1, len(content) - 2))]
+    return _cut(rng, encoded(image, progressive=True), missing=2)
 
 
 @kind("error")
@@ -29,32 +32,27 @@ def jpeg_cut_and_filled_with_zeros(rng: np.random.Generator, image: Image.Image)
 
 @kind("error", ".png")
 def truncated_png(rng: np.random.Generator, image: Image.Image) -> bytes:
-    content = encoded(image, "PNG")
-    return content[: int(rng.integers(1, len(content) - 13))]
+    return _cut(rng, encoded(image, "PNG"), missing=13)
 
 
 @kind("error", ".webp")
 def truncated_webp(rng: np.random.Generator, image: Image.Image) -> bytes:
-    content = encoded(image, "WEBP")
-    return content[: int(rng.integers(1, len(content) - 20))]
+    return _cut(rng, encoded(image, "WEBP"), missing=20)
 
 
 @kind("either", ".tif")
 def truncated_tiff(rng: np.random.Generator, image: Image.Image) -> bytes:
-    content = encoded(image, "TIFF")
-    return content[: int(rng.integers(1, len(content) - 1))]
+    return _cut(rng, encoded(image, "TIFF"), missing=1)
 
 
 @kind("either", ".gif")
 def truncated_gif(rng: np.random.Generator, image: Image.Image) -> bytes:
-    content = encoded(image, "GIF")
-    return content[: int(rng.integers(1, len(content) - 1))]
+    return _cut(rng, encoded(image, "GIF"), missing=1)
 
 
 @kind("error", ".bmp")
 def truncated_bmp(rng: np.random.Generator, image: Image.Image) -> bytes:
-    content = encoded(image, "BMP")
-    return content[: int(rng.integers(1, len(content) - 4 * image.width))]
+    return _cut(rng, encoded(image, "BMP"), missing=4 * image.width)
 
 
 def _flipped(rng: np.random.Generator, content: bytes, bits: int) -> bytes:

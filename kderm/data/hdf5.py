@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from kderm.errors import first_line
+
 _MARK = "::"
 _SUFFIXES = (".hdf5", ".h5", ".hdf")
 _MOST_OPEN = 8
@@ -61,7 +63,7 @@ def read_member(path: str | os.PathLike) -> bytes:
         except (FileNotFoundError, PermissionError):
             raise
         except (OSError, RuntimeError) as error:
-            raise MemberError(f"{Path(file).name} is damaged: {_short(error)}") from None
+            raise MemberError(f"{Path(file).name} is damaged: {first_line(error)[:120]}") from None
     return _as_bytes(value, Path(file).name, name)
 
 
@@ -79,7 +81,7 @@ def member_names(file: str | os.PathLike) -> list[str]:
         except (FileNotFoundError, PermissionError):
             raise
         except (OSError, RuntimeError) as error:
-            raise MemberError(f"{Path(file).name} is damaged: {_short(error)}") from None
+            raise MemberError(f"{Path(file).name} is damaged: {first_line(error)[:120]}") from None
 
 
 def _opened(file: str) -> Any:
@@ -113,7 +115,3 @@ def _as_bytes(value: Any, file: str, name: str) -> bytes:
         return value.tobytes()
     kind = f"{value.dtype} {value.shape}" if isinstance(value, np.ndarray) else type(value).__name__
     raise MemberError(f"{name!r} in {file} holds no encoded image but {kind}")
-
-
-def _short(error: Exception) -> str:
-    return str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error).__name__

@@ -23,7 +23,7 @@ from kderm.data.preprocess import (
     check_steps,
     preprocess_frame,
 )
-from kderm.errors import UserError
+from kderm.errors import UserError, first_line
 from kderm.storage.places import is_url, read_url
 
 # Takes part in every store digest. Raise it when a change below, or in data/preprocess.py, changes
@@ -155,7 +155,7 @@ def read_image(source: ImageSource, spec: ImageSpec) -> np.ndarray:
     # Pillow's plugins raise whatever a damaged file drives them into (SyntaxError, struct.error,
     # KeyError, ...); one bad file must not stop the rest.
     except Exception as error:
-        raise UnreadableImage(_short(error)) from None
+        raise UnreadableImage(first_line(error)[:160]) from None
 
 
 def _check_bytes(data: bytes) -> None:
@@ -196,7 +196,7 @@ def _read_bytes(source: str | os.PathLike) -> bytes:
     except MemberError as error:
         raise UnreadableImage(str(error)) from None
     except OSError as error:
-        raise UnreadableImage(error.strerror or _short(error)) from None
+        raise UnreadableImage(error.strerror or first_line(error)[:160]) from None
 
 
 def _decode(stream: io.BytesIO, spec: ImageSpec) -> np.ndarray:
@@ -307,8 +307,3 @@ _JPEG_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]", re.DOTALL)
 
 def _too_large() -> str:
     return f"more than {Image.MAX_IMAGE_PIXELS / 1e6:.0f} million pixels"
-
-
-def _short(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return (lines[0] if lines else type(error).__name__)[:160]

@@ -14,7 +14,7 @@ from unittest import mock
 import keras
 import numpy as np
 
-from kderm.errors import UserError, missing_extra
+from kderm.errors import UserError, first_line, missing_extra
 from kderm.models.keras_archive import read_config
 from kderm.models.stages import HEAD
 from kderm.models.untrusted import Suspicious, check_archive, check_maps, weights_within
@@ -77,10 +77,9 @@ def load_keras_file(path: str | os.PathLike) -> keras.Model:
     except Exception as error:
         if is_out_of_memory(error):
             raise
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
-            f"The model in {path} cannot be loaded: {reason[:300]} Expected a model of Keras' own "
-            "layers (or keras-cv's, keras-hub's), as model.save writes it."
+            f"The model in {path} cannot be loaded: {first_line(error)[:300]} Expected a model of "
+            "Keras' own layers (or keras-cv's, keras-hub's), as model.save writes it."
         ) from None
     if any(np.isnan(value).any() for value in model.get_weights()):
         raise UserError(

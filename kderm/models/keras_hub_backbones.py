@@ -4,10 +4,10 @@ from pathlib import Path
 
 import keras
 
-from kderm.errors import UserError
+from kderm.errors import UserError, reason_of
 from kderm.models.keras_file import import_keras_hub
 from kderm.models.presets import Preset
-from kderm.models.weights import load_weights_file, misfit, reason_of
+from kderm.models.weights import load_weights_file, misfit
 
 
 def build(preset: Preset, size: int, weights: Path | None) -> keras.Model:

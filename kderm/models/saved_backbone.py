@@ -5,10 +5,10 @@ from typing import Any
 
 import keras
 
-from kderm.errors import UserError
+from kderm.errors import UserError, reason_of
 from kderm.models.keras_file import load_keras_file, rebuild, unroll
 from kderm.models.presets import Preset
-from kderm.models.weights import load_weights_file, reason_of, resolve_weights
+from kderm.models.weights import load_weights_file, resolve_weights
 
 _GLOBAL_POOLING = (
     keras.layers.GlobalAveragePooling2D,

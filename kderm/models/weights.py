@@ -16,7 +16,7 @@ import numpy as np
 
 from kderm.atomic import write_json
 from kderm.download import download, require_connection
-from kderm.errors import UserError, missing_extra
+from kderm.errors import UserError, missing_extra, reason_of
 from kderm.leftovers import temporary_beside
 from kderm.models.keras_archive import read_config
 from kderm.models.presets import PRESETS, Preset, find_preset, require_size
@@ -231,12 +231,6 @@ def misfit(preset: Preset, path: Path, reason: str) -> UserError:
         f"Expected weights that fit {preset.name}. Received: {path} ({reason}). Give the file of "
         "this very architecture, or set model.preset to the one the file was made for."
     )
-
-
-def reason_of(error: Exception) -> str:
-    """The first line of an error's message, or the name of its class."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
 
 
 def _weights_in(folder: Path) -> Path | None:

@@ -30,7 +30,7 @@ from kderm.ensemble.parts import Parts
 from kderm.ensemble.place import told_clearly
 from kderm.ensemble.predictor import Progress, chunk_of
 from kderm.ensemble.settings import Settings
-from kderm.errors import UserError
+from kderm.errors import UserError, reason_of
 
 # More cores than this do one ensemble little good; they hold several.
 _CORES = 8
@@ -212,12 +212,11 @@ def _quiet_ray_data() -> Any:
 
 
 def _lost(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
     return (
         "Expected workers that stay until their images are predicted. Received: "
-        f"{type(error).__name__}: {lines[0] if lines else 'no message'}. One that was lost again "
-        "and again had too little memory more often than not: give a smaller predict.batch_size, "
-        "or larger nodes, and repeat the command: what is there is kept."
+        f"{reason_of(error)}. One that was lost again and again had too little memory more often "
+        "than not: give a smaller predict.batch_size, or larger nodes, and repeat the command: "
+        "what is there is kept."
     )
 
 

@@ -20,7 +20,7 @@ from kderm.cluster.connection import Cluster, connected, environment
 from kderm.cluster.relay import listener
 from kderm.cluster.shares import Share, share_of
 from kderm.data.prepare import Prepared
-from kderm.errors import UserError
+from kderm.errors import UserError, first_line
 from kderm.run_dir import RunDir
 from kderm.storage.mirror import origin_of
 from kderm.storage.pixels import keep_pixels
@@ -265,7 +265,7 @@ class FoldsThere:
         """Give the fold of a worker that is gone to another one; why not, or None."""
         why = type(raised).__name__
         if isinstance(raised, self._ray.exceptions.RuntimeEnvSetupError):
-            return f"no worker could be started: {str(raised).strip().splitlines()[0]}"
+            return f"no worker could be started: {first_line(raised)}"
         going.losses += 1
         going.dead.append(going.attempt)
         del self._counting[going.attempt]

@@ -19,7 +19,7 @@ import kderm
 from kderm import console
 from kderm.atomic import write_text
 from kderm.config.reading import load_config
-from kderm.errors import UserError
+from kderm.errors import UserError, reason_of
 from kderm.leftovers import temporary_beside
 from kderm.run_dir import RunDir
 from kderm.runtime import check_backend, keep_freed_memory
@@ -81,8 +81,7 @@ def train_attempt(task: FoldTask, handed: bytes, listener: object) -> str | None
         return str(error)
     except Exception as error:
         tell("log", traceback.format_exc())
-        lines = str(error).strip().splitlines()
-        return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
+        return reason_of(error)
     return None
 
 

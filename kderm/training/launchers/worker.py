@@ -14,7 +14,7 @@ from pathlib import Path
 
 from kderm import console
 from kderm.config.reading import load_config
-from kderm.errors import UserError
+from kderm.errors import UserError, reason_of
 from kderm.leftovers import own_temporary_files
 from kderm.run_dir import RunDir
 from kderm.runtime import check_backend, keep_freed_memory
@@ -46,8 +46,7 @@ def main(run: RunDir, fold: int, pipe: int) -> int:
             return 2
         except Exception as error:
             traceback.print_exc()
-            lines = str(error).strip().splitlines()
-            tell("failed", f"{type(error).__name__}: {lines[0] if lines else 'no message'}")
+            tell("failed", reason_of(error))
             return 1
     return 0
 

@@ -104,3 +104,14 @@ def view_transforms(name: str, frame: tuple[int, int]) -> np.ndarray:
         raise unknown_name("view set", name, VIEWS)
     views = VIEWS[name].views(frame)
     return np.stack([frame_transform(linear, np.array(centre), frame) for linear, centre in views])
+
+
+def view_rounds(images: int, views: int, batch_size: int) -> list[range]:
+    """Which views of `images` images are shown together: as many as one batch has room for.
+
+    Of few images one batch of eight views costs about a quarter of eight batches. The rounds are of
+    one size, as far as it goes, because backends that compile pad what is left over.
+    """
+    rounds = -(-views // max(1, batch_size // max(1, images)))
+    step = -(-views // rounds)
+    return [range(views)[start : start + step] for start in range(0, views, step)]

@@ -1,6 +1,6 @@
 """Members x views over a batch of frames, view by view, and which images are done early.
 
-Of few images several views make one batch: eight batches of one cost about four times one of eight.
+Of few images several views make one batch (`kderm.data.views.view_rounds`).
 Every member looks at every image at least once, in the plain view. With a tolerance, images whose
 answer further views would hardly move leave after each round (`kderm.ensemble.early_exit`).
 Independent of the engine, and of what the answers are used for.
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from kderm.data.views import view_rounds
 from kderm.ensemble.early_exit import settled
 from kderm.ensemble.engines.engine import Engine
 from kderm.ensemble.engines.looks import Look, looks
@@ -50,12 +51,6 @@ class Exit:
 
     tolerance: float
     malignant: tuple[int, ...]
-
-
-def views_together(images: int, views: int, batch_size: int) -> int:
-    """How many of `views` one batch has room for, in rounds of equal size."""
-    rounds = -(-views // max(1, batch_size // max(1, images)))
-    return -(-views // rounds)
 
 
 class Passes:
@@ -129,10 +124,8 @@ class Passes:
 
     def _rounds(self, images: int) -> list[range]:
         """Views that are shown together; one by one if images may leave."""
-        views = range(len(self._looks))
-        batch = self._engine.batch_size
-        step = 1 if self._leave.tolerance else views_together(images, len(views), batch)
-        return [views[start : start + step] for start in range(0, len(views), step)]
+        room = 1 if self._leave.tolerance else self._engine.batch_size
+        return view_rounds(images, len(self._looks), room)
 
     def _pixels(
         self,

@@ -18,14 +18,14 @@ import numpy as np
 
 import kderm
 from kderm import console
-from kderm.data.views import view_transforms
+from kderm.data.views import view_rounds, view_transforms
 from kderm.ensemble.bundle import Bundle
 from kderm.ensemble.combine import average_members, fold_sd, normalised_entropy
 from kderm.ensemble.engines.choose import check_engine, open_engine
 from kderm.ensemble.image_files import size_and_time
 from kderm.ensemble.inputs import Inputs
 from kderm.ensemble.parts import Parts
-from kderm.ensemble.passes import Exit, Passed, Passes, views_together
+from kderm.ensemble.passes import Exit, Passed, Passes
 from kderm.ensemble.place import check_directory, held, refuse_other_sources, told_clearly
 from kderm.ensemble.prevalence import Prevalence
 from kderm.ensemble.read_ahead import Decoded, decoded_chunks
@@ -218,7 +218,7 @@ class Ensemble:
             views = view_transforms(asked.views, bundle.frame)
             images = self.images
             if images is not None and not asked.early_exit:
-                images *= views_together(images, len(views), self.batch_size)
+                images *= len(view_rounds(images, len(views), self.batch_size)[0])
             engine = open_engine(
                 bundle,
                 asked.engine,

@@ -13,6 +13,7 @@ from keras import ops
 from scipy import sparse
 
 from kderm.data.augment import plain_colours
+from kderm.data.views import view_rounds
 from kderm.data.warp import Warp
 from kderm.explain.activation_maps import Evidence
 
@@ -121,10 +122,7 @@ def frame_maps(
         batch = np.asarray(frames[rows])
         known = None if metadata is None else metadata[rows]
         counts = np.zeros_like(counts)
-        # Of few frames several views make one batch, which costs a quarter of one after another.
-        together = max(1, step // len(batch))
-        for first in range(0, len(transforms), together):
-            views = range(len(transforms))[first : first + together]
+        for views in view_rounds(len(batch), len(transforms), step):
             pixels = [view_pixels(batch, transforms[view], members[0].size) for view in views]
             shown = np.concatenate(pixels)
             asked = np.tile(weights[rows], (len(views), 1, 1))

@@ -5,7 +5,7 @@ import pytest
 
 from kderm.config.schema import PredictConfig
 from kderm.data.augment import plain_transform
-from kderm.data.views import VIEWS, view_transforms
+from kderm.data.views import VIEWS, view_rounds, view_transforms
 from kderm.errors import UserError
 
 FRAMES = [(150, 200), (64, 64), (90, 40)]
@@ -43,3 +43,20 @@ def test_the_config_offers_exactly_the_registered_view_sets():
 def test_an_unknown_view_set_is_answered_with_the_nearest_known():
     with pytest.raises(UserError, match="'flips'"):
         view_transforms("flip", (8, 8))
+
+
+@pytest.mark.parametrize(
+    ("images", "views", "sizes"),
+    [
+        (1, 8, [8]),
+        (5, 8, [4, 4]),
+        (9, 10, [3, 3, 3, 1]),
+        (20, 8, [1] * 8),
+        (500, 2, [1, 1]),
+        (0, 8, [8]),
+    ],
+)
+def test_views_are_shown_in_rounds_of_one_size_that_fit_a_batch(images, views, sizes):
+    rounds = view_rounds(images, views, 32)
+    assert [len(one) for one in rounds] == sizes
+    assert [view for one in rounds for view in one] == list(range(views))

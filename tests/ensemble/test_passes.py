@@ -4,7 +4,7 @@ import pytest
 from kderm.data.views import view_transforms
 from kderm.ensemble import passes as passes_module
 from kderm.ensemble.engines.engine import Engine
-from kderm.ensemble.passes import Exit, Passes, views_together
+from kderm.ensemble.passes import Exit, Passes
 
 FRAME = (20, 26)
 
@@ -68,13 +68,6 @@ def test_views_of_few_images_share_a_batch_and_answer_as_one_by_one():
     np.testing.assert_array_equal(found.probabilities, usual.probabilities)
     np.testing.assert_array_equal(found.features[0], usual.features[0])
     assert found.rounds.tolist() == [8, 8]
-
-
-@pytest.mark.parametrize(
-    ("images", "views", "together"), [(1, 8, 8), (5, 8, 4), (3, 10, 10), (20, 8, 1), (500, 8, 1)]
-)
-def test_views_are_shown_in_rounds_of_equal_size_that_fit_a_batch(images, views, together):
-    assert views_together(images, views, 32) == together
 
 
 def test_in_a_shared_batch_each_view_comes_with_its_images_metadata():

@@ -9,7 +9,7 @@ PACKAGE = Path(kderm.__file__).parent
 ROOMS = [
     {
         *("errors", "atomic", "labels", "label_spaces", "label_maps", "run_dir", "runtime"),
-        *("console", "download", "unpack", "leftovers", "html_page", "plainly"),
+        *("console", "download", "unpack", "leftovers", "html_page", "plainly", "counting"),
         *("cluster", "storage"),
     },
     {"config"},

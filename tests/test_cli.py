@@ -284,7 +284,7 @@ def test_a_run_that_is_not_finished_predicts_nothing_and_says_how_to_finish_it(w
     for words in (predict, score):
         result = invoke(*words, "demo")
         assert result.exit_code == 2
-        assert "Expected a finished run. Received: 'demo', of which fold(s) 0, 1" in result.output
+        assert "Expected a finished run. Received: 'demo', of whose folds" in result.output
         assert "Finish it with: python run.py cv" in result.output
 
 

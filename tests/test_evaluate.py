@@ -53,7 +53,7 @@ def about(tmp_path, ids, **columns):
 
 def test_what_is_known_of_other_images_is_refused(run, tmp_path):
     path = about(tmp_path, ["x", "y"], skin_tone=["I", "II"])
-    with pytest.raises(UserError, match=r"such as i0\. Received: 2 row\(s\), none .* such as x\."):
+    with pytest.raises(UserError, match=r"such as i0\. Received: 2 rows, none .* such as x\."):
         keep_about(run, path)
     assert not run.about_images.exists()
 
@@ -72,6 +72,6 @@ def test_it_is_said_of_how_many_images_something_is_known_and_what_is_ignored(ru
     path = about(tmp_path, ["i0", "i1", "x"], skin_tone=["I", "II", "I"], sex=["male"] * 3)
     said = keep_about(run, path)
     assert said.endswith(
-        "about 2 of the run's 20 images; 1 row(s) are of other images; sex stay those of the run."
+        "about 2 of the run's 20 images; 1 row of other images; sex stay those of the run."
     )
     assert pd.read_csv(run.about_images)["image_id"].tolist() == ["i0", "i1", "x"]

@@ -166,7 +166,7 @@ def test_without_lesion_ids_no_word_is_said_of_leakage_avoided(workplace):
     listed = invoke("prepare", "data.duplicates=pairs.csv", *own)
     assert listed.exit_code == 0, listed.output
     assert re.search(r"split would have put \d images", listed.output)
-    assert "For 8 image(s) without lesion and patient id" in listed.output
+    assert "For 8 images without lesion and patient id" in listed.output
 
 
 @pytest.mark.parametrize(

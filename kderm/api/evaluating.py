@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from kderm import console
+from kderm.counting import counted
 from kderm.data.folds import group_ids
 from kderm.errors import UserError
 from kderm.evaluation.intervals import RESAMPLES
@@ -124,7 +125,8 @@ def _predictions(rows: pd.DataFrame, labels: LabelSpace) -> Predictions:
     if "error" in rows:
         known &= rows["error"].fillna("") == ""
     if not known.all():
-        console.warn(f"{int((~known).sum())} row(s) without a label or an answer are left out")
+        out = counted(int((~known).sum()), "row")
+        console.warn(f"{out} without a label or an answer left out")
     rows = rows[known].reset_index(drop=True)
     for column in ("lesion_id", "patient_id", "age", "sex", "site", "source"):
         if column in rows:

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from kderm.counting import counted
 from kderm.data.datasets.columns import FACTS
 from kderm.data.images import ImageSource
 from kderm.ensemble.input_table import InputRow
@@ -114,8 +115,8 @@ def _facts(metadata: Metadata, count: int) -> dict[str, list[str]]:
             values = [values] * count
         if len(values) != count:
             raise UserError(
-                f"Expected metadata for each of {count} image(s). Received: {len(values)} value(s) "
-                f"of {name!r}."
+                f"Expected metadata for each of {counted(count, 'image')}. Received: "
+                f"{counted(len(values), 'value')} of {name!r}."
             )
         found[name] = ["" if pd.isna(value) else str(value) for value in values]
     return found

@@ -15,6 +15,7 @@ import pandas as pd
 
 from kderm.api.arguments import in_arguments, require_count
 from kderm.api.given import Given, Images, Metadata, given_images
+from kderm.counting import counted
 from kderm.data.images import ImageSource
 from kderm.ensemble.bundle import Bundle, read_bundle
 from kderm.ensemble.cautions import all_warnings, count_seen
@@ -137,8 +138,8 @@ class LoadedEnsemble:
         if unknown:
             raise UserError(
                 "Expected a probability for each class. Received answers that are no numbers for "
-                f"{unknown} of {len(table)} image(s): a member has lost its weights in training. "
-                "Train the run anew, with a lower train.learning_rate."
+                f"{unknown} of {counted(len(table), 'image')}: a member has lost its weights in "
+                "training. Train the run anew, with a lower train.learning_rate."
             )
         # They were rounded to what predictions.csv holds.
         return probabilities / probabilities.sum(axis=1, keepdims=True)

@@ -7,7 +7,7 @@ runs no script. A bundle that was copied without them says so.
 import re
 from html import escape
 
-from kderm.app.counting import counted
+from kderm.counting import counted
 from kderm.ensemble.bundle import Bundle
 from kderm.ensemble.settings import Settings
 from kderm.html_page import data_uri

@@ -9,9 +9,9 @@ from html import escape
 from typing import Any
 
 from kderm.app.answers import Answer, Answered, flag_of
-from kderm.app.counting import counted, percent
 from kderm.app.lay_names import lay_name
 from kderm.app.points import point_rates, point_title, target_words
+from kderm.counting import counted, percent
 from kderm.ensemble.bundle import Bundle
 from kderm.evaluation.decisions.points import FrozenPoint
 from kderm.labels import LabelSpace

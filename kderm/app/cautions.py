@@ -9,7 +9,7 @@ from pathlib import PurePath
 
 import pandas as pd
 
-from kderm.app.counting import counted
+from kderm.counting import counted
 from kderm.ensemble.bundle import Bundle
 from kderm.ensemble.cautions import settings_warnings
 from kderm.ensemble.settings import Settings

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import kderm
 from kderm.app.about import FIGURES, MODEL_CARD, NOT_A_DEVICE, STORES_NOTHING
+from kderm.counting import counted
 from kderm.data.preprocess import STEPS
 from kderm.ensemble.bundle import Bundle, read_bundle
 from kderm.errors import UserError
@@ -161,7 +162,7 @@ short_description: Research software, no medical device
 
 > **{NOT_A_DEVICE.split(". ", 1)[0]}.** {NOT_A_DEVICE.split(". ", 1)[1]}
 
-{synthetic}An ensemble of {len(facts.members)} network(s) gives one picture of a lesion a
+{synthetic}An ensemble of {counted(len(facts.members), "network")} gives one picture of a lesion a
 probability for each of {len(bundle.labels)} classes. Its model card is `bundle/{MODEL_CARD}`, its
 measured quality is on the page's last tab.
 

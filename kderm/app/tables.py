@@ -17,11 +17,11 @@ import pandas as pd
 
 from kderm.app.answers import as_jpeg
 from kderm.app.cards import message_list
-from kderm.app.counting import counted, percent
 from kderm.app.lay_names import lay_name
 from kderm.app.points import point_rates, point_title
 from kderm.app.sheet import HEIGHT, WIDTH, Tile, draw_sheets
 from kderm.app.uploads import Upload
+from kderm.counting import counted, percent
 from kderm.data.images import ImageSpec, UnreadableImage, read_image
 from kderm.ensemble.bundle import Bundle
 from kderm.ensemble.result_table import as_text

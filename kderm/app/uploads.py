@@ -14,8 +14,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from kderm.app.counting import counted
 from kderm.app.limits import Limits, Refused, check_picture, too_many_bytes
+from kderm.counting import counted
 from kderm.data.images import IMAGE_SUFFIXES
 
 _PIECE = 1 << 20

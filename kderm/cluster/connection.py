@@ -18,6 +18,7 @@ from types import ModuleType
 from typing import Any
 
 import kderm
+from kderm.counting import counted
 from kderm.errors import UserError, missing_extra
 from kderm.leftovers import temporary_beside
 from kderm.runtime import core_count, thread_limits
@@ -137,7 +138,9 @@ def _cluster(ray: ModuleType, words: str) -> Cluster:
             "Start workers: ray start --address HOST:PORT"
         )
     cpus, gpus = sum(node.cpus for node in nodes), sum(node.gpus for node in nodes)
-    told = f"{words}: {len(nodes)} node(s), {cpus} core(s), {gpus} GPU(s)"
+    told = (
+        f"{words}: {counted(len(nodes), 'node')}, {counted(cpus, 'core')}, {counted(gpus, 'GPU')}"
+    )
     return Cluster(ray, cluster.here, told)
 
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kderm.cluster.connection import Node
+from kderm.counting import counted
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Share:
     @property
     def words(self) -> str:
         """The part for people."""
-        cores = f"{self.cpus} core(s)"
+        cores = counted(self.cpus, "core")
         return f"1 GPU and {cores}" if self.gpus else cores
 
 

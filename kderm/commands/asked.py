@@ -105,9 +105,8 @@ def refuse_unfinished(run: RunDir, needed: Path) -> None:
     left = [str(fold) for fold in folds if not run.fold(fold).is_done]
     if left:
         raise UserError(
-            f"Expected a finished run. Received: {run.name!r}, of which fold(s) "
-            f"{', '.join(left)} of 0 to {folds[-1]} are not finished. Finish it with: "
-            f"{run.command('cv')}"
+            f"Expected a finished run. Received: {run.name!r}, of whose folds 0 to {folds[-1]} "
+            f"these are not finished: {', '.join(left)}. Finish it with: {run.command('cv')}"
         )
     raise UserError(
         f"Expected {needed.name} in the folder of the run {run.name!r}. Received: a run without "

@@ -10,6 +10,7 @@ from kderm import console
 from kderm.api.conclusion import SYNTHETIC
 from kderm.commands.asked import refuse_smaller
 from kderm.config.schema import DataConfig
+from kderm.counting import counted
 from kderm.errors import UserError
 from kderm.labels import LABEL_SPACES, LabelSpace, label_space
 from kderm.run_dir import RunDir, comparison_dir, open_run
@@ -189,7 +190,7 @@ def read_csv(path: Path) -> tuple["Predictions", list[str]]:
     if not usable.any():
         raise UserError(
             f"Expected images with a label and an answer. Received: {path} with none among "
-            f"{len(table)} row(s)."
+            f"{counted(len(table), 'row')}."
         )
     kept = table[usable].reset_index(drop=True)
     for column in [name for name in ("group_id", "fold") if name in kept]:
@@ -198,7 +199,8 @@ def read_csv(path: Path) -> tuple["Predictions", list[str]]:
         ids = ["image_id", "lesion_id", "patient_id"]
         kept["group_id"] = group_ids(kept.reindex(columns=ids, fill_value=""))
     left_out = len(table) - len(kept)
-    notes = [f"{left_out} image(s) without a label or an answer are left out."] * bool(left_out)
+    told = f"{counted(left_out, 'image')} without a label or an answer left out."
+    notes = [told] * bool(left_out)
     notes += [CORRECTED] * (UNCORRECTED in table)
     try:
         return make_predictions(kept, labels), notes

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from kderm import console
 from kderm.commands.asked import refuse_lost_images, refuse_smaller, refuse_unfinished
 from kderm.commands.pieces import say_kept
+from kderm.counting import counted
 from kderm.data.datasets.image_index import is_image_name
 from kderm.errors import UserError
 from kderm.run_dir import EXPLANATIONS, RunDir, open_run, runs_root, runs_with
@@ -112,7 +113,7 @@ def refuse_own_pictures(inputs: "Inputs", directory: Path) -> None:
     inside = [path for path in paths if place in Path(os.path.realpath(path)).parents]
     if inside:
         raise UserError(
-            f"The explanations go to {place}, and {len(inside)} input image(s) lie there: "
+            f"The explanations go to {place}, which holds {counted(len(inside), 'input image')}: "
             f"{inside[0]}. Choose another folder with --out, or remove those."
         )
 
@@ -159,5 +160,5 @@ def explain_predictions(
             progress=report,
         )
     for words, count in flag_counts(images).items():
-        console.say(f"{count} of {len(images)} answer(s): {words}")
+        console.say(f"{count} of {counted(len(images), 'answer')}: {words}")
     console.say(f"Explanations: {place}")

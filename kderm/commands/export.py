@@ -5,6 +5,7 @@ from pathlib import Path
 
 from kderm import console
 from kderm.commands.pieces import known_run, say_kept
+from kderm.counting import counted
 from kderm.errors import missing_extra
 from kderm.run_dir import runs_root
 from kderm.runtime import check_backend
@@ -20,7 +21,9 @@ def export(run_name: str | None, engine: str, precision: str) -> None:
     check_engine(engine, precision)
     run = known_run(run_name)
     bundle = read_bundle(run.path)
-    console.say(f"exporting {len(bundle.facts.members)} member(s); each takes some seconds")
+    console.say(
+        f"exporting {counted(len(bundle.facts.members), 'member')}; each takes some seconds"
+    )
     found = export_members(bundle, engine, precision)
     console.say(f"{engine} in {precision}: {found.record.parity}")
     console.say(f"Exported: {found.directory}")

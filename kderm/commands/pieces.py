@@ -7,6 +7,7 @@ from pathlib import Path
 from kderm import console
 from kderm.atomic import locked
 from kderm.config.schema import Config
+from kderm.counting import counted
 from kderm.run_dir import RunDir, open_run
 from kderm.storage import mirror
 
@@ -92,5 +93,7 @@ def leakage(table, folds) -> str | None:
     )
     unknown = int((~ids).sum())
     if unknown:
-        told += f" For {unknown} image(s) without lesion and patient id that cannot be told."
+        told += (
+            f" For {counted(unknown, 'image')} without lesion and patient id that cannot be told."
+        )
     return told

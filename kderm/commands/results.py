@@ -8,6 +8,7 @@ from kderm.api.conclusion import conclude_run
 from kderm.atomic import write_csv
 from kderm.commands.asked import refuse_smaller, refuse_unfinished
 from kderm.commands.pieces import exclusive, known_run
+from kderm.counting import counted
 from kderm.errors import UserError
 from kderm.run_dir import RunDir
 from kderm.runtime import check_backend
@@ -55,7 +56,7 @@ def keep_about(run: RunDir, path: Path) -> str:
     if not known.any():
         raise UserError(
             f"Expected in {path} the image_id of images of {run.name}, such as "
-            f"{own['image_id'].iloc[0]}. Received: {len(table)} row(s), none of them of this run, "
+            f"{own['image_id'].iloc[0]}. Received: {counted(len(table), 'row')}, none of this run, "
             f"such as {', '.join(table['image_id'][:1])}."
         )
     taken = [name for name in table.columns if name in own and name != "image_id"]
@@ -71,7 +72,7 @@ def keep_about(run: RunDir, path: Path) -> str:
     write_csv(run.about_images, table)
     said = f"{path}: about {known.sum():,} of the run's {len(own):,} images"
     if strangers := len(table) - int(known.sum()):
-        said += f"; {strangers:,} row(s) are of other images"
+        said += f"; {counted(strangers, 'row')} of other images"
     if taken:
         said += f"; {', '.join(taken)} stay those of the run"
     return f"{said}."

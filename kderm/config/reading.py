@@ -11,6 +11,7 @@ import yaml
 from pydantic import ValidationError
 
 from kderm.config.schema import Config
+from kderm.counting import counted
 from kderm.errors import UserError, nearest_names
 
 # What the demo runs without a config: small enough for a laptop's CPU, on generated images.
@@ -145,7 +146,7 @@ def _explain(error: ValidationError, path: str | Path | None) -> str:
         else:
             lines.append(f"{key}: {problem['msg']}. Received: {problem['input']!r}")
     where = f"the config {path}" if path else "the overrides"
-    return f"{len(lines)} problem(s) in {where}:\n" + "\n".join(f"  {line}" for line in lines)
+    return "\n  ".join([f"{counted(len(lines), 'problem')} in {where}:", *lines])
 
 
 def _flatten(values: dict, prefix: str = "") -> dict[str, Any]:

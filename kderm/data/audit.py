@@ -15,6 +15,7 @@ import pandas as pd
 from kderm import console
 from kderm.atomic import write_csv, write_text
 from kderm.config.schema import Config
+from kderm.counting import counted
 from kderm.data.checked import BY, check_data
 from kderm.data.folds import group_ids, read_duplicates
 from kderm.data.manifest import Problem
@@ -93,7 +94,7 @@ class Audit:
         )
         if self.listed is not None:
             total, found = self.listed
-            lines.append(f"data.duplicates lists {total} pair(s); {found} of them are found here.")
+            lines.append(f"data.duplicates lists {counted(total, 'pair')}; found here: {found}.")
         lines.append(self._action_line())
         (before, largest), (after, largest_after) = self.groups, self.groups_with_pairs
         lines.append(
@@ -119,13 +120,15 @@ class Audit:
             return "data.overlap=ignore: nothing is done about them, in training either."
         if self.action == "remove":
             return (
-                f"data.overlap=remove: {len(self.removed)} image(s) of later sources are left out; "
-                "pairs within a source share a fold."
+                f"data.overlap=remove: {counted(len(self.removed), 'image')} of later sources "
+                "left out; pairs within a source share a fold."
             )
         return "data.overlap=group: the images of a pair share a fold."
 
     def _wrong_lines(self) -> list[str]:
-        lines = [f"{count} image(s) left out: {why}" for why, count in self.dropped.items()]
+        lines = [
+            f"{counted(count, 'image')} left out: {why}" for why, count in self.dropped.items()
+        ]
         kinds = Counter(problem.kind for problem in self.problems)
         lines += [f"PROBLEM, which prepare refuses: {kind} ({n})" for kind, n in kinds.items()]
         return lines

@@ -12,6 +12,7 @@ import pandas as pd
 
 from kderm import console, run_dir
 from kderm.config.schema import Config, DataConfig
+from kderm.counting import counted
 from kderm.data.datasets import check_dataset, check_place
 from kderm.data.datasets.translation import UNDECIDED
 from kderm.data.fingerprints import store_fingerprints
@@ -134,15 +135,17 @@ def overlap_notes(checked: Checked) -> list[str]:
     counts = checked.pairs["by"].value_counts()
     found = ", ".join(f"{counts[by]} {words}" for by, words in BY.items() if by in counts)
     done = "one of each is left out" if len(checked.removed) else "each pair is in one fold"
-    notes = [f"the same image twice: {len(checked.pairs)} pair(s), {found}; {done} (see audit)"]
+    notes = [
+        f"the same image twice: {counted(len(checked.pairs), 'pair')}, {found}; {done} (see audit)"
+    ]
     if len(checked.conflicts):
         shown = [
             f"{row.image_id_1} ({row.label_1}) and {row.image_id_2} ({row.label_2})"
             for row in checked.conflicts.head(_SHOWN).itertuples()
         ]
         notes.append(
-            f"{len(checked.conflicts)} of these pair(s) have different labels, for example "
-            f"{'; '.join(shown)}"
+            f"{counted(len(checked.conflicts), 'pair')} of these with different labels, for "
+            f"example {'; '.join(shown)}"
         )
     return notes
 

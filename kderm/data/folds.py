@@ -17,6 +17,7 @@ import pandas as pd
 
 from kderm import __version__
 from kderm.atomic import write_csv
+from kderm.counting import counted
 from kderm.data.datasets.csv_file import open_csv
 from kderm.data.datasets.image_index import stem
 from kderm.data.grouping import deal_groups
@@ -305,7 +306,7 @@ def _refuse_crossing(path: Path, table: pd.DataFrame, groups: pd.Series, do: str
     more = f"\n  and {len(shown) - _EXAMPLES} more" if len(shown) > _EXAMPLES else ""
     raise UserError(
         f"Expected every group (lesion, patient, listed duplicate) in one fold. Received: "
-        f"{len(shown)} group(s) of {path} in two or more:\n"
+        f"{counted(len(shown), 'group')} of {path} in two or more:\n"
         + "\n".join(shown[:_EXAMPLES])
         + f"{more}\n{do}"
     )

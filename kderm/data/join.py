@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from kderm.counting import counted
 from kderm.data.datasets import read_dataset
 from kderm.data.folds import group_ids
 from kderm.data.manifest import MISSING_WORDS, Manifest, Problem, RawRows, build_manifest
@@ -73,8 +74,8 @@ def read_sources(sources: Sequence[Source], labels: LabelSpace) -> RawRows:
         table[column], renamed = _set_apart(table, column)
         for name, count in renamed.items():
             notes.append(
-                f"{count} {column.replace('_', ' ')}(s) of {name} are in use by an earlier source "
-                f"and are called {name}/... here."
+                f"{counted(count, column.replace('_', ' '))} of {name} in use by an earlier "
+                f"source, so called {name}/... here."
             )
     return RawRows(table, [problem for part in parts for problem in part.problems], notes)
 
@@ -216,8 +217,8 @@ def _torn_lesions(table: pd.DataFrame) -> list[str]:
     if not len(torn):
         return []
     return [
-        f"sources disagree on the label of {len(torn)} lesion(s) that they share, for example "
-        f"{', '.join(map(str, torn[:3]))}; each image keeps its own label"
+        f"sources disagree on the label of {counted(len(torn), 'lesion')} that they share, for "
+        f"example {', '.join(map(str, torn[:3]))}; each image keeps its own label"
     ]
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from kderm.atomic import write_csv
+from kderm.counting import counted
 from kderm.errors import UserError
 from kderm.labels import LabelSpace
 
@@ -165,7 +166,7 @@ def build_manifest(raw: RawRows, labels: LabelSpace) -> tuple[Manifest, list[Pro
 def raise_problems(problems: Sequence[Problem]) -> None:
     """Raise one `UserError` that lists every problem, grouped by kind; do nothing without any."""
     if problems:
-        raise UserError(f"{len(problems)} problem(s) in the data set.{_listing(problems)}")
+        raise UserError(f"{counted(len(problems), 'problem')} in the data set.{_listing(problems)}")
 
 
 def without_images(

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from kderm import console
+from kderm.counting import counted
 from kderm.data.datasets.leaking import refuse_leaking
 from kderm.data.manifest import MISSING_WORDS, SEXES
 from kderm.data.sites import SITES, coarse_site
@@ -206,8 +207,9 @@ def _tell_left_out(column: pd.Series) -> None:
     if len(counts) > _NAMES_TOLD:
         told.append(f"and {len(counts) - _NAMES_TOLD} more")
     _warn_once(
-        f"model.metadata: of {counts.sum()} image(s) the {column.name} counts as not known, since "
-        f"kderm does not know the word or too few images have it: {', '.join(told)}."
+        f"model.metadata: of {counted(counts.sum(), 'image')} the {column.name} counts as not "
+        "known, since kderm does not know the word or too few images have it: "
+        f"{', '.join(told)}."
     )
 
 

@@ -25,6 +25,7 @@ from pathlib import Path
 import numpy as np
 
 from kderm import atomic
+from kderm.counting import counted
 from kderm.data.hdf5 import is_member, member_stat
 from kderm.data.images import DECODER_VERSION, ImageSpec, UnreadableImage, read_image
 from kderm.data.store_build import (
@@ -120,7 +121,7 @@ class ImageStore:
         bad = [image_id for image_id in asked if image_id in self.unreadable]
         if bad:
             raise UserError(
-                f"{len(bad)} image(s) cannot be read: "
+                f"{counted(len(bad), 'image')} that cannot be read: "
                 f"{_some(f'{image_id} ({self.unreadable[image_id]})' for image_id in bad)}. "
                 "Mend the files, or leave these rows out."
             )

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from kderm.counting import counted
 from kderm.data.views import VIEWS
 from kderm.ensemble.bundle import Bundle
 from kderm.ensemble.early_exit import FEWEST_PASSES, can_leave
@@ -91,8 +92,8 @@ def metadata_warnings(bundle: Bundle, inputs: Inputs) -> tuple[str, ...]:
         return ()
     asked = ", ".join(spec.names)
     return (
-        f"the members look at {asked} beside the image; {none} of {len(known)} image(s) had none "
-        f"of them and {part} only a part. A CSV with these columns gives them.",
+        f"the members look at {asked} beside the image; {none} of {counted(len(known), 'image')} "
+        f"had none of them and {part} only a part. A CSV with these columns gives them.",
     )
 
 
@@ -100,10 +101,11 @@ def unlike_told(count: int, answered: int) -> tuple[str, ...]:
     """What a reader must know of `count` images such as the members never saw, of all answered."""
     if count <= expected_warnings(answered):
         return ()
+    look = "looks" if count == 1 else "look"
     return (
-        f"{count} of {answered} image(s) look unlike what the ensemble was trained on (column "
-        "'unlike_training'; about 1 % of images like those of training do too): what is said about "
-        "them is a guess, however sure it looks.",
+        f"{count} of {counted(answered, 'image')} {look} unlike what the ensemble was trained on "
+        "(column 'unlike_training'; about 1 % of images like those of training do too): what is "
+        "said about them is a guess, however sure it looks.",
     )
 
 
@@ -118,11 +120,12 @@ def seen_warnings(seen: int | None, images: int, bundle: Bundle) -> tuple[str, .
     if not seen:
         return ()
     share = "ALL" if seen == images else f"{seen} of"
+    have = "has" if seen == 1 else "have"
     which = "members" if bundle.facts.smaller else f"{members - 1} of {members} members"
     return (
-        f"{share} {images} image(s) have the id of an image of the run, on which {which} were "
-        "trained: what is said about them is memory, not a test. The run's out-of-fold table is "
-        "the honest word on them.",
+        f"{share} {counted(images, 'image')} {have} the id of an image of the run, on which "
+        f"{which} were trained: what is said about them is memory, not a test. The run's "
+        "out-of-fold table is the honest word on them.",
     )
 
 
@@ -144,8 +147,8 @@ def early_exit_warnings(bundle: Bundle, settings: Settings) -> tuple[str, ...]:
     members, views = len(bundle.facts.members), VIEWS[settings.views].count
     return (
         f"early exit at {settings.early_exit:g} saves nothing here: an image leaves after "
-        f"{FEWEST_PASSES} passes at the earliest, and {members} member(s) x {views} view(s) leave "
-        "none to save.",
+        f"{FEWEST_PASSES} passes at the earliest, and {counted(members, 'member')} x "
+        f"{counted(views, 'view')} leave none to save.",
     )
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from kderm import console
+from kderm.counting import counted
 from kderm.data.fingerprints import file_fingerprints, store_fingerprints
 from kderm.data.folds import group_ids
 from kderm.data.join import GLOBAL_GROUP
@@ -53,7 +54,7 @@ class Comparison:
         kinds = ", ".join(f"{counts[by]} {words}" for by, words in _WORDS.items() if by in counts)
         return (
             f"overlap with the {self.training_images} images of the run ({self.how}): "
-            f"{len(self.table)} of {images} image(s){f': {kinds}' if kinds else ''}"
+            f"{len(self.table)} of {counted(images, 'image')}{f': {kinds}' if kinds else ''}"
         )
 
     def contradictions(self) -> tuple[str, ...]:
@@ -65,8 +66,8 @@ class Comparison:
             return ()
         first = differ.iloc[0]
         return (
-            f"{len(differ)} image(s) of the overlap have another label here than in the run: "
-            f"{first['image_id']} is {first['label']}, there {first['training_label']}",
+            f"labelled otherwise here than in the run: {counted(len(differ), 'image')} of the "
+            f"overlap, {first['image_id']} is {first['label']}, there {first['training_label']}",
         )
 
 
@@ -171,9 +172,9 @@ def _equal_elsewhere(
     if not equal.any():
         return ()
     return (
-        f"{int(equal.sum())} image(s), for example {left['image_id'][equal].iloc[0]}, have a "
-        "lesion or patient id that the run has too, of a kind that each collection gives anew; "
-        "they are believed to be others and stay in",
+        f"{counted(int(equal.sum()), 'image')} with a lesion or patient id that the run has too, "
+        f"for example {left['image_id'][equal].iloc[0]}, of a kind that each collection gives "
+        "anew: believed to be others, so kept",
     )
 
 

@@ -13,6 +13,7 @@ from typing import Literal
 
 from kderm import console
 from kderm.atomic import write_csv
+from kderm.counting import counted
 from kderm.data.datasets.challenge import SYNTHETIC
 from kderm.data.overlap import global_id
 from kderm.ensemble.bundle import read_bundle
@@ -69,8 +70,8 @@ def evaluate_external(
         kept = _without(inputs, set(found.table["image_id"]))
     if not kept.labelled:
         raise UserError(
-            f"All {inputs.labelled} labelled image(s) are among those that the run {run.name!r} "
-            "was trained on, so nothing is left to score. Choose other images, or score these all "
+            f"Nothing is left to score: the run {run.name!r} was trained on all that is labelled "
+            f"here, {counted(inputs.labelled, 'image')}. Choose other images, or score these all "
             "the same with --overlap keep."
         )
     with told_clearly(directory):
@@ -100,7 +101,8 @@ def _refuse_unlabelled(inputs: Inputs, sources: Sequence[str]) -> None:
     if not inputs.labelled:
         raise UserError(
             "Expected images with labels to score: class folders, or a CSV with a label column. "
-            f"Received {len(inputs)} image(s) without any in {', '.join(map(str, sources))}."
+            f"Received {counted(len(inputs), 'image')} without any in "
+            f"{', '.join(map(str, sources))}."
             f"{''.join(f' Besides, {note}.' for note in inputs.notes)} For predictions without a "
             "report use the command ensemble-predict."
         )

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from kderm.counting import counted
 from kderm.data.datasets.columns import FACTS, TableRows, read_rows
 from kderm.data.datasets.image_index import stem
 from kderm.data.hdf5 import is_member, member_stat
@@ -207,7 +208,8 @@ def _codes(
         raise UserError(
             f"Expected in each line of {found.source.path} as many fields as in its header, and as "
             f"label one of {labels.name} ({', '.join(labels.codes)}) or nothing. Received "
-            f"{len(told)} other(s):\n{shown}{f'{chr(10)}  and {more} more' if more > 0 else ''}\n"
+            f"{counted(len(told), 'other')}:\n{shown}"
+            f"{f'{chr(10)}  and {more} more' if more > 0 else ''}\n"
             "Correct them. To predict images without scoring them, empty their labels or rename "
             "the column."
         )

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from kderm.counting import counted
 from kderm.data.datasets.columns import FACTS
 from kderm.data.datasets.image_index import is_hidden, is_image_name
 from kderm.data.images import IMAGE_SUFFIXES
@@ -100,7 +101,7 @@ def find_inputs(sources: Sequence[str], labels: LabelSpace, *, translate: bool =
         raise UserError(
             f"There is no image to predict in {', '.join(map(str, sources)) or 'no source'}. "
             f"Expected files with the suffixes {', '.join(IMAGE_SUFFIXES)}, or a CSV that "
-            f"names them. Received {skipped} other file(s)."
+            f"names them. Received {counted(skipped, 'other file')}."
         )
     if translation is None:
         rows = _trust_class_folders(rows, from_tables)
@@ -110,7 +111,7 @@ def find_inputs(sources: Sequence[str], labels: LabelSpace, *, translate: bool =
             if not table
         )
         if trusted:
-            notes.append(f"{trusted} image(s) have the class in their folder's name as label")
+            notes.append(f"the folder's name is the label of {counted(trusted, 'image')}")
     unique = _each_file_once(rows)
     repeated = len(rows) - len(unique)
     if translation is not None:
@@ -250,7 +251,7 @@ def _with_counterpart(
         more = len(strange) - len(names)
         names += [f"{more} more"] if more else []
         told += (
-            f"{strange.total()} image(s) are left out, in folders named after no class of "
+            f"{counted(strange.total(), 'image')} left out, in folders named after no class of "
             f"{translation.labels.name}: {', '.join(names)}",
         )
     return kept, told

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from kderm.counting import counted
 from kderm.ensemble.bundle import Bundle
 from kderm.ensemble.inputs import Inputs
 from kderm.ensemble.result_table import flags, malignant_or_nothing
@@ -42,19 +43,19 @@ class LesionTable:
     def __str__(self) -> str:
         counts = self.table["predicted"].value_counts()
         predicted = ", ".join(f"{code} {counts[code]}" for code in self.codes if code in counts)
-        answered = f"{len(self.table)} lesion(s), the {POOLING} of each one's images"
+        answered = f"{counted(len(self.table), 'lesion')}, the {POOLING} of each one's images"
         lines = [f"{answered}: {predicted}" if predicted else answered]
         if self.table["malignant"].notna().any():
             flagged = int((self.table["malignant"] == 1).sum())
             lines.append(f"lesions flagged as malignant: {flagged}")
         told = []
-        for count, what in (
-            (self.alone, "image(s) without a lesion id, each a lesion of its own"),
-            (self.unreadable, "unreadable image(s) left out"),
-            (self.lost, "lesion(s) without a readable image"),
-            (self.contradictory, "lesion(s) of images with different labels"),
+        for count, noun, what in (
+            (self.alone, "image", "without a lesion id, each a lesion of its own"),
+            (self.unreadable, "unreadable image", "left out"),
+            (self.lost, "lesion", "without a readable image"),
+            (self.contradictory, "lesion", "of images with different labels"),
         ):
-            told += [f"{count} {what}"] if count else []
+            told += [f"{counted(count, noun)} {what}"] if count else []
         lines += ["; ".join(told)] if told else []
         return "\n".join(lines)
 

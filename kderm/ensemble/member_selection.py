@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
+from kderm.counting import counted
 from kderm.data.folds import group_ids
 from kderm.ensemble.bundle import Bundle
 from kderm.ensemble.combine import average_members
@@ -187,17 +188,17 @@ def _external(
     table = table[readable].reset_index(drop=True)
     if table.empty:
         raise UserError(
-            f"Expected labelled images that no member was trained on. Received {len(inputs)} "
-            f"image(s) in {', '.join(map(str, sources))}: {inputs.labelled} with a label, "
-            f"{found.found(len(inputs))}. Choose other images."
+            "Expected labelled images that no member was trained on. Received "
+            f"{counted(len(inputs), 'image')} in {', '.join(map(str, sources))}: "
+            f"{inputs.labelled} with a label, {found.found(len(inputs))}. Choose other images."
         )
     if images is not None:
         table = table[some_groups(_groups(table), images)].reset_index(drop=True)
     if len(np.unique(_groups(table))) < 2:
         raise UserError(
             "Members are chosen on some lesions and scored on others: expected labelled images of "
-            f"two lesions or patients at least. Received: {len(table)} image(s) of one. Give more "
-            "images."
+            f"two lesions or patients at least. Received: {counted(len(table), 'image')} of one. "
+            "Give more images."
         )
     codes = table["label"].tolist()
     y = np.array([bundle.labels.index(code) for code in codes])

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from kderm.counting import counted
 from kderm.label_maps import label_map
 from kderm.labels import LABEL_SPACES, LabelSpace, plain
 
@@ -42,18 +43,19 @@ class Counterparts:
         rest = counts[_SHOWN:]
         if rest:
             images = sum(count for _, count in rest)
-            shown.append(f"{images} image(s) with {len(rest)} other labels were treated likewise")
+            labels = counted(len(rest), "other label")
+            shown.append(f"{counted(images, 'image')} with {labels} treated likewise")
         return tuple(shown)
 
     def _note(self, text: str, count: int) -> str:
-        images = f"{count} image(s) labelled {text!r}"
+        images = f"{counted(count, 'image')} labelled {text!r}"
         code = self.reading.resolve(text)
         if code is not None:
-            return f"{images} count as {code}"
+            return f"{images} taken for {code}"
         near = self.labels.nearest(text)
         guess = f" (nearest: {', '.join(near)})" if near else ""
         why = self.outside.get(text, f"{self.labels.name} has no such label{guess}")
-        return f"{images} are left out: {why}"
+        return f"{images} left out: {why}"
 
 
 def counterparts(labels: LabelSpace) -> Counterparts:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from kderm.atomic import locked, write_json
+from kderm.counting import counted
 from kderm.ensemble.bundle import Bundle
 from kderm.ensemble.inputs import Inputs
 from kderm.errors import UserError
@@ -98,8 +99,9 @@ def check_directory(directory: Path, inputs: Inputs) -> None:
     inside = [path for path in paths if os.path.dirname(os.path.realpath(path)) == figures]
     if inside:
         raise UserError(
-            f"The results go to {directory}, and {len(inside)} input image(s) lie in its folder "
-            f"{FIGURES}/, where the report draws: {inside[0]}. Choose another folder with --out."
+            f"The results go to {directory}, whose folder {FIGURES}/, where the report draws, "
+            f"holds {counted(len(inside), 'input image')}: {inside[0]}. Choose another folder with "
+            "--out."
         )
 
 

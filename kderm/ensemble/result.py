@@ -14,6 +14,7 @@ import pandas as pd
 
 import kderm
 from kderm.atomic import write_csv, write_json
+from kderm.counting import counted
 from kderm.data.folds import group_ids
 from kderm.data.images import UnreadableImage, read_image
 from kderm.ensemble.bundle import Bundle
@@ -76,16 +77,16 @@ class Summary:
     def __str__(self) -> str:
         counts = ", ".join(f"{code} {count}" for code, count in self.predicted.items() if count)
         notes = [
-            f"{count} {what}"
+            what
             for count, what in (
-                (self.unreadable, "unreadable (see the column 'error')"),
-                (self.skipped, "other file(s) skipped"),
-                (self.repeated, "repeated mention(s) ignored"),
-                (self.resumed, "already done by an interrupted call"),
+                (self.unreadable, f"{self.unreadable} unreadable (see the column 'error')"),
+                (self.skipped, f"{counted(self.skipped, 'other file')} skipped"),
+                (self.repeated, f"{counted(self.repeated, 'repeated mention')} ignored"),
+                (self.resumed, f"{self.resumed} already done by an interrupted call"),
             )
             if count
         ]
-        answered = f"{self.images - self.unreadable} of {self.images} image(s) predicted"
+        answered = f"{self.images - self.unreadable} of {counted(self.images, 'image')} predicted"
         lines = [f"{answered}: {counts}" if counts else answered]
         lines += ["; ".join(notes)] if notes else []
         if self.flagged is not None:
@@ -102,7 +103,9 @@ class Summary:
                 if name in pooled and pooled[name]["value"] is not None
             ]
             which = " (answers before the correction)" if self.prevalence else ""
-            lines.append(f"on {self.labelled} labelled image(s){which}: {', '.join(known)}")
+            lines.append(
+                f"on {counted(self.labelled, 'labelled image')}{which}: {', '.join(known)}"
+            )
         lines += self.notes
         lines += [f"WARNING: {warning}" for warning in self.warnings]
         lines.append(f"Predictions: {self.predictions}")

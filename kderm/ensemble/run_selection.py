@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from kderm.counting import counted
 from kderm.ensemble.group_parts import group_parts
 from kderm.ensemble.selection import Truth, greedy_rows
 from kderm.ensemble.selection_files import Selection
@@ -47,7 +48,7 @@ def select_runs(
     if len(np.unique(folds[0])) < 2:
         raise UserError(
             f"Expected images of two folds or more of {names[0]}, to choose on some and score on "
-            f"the others. Received: {len(common)} image(s) of one fold."
+            f"the others. Received: {counted(len(common), 'image')} of one fold."
         )
     parts, honest = _parts(folds[0], groups, names[0])
     rows = greedy_rows(names, np.stack(candidates), truth, parts, most=most, resamples=resamples)
@@ -119,7 +120,7 @@ def _refuse_other_labels(
     if len(differ):
         image = common[int(differ[0])]
         raise UserError(
-            f"Expected one label an image. Received {len(differ)} image(s) that {first_name} and "
-            f"{name} label differently, {image} among them ({own[differ[0]]} and "
+            f"Expected one label an image. Received {counted(len(differ), 'image')} that "
+            f"{first_name} and {name} label differently, {image} among them ({own[differ[0]]} and "
             f"{labels[differ[0]]}). Train both on one table."
         )

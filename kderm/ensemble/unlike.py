@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kderm.atomic import atomic_path
+from kderm.counting import counted
 from kderm.ensemble.bounded import ARRAYS_BYTES, load_arrays, read_bounded
 from kderm.ensemble.group_parts import group_parts
 from kderm.errors import UserError
@@ -139,7 +140,7 @@ def fit_gaussian(
     if len(features) < FEWEST_IMAGES or part.max() == 0:
         raise ValueError(
             f"Expected features of at least {FEWEST_IMAGES} images in several groups. Received: "
-            f"{features.shape}, {part.max() + 1} part(s)"
+            f"{features.shape}, {counted(part.max() + 1, 'part')}"
         )
     distances = np.empty(len(features))
     for number in range(part.max() + 1):

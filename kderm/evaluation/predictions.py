@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from kderm import atomic
+from kderm.counting import counted
 from kderm.errors import UserError
 from kderm.labels import LabelSpace
 
@@ -95,7 +96,7 @@ def make_predictions(table: pd.DataFrame, labels: LabelSpace) -> Predictions:
     problems += _probability_problems(table, labels)
     if problems:
         listing = "\n".join(f"  {problem}" for problem in problems)
-        raise UserError(f"{len(problems)} problem(s) in the predictions table:\n{listing}")
+        raise UserError(f"{counted(len(problems), 'problem')} in the predictions table:\n{listing}")
     for column in labels.columns:
         table[column] = pd.to_numeric(table[column]).astype(np.float64)
     first = ["image_id", "group_id", "fold", "label", *labels.columns]
@@ -198,7 +199,8 @@ def _require_columns(table: pd.DataFrame, labels: LabelSpace) -> None:
 def _id_problems(ids: pd.Series) -> list[str]:
     problems = []
     if (ids.str.strip() == "").any():
-        problems.append(f"image_id is empty in {int((ids.str.strip() == '').sum())} row(s)")
+        unnamed = int((ids.str.strip() == "").sum())
+        problems.append(f"image_id is empty in {counted(unnamed, 'row')}")
     twice = ids[ids.duplicated()]
     if len(twice):
         problems.append(f"image_id must be unique; more than once: {_some(twice)}")

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from kderm import atomic
+from kderm.counting import counted
 from kderm.errors import UserError, unknown_name
 from kderm.evaluation.predictions import RANGE_TOLERANCE, SUM_TOLERANCE
 from kderm.labels import LabelSpace
@@ -97,7 +98,7 @@ def write_submission(
         listing = "\n".join(f"  {problem}" for problem in problems)
         raise UserError(
             f"Expected one valid row an image for ISIC {challenge}. Received a table with "
-            f"{len(problems)} problem(s); nothing was written:\n{listing}"
+            f"{counted(len(problems), 'problem')}; nothing was written:\n{listing}"
         )
     answers = _answers(np.clip(probabilities, 0, 1), labels, challenge)
     # Written with a point always: the scorer refuses a column of 0 and 1 as not floating-point.
@@ -151,7 +152,7 @@ def _id_problems(given: pd.Series, ids: pd.Series) -> list[str]:
         problems.append("there is no image in it")
     unnamed = int((given.isna() | (ids.str.strip() == "")).sum())
     if unnamed:
-        problems.append(f"image_id is empty in {unnamed} row(s)")
+        problems.append(f"image_id is empty in {counted(unnamed, 'row')}")
     twice = ids[ids.duplicated()].unique()
     if len(twice):
         problems.append(f"more than one row for: {_some(twice)}")

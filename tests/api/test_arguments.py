@@ -19,7 +19,7 @@ def test_an_option_is_renamed_where_it_stands_alone():
     assert renamed(told, names) == expected
     for path in ("runs/data.map/x.png", "data.map/x.png", "/home/me/data.map", "map=data.map"):
         assert renamed(f"Received: {path}.", names) == f"Received: {path}."
-    assert renamed("1 problem(s) in the overrides: k", {}) == "1 problem(s) in the arguments: k"
+    assert renamed("1 problem in the overrides: k", {}) == "1 problem in the arguments: k"
 
 
 @pytest.mark.parametrize(

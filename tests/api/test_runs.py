@@ -129,7 +129,7 @@ def test_a_table_of_predictions_is_scored_by_lesion(finished, unseen, tmp_path, 
     table.loc[0, "label"] = ""
     table.loc[1, "error"] = "gone"
     assert kderm.evaluate(table, resamples=20)["n_images"] == 103
-    assert "2 row(s) without a label or an answer" in capsys.readouterr().err
+    assert "2 rows without a label or an answer" in capsys.readouterr().err
 
 
 def test_classes_of_ones_own_need_their_label_space():

@@ -8,10 +8,10 @@ from scipy.ndimage import gaussian_filter
 from kderm.app.answers import Answer, Answered, image_ids
 from kderm.app.cards import answers_html, problem_html
 from kderm.app.cautions import unlike
-from kderm.app.counting import counted, percent
 from kderm.app.doubts import WORDS, doubts
 from kderm.app.lay_names import LAY_NAMES, lay_name
 from kderm.app.points import point_choice, point_named, point_rates, point_title, points_of
+from kderm.counting import counted, percent
 from kderm.labels import LABEL_SPACES, label_space
 
 

@@ -233,7 +233,7 @@ def test_pad_ufes_20_ids_are_file_names_without_suffix_and_its_spellings_are_rea
 def test_images_of_the_archive_without_a_label_are_left_out_with_a_note(lay_out):
     manifest = manifest_of("isic_archive", lay_out("isic_archive"))
     assert column(manifest, "label") == {"ISIC_1": "benign", "ISIC_2": "malignant"}
-    assert any("1 image(s) without a label are left out" in note for note in manifest.notes)
+    assert any("1 image without a label left out" in note for note in manifest.notes)
 
 
 def test_an_archive_table_without_any_label_is_a_problem_instead(lay_out):

@@ -129,7 +129,7 @@ def test_one_error_tells_every_problem_grouped_with_rows_and_advice():
     with pytest.raises(UserError) as error:
         raise_problems(problems)
     text = str(error.value)
-    assert text.startswith("3 problem(s) in the data set.")
+    assert text.startswith("3 problems in the data set.")
     for part in ("unknown label (1):", "duplicate image id (1):", "bad age (1):"):
         assert part in text
     assert "row 5: 'old'" in text

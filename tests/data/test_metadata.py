@@ -212,7 +212,7 @@ def test_spellings_that_nobody_knows_are_told_once(capsys):
     assert specs[0] == specs[2] == fit_metadata(often(manifest()), COLUMNS)
     told = capsys.readouterr().err.splitlines()
     assert len(told) == 2
-    assert "of 12 image(s) the sex counts as not known" in told[0]
+    assert "of 12 images the sex counts as not known" in told[0]
     assert "'x' (12)" in told[0]
     assert "'moon' (12)" in told[1]
 
@@ -221,7 +221,7 @@ def test_many_unknown_spellings_are_told_by_the_commonest(capsys):
     words = [f"word{number}" for number in range(20) for _ in range(number + 1)]
     fit_metadata(pd.DataFrame({"site": ["back"] * 10 + words}), ("site",))
     told = capsys.readouterr().err
-    assert "of 210 image(s)" in told
+    assert "of 210 images" in told
     assert "'word19' (20)" in told
     assert "'word0'" not in told
     assert "and 12 more" in told

@@ -52,7 +52,7 @@ def test_ham10000_read_as_isic2019_leaves_its_akiec_to_the_user():
     raw = rows_of("ham10000", DATA / "ham10000", ISIC2019)
     (problem,) = raw.problems
     assert problem.kind == "label without one counterpart"
-    assert "327 image(s), may be ak or scc" in problem.message
+    assert "327 images, may be ak or scc" in problem.message
     table = manifest_of("ham10000", DATA / "ham10000", ISIC2019, mapping={"akiec": "drop"})
     assert len(table) == 10015 - 327
 
@@ -83,7 +83,7 @@ def test_isic_2019_images_without_a_lesion_are_groups_of_their_own():
 
 def test_isic_2019_read_as_ham10000_leaves_its_squamous_cell_carcinomas_to_the_user():
     (problem,) = rows_of("isic2019", TABLES, HAM10000).problems
-    assert "'scc', the label of 628 image(s), has no counterpart" in problem.message
+    assert "'scc', the label of 628 images, has no counterpart" in problem.message
     assert counts(manifest_of("isic2019", TABLES, HAM10000, mapping={"scc": "akiec"})) == dict(
         akiec=867 + 628, bcc=3323, bkl=2624, df=239, mel=4522, nv=12875, vasc=253
     )
@@ -125,7 +125,7 @@ def test_the_subset_of_the_archive_has_557_images_two_without_a_diagnosis():
     assert counts(manifest_of("isic_archive", root, BINARY)) == dict(benign=398, malignant=159)
     assert counts(manifest_of("isic_archive", root, HAM10000)) == dict(mel=159, nv=396)
     notes = rows_of("isic_archive", root, HAM10000).notes
-    assert "2 image(s) without a label are left out." in notes
+    assert "2 images without a label left out." in notes
 
 
 def test_the_subset_of_the_archive_shares_481_images_with_isic_2019_270_by_their_own_id():

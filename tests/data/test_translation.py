@@ -28,7 +28,7 @@ def test_an_ambiguous_label_is_a_problem_that_names_the_choices(lay_out):
         raise_problems(problems)
     text = str(error.value)
     assert "label without one counterpart (1)" in text
-    assert "row 4: 'akiec', the label of 1 image(s), may be ak or scc in isic2019" in text
+    assert "row 4: 'akiec', the label of 1 image, may be ak or scc in isic2019" in text
     assert "data.map.akiec=ak or data.map.akiec=scc or data.map.akiec=drop" in text
 
 
@@ -53,7 +53,7 @@ def test_a_spelling_finer_than_its_code_is_taken_where_the_wanted_space_knows_it
     path.write_text(path.read_text().replace("unknown", "seborrheic keratosis"))
     found, (problem,) = labels_of("isic2020", root, PAD_UFES20)
     assert found == {"ISIC_1": "sek", "ISIC_2": "mel"}
-    assert problem.message.startswith("'bkl' ('lentigo NOS'), the label of 1 image(s)")
+    assert problem.message.startswith("'bkl' ('lentigo NOS'), the label of 1 image")
 
 
 def test_the_user_decides_an_ambiguous_label(lay_out):
@@ -68,7 +68,7 @@ def test_dropped_labels_are_counted_in_a_note(lay_out):
     root = lay_out("isic2018")
     raw = read_dataset("isic2018", root, ISIC2019, mapping={"AKIEC": "drop"})
     assert len(raw.table) == 4
-    assert "1 image(s) labelled 'akiec' are left out (data.map)." in raw.notes
+    assert "1 image labelled 'akiec' left out (data.map)." in raw.notes
 
 
 def test_a_decision_for_a_code_holds_for_every_spelling_of_it(lay_out):

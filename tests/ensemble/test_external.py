@@ -77,13 +77,13 @@ def test_images_of_the_run_are_found_by_id_file_and_picture_and_left_out(known_r
         "mirrored": "ISIC_0000003",
     }
     assert predicted(known_run) == NEW
-    assert "3 of 8 image(s): 1 by id, 1 by file, 1 by picture; left out" in text
-    assert "on 5 labelled image(s)" in text
+    assert "3 of 8 images: 1 by id, 1 by file, 1 by picture; left out" in text
+    assert "on 5 labelled images" in text
 
 
 def test_a_label_that_differs_from_the_runs_is_told(known_run, elsewhere):
     text = evaluate_external(known_run, [str(elsewhere)])
-    assert "WARNING: 1 image(s) of the overlap have another label here" in text
+    assert "WARNING: labelled otherwise here than in the run: 1 image of the overlap" in text
     assert "file is mel, there nv" in text
 
 
@@ -102,7 +102,7 @@ def test_the_report_says_from_the_start_what_was_left_out(known_run, elsewhere, 
     evaluate_external(known_run, [str(elsewhere)])
     (page, overlap) = seen[0]
     assert "| before prediction | overlap with the 4 images of the run" in page
-    assert "3 of 8 image(s)" in page
+    assert "3 of 8 images" in page
     assert overlap
     assert (known_run.external / "clinic" / "report.md").read_text() == page
 
@@ -189,7 +189,7 @@ def test_other_photographs_of_the_runs_lesions_and_patients_are_left_out(known_r
     text = evaluate_external(known_run, [table])
     assert predicted(known_run) == {"scan_2", "scan_3", "scan_4", "scan_5"}
     assert "by id, file and picture, by lesion and by patient" in text
-    assert "2 of 6 image(s): 2 of a lesion or patient of the run; left out" in text
+    assert "2 of 6 images: 2 of a lesion or patient of the run; left out" in text
     overlap = pd.read_csv(known_run.external / "clinic" / "overlap.csv").set_index("image_id")
     assert overlap["by"].to_dict() == {"scan_0": "group", "scan_1": "group"}
     assert overlap["training_image_id"].to_dict() == {
@@ -210,7 +210,10 @@ def test_equal_ids_that_each_collection_gives_anew_are_counted_and_stay_in(known
     table = clinic_table(tmp_path / "clinic", lesion_id=["1", "2", "3", "", "", ""])
     text = evaluate_external(known_run, [table])
     assert len(predicted(known_run)) == 6
-    assert "WARNING: 2 image(s), for example scan_0, have a lesion or patient id" in text
+    assert (
+        "WARNING: 2 images with a lesion or patient id that the run has too, for example scan_0"
+        in text
+    )
     assert "tell no lesion or patient by an archive's ids" in text
 
 
@@ -267,16 +270,16 @@ def test_class_folders_of_another_label_space_are_translated_or_left_out_by_name
     answers = pd.read_csv(known_run.external / "clinic" / "predictions.csv")
     answers = answers.set_index("image_id")["label"]
     assert answers.to_dict() == {"c0": "mel", "c1": "nv", "c2": "akiec"}
-    assert "1 image(s) labelled 'ak' count as akiec" in text
-    assert "2 image(s) labelled 'scc' are left out: it has no counterpart in ham10000" in text
-    assert "1 image(s) are left out, in folders named after no class of ham10000: to_sort" in text
+    assert "1 image labelled 'ak' taken for akiec" in text
+    assert "2 images labelled 'scc' left out: it has no counterpart in ham10000" in text
+    assert "1 image left out, in folders named after no class of ham10000: to_sort" in text
     report = (known_run.external / "clinic" / "report.md").read_text()
-    assert "'scc' are left out" in report
+    assert "'scc' left out" in report
 
 
 def test_folders_none_of_which_is_a_class_of_the_run_are_refused_by_name(known_run, tmp_path):
     draw(tmp_path / "clinic" / "scc" / "a.png", 60)
-    with pytest.raises(UserError, match="'scc' are left out: it has no counterpart"):
+    with pytest.raises(UserError, match="'scc' left out: it has no counterpart"):
         evaluate_external(known_run, [str(tmp_path / "clinic")])
 
 
@@ -290,7 +293,7 @@ def test_unlabelled_images_are_refused(known_run, tmp_path):
 def test_a_collection_that_the_run_has_as_a_whole_is_refused(known_run, tmp_path):
     draw(tmp_path / "same" / "nv" / "a.png", 0)
     draw(tmp_path / "same" / "nv" / "b.png", 1)
-    with pytest.raises(UserError, match="nothing is left to score"):
+    with pytest.raises(UserError, match="Nothing is left to score"):
         evaluate_external(known_run, [str(tmp_path / "same")])
 
 

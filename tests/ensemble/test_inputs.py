@@ -198,8 +198,8 @@ def test_a_one_hot_table_of_another_label_space_is_translated_where_that_is_aske
     table = one_hot_2019(tmp_path, picture)
     inputs = find_inputs([table], HAM10000, translate=True)
     assert (ids(inputs), labels(inputs)) == (["ISIC_1", "ISIC_3"], ["akiec", "mel"])
-    assert inputs.notes[0] == "1 image(s) labelled 'ak' count as akiec"
-    assert "'scc' are left out: it has no counterpart in ham10000" in inputs.notes[1]
+    assert inputs.notes[0] == "1 image labelled 'ak' taken for akiec"
+    assert "'scc' left out: it has no counterpart in ham10000" in inputs.notes[1]
     assert find_inputs([table], HAM10000).labelled == 0
 
 
@@ -213,8 +213,8 @@ def test_labels_of_a_table_without_a_sure_counterpart_are_left_out_with_the_reas
     inputs = find_inputs([str(table)], label_space("isic2019"), translate=True)
     assert (ids(inputs), labels(inputs)) == (["0", "3", "4"], ["mel", "", "bkl"])
     told = "\n".join(inputs.notes)
-    assert "'akiec' are left out: in isic2019 it may be ak or scc (HAM10000's akiec" in told
-    assert "'melanom' are left out: isic2019 has no such label (nearest: mel" in told
+    assert "'akiec' left out: in isic2019 it may be ak or scc (HAM10000's akiec" in told
+    assert "'melanom' left out: isic2019 has no such label (nearest: mel" in told
 
 
 def test_a_spelling_that_label_spaces_disagree_on_is_left_out(tmp_path, picture):
@@ -250,7 +250,7 @@ def test_many_unknown_labels_are_told_in_a_few_sentences(tmp_path, picture):
     (tmp_path / "list.csv").write_text("\n".join(lines) + "\n")
     inputs = find_inputs([str(tmp_path / "list.csv")], HAM10000, translate=True)
     assert ids(inputs) == ["0"]
-    assert inputs.notes[-1] == "19 image(s) with 19 other labels were treated likewise"
+    assert inputs.notes[-1] == "19 images with 19 other labels treated likewise"
     assert len(inputs.notes) == 11
 
 
@@ -262,7 +262,7 @@ def test_unknown_labels_are_all_told_with_their_lines_and_the_nearest_known(tmp_
         find_inputs([str(table)], HAM10000)
     assert "line 2: 'melanom' (nearest: mel" in str(caught.value)
     assert "line 4: 'zzz'" in str(caught.value)
-    assert "Received 2 other(s)" in str(caught.value)
+    assert "Received 2 others" in str(caught.value)
 
 
 @pytest.mark.parametrize("image", ALIASES["image_id"])

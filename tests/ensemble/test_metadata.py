@@ -78,7 +78,7 @@ def test_answers_depend_on_the_metadata_of_the_very_image(predict, metadata_run,
     moved = np.abs(probabilities(first) - probabilities(second)).max(axis=1)
     assert moved[1] > 0.01
     assert moved[[0, 2]].max() < 1e-6
-    assert "1 of 3 image(s) had none of them and 0 only a part" in str(summary)
+    assert "1 of 3 images had none of them and 0 only a part" in str(summary)
     _, alone = predict(metadata_run, [images / "lesion_2.png"], tmp_path / "c")
     np.testing.assert_allclose(probabilities(alone)[0], probabilities(first)[2], atol=1e-6)
 
@@ -109,7 +109,7 @@ def test_a_table_with_all_metadata_needs_no_warning(predict, metadata_run, image
     assert not any("beside the image" in warning for warning in summary.warnings)
     rows[1] = "lesion_1.png,60,female,moon"
     summary, _ = predict(metadata_run, [table_of(images, "b.csv", rows)], tmp_path / "more")
-    assert any("0 of 2 image(s) had none of them and 1 only" in line for line in summary.warnings)
+    assert any("0 of 2 images had none of them and 1 only" in line for line in summary.warnings)
 
 
 def test_members_of_images_alone_say_nothing_of_metadata(predict, trained, images, tmp_path):
@@ -141,7 +141,9 @@ def test_members_that_take_other_metadata_than_the_bundle_says_are_refused(
     predict, metadata_run, images, tmp_path
 ):
     note_in(metadata_run.bundle, metadata=None)
-    with pytest.raises(UserError, match=r"an input of .*, 0 number.*Received: .*, 6 number"):
+    with pytest.raises(
+        UserError, match=r"an input of .*, metadata of the width 0 .*Received: .* width 6 "
+    ):
         predict(RunDir(metadata_run.path), [images], tmp_path / "out")
     bad = {"columns": [{"name": "diagnosis", "values": []}]}
     note_in(metadata_run.bundle, metadata=bad)

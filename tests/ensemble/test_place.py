@@ -77,7 +77,7 @@ def test_the_report_of_the_run_itself_is_not_overwritten(predict, trained, image
 
 def test_results_do_not_land_among_the_inputs_figures(predict, trained, tmp_path, picture):
     picture(tmp_path / "figures" / "x.png", 1)
-    with pytest.raises(UserError, match=r"input image.s. lie in its folder figures/"):
+    with pytest.raises(UserError, match=r"folder figures/, .* holds 1 input image: "):
         predict(trained, [tmp_path], tmp_path)
 
 

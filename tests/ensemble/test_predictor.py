@@ -93,7 +93,7 @@ def test_unreadable_files_are_listed_with_the_reason_and_change_nothing_else(
     summary, after = predict(trained, [images], tmp_path / "after", chunk=3)
     assert (summary.images, summary.unreadable, summary.skipped) == (11, 2, 1)
     assert "2 unreadable" in str(summary)
-    assert "1 other file(s) skipped" in str(summary)
+    assert "1 other file skipped" in str(summary)
     bad = after[after["error"] != ""]
     assert bad.index.tolist() == ["broken", "empty"]
     assert bad["error"].tolist() == ["truncated JPEG: it has no end marker", "the file is empty"]
@@ -113,7 +113,7 @@ def test_nothing_but_unreadable_files_still_gives_the_list_of_reasons(predict, t
     (tmp_path / "x.jpg").write_bytes(b"")
     summary, table = predict(trained, [tmp_path / "x.jpg"], tmp_path / "out")
     assert (summary.unreadable, summary.report) == (1, None)
-    assert str(summary).startswith("0 of 1 image(s) predicted\n1 unreadable")
+    assert str(summary).startswith("0 of 1 image predicted\n1 unreadable")
     assert table.loc["x", "error"] == "the file is empty"
 
 

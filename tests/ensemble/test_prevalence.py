@@ -89,7 +89,7 @@ def test_the_report_is_of_the_answers_before_and_says_so(predict, trained, image
         assert summary.metrics[key] == plain.metrics[key]
     words = "this report is of the answers before their correction to a prevalence of nv 0.9"
     assert words in summary.report.with_suffix(".md").read_text()
-    assert "9 labelled image(s) (answers before the correction): macro_auc" in str(summary)
+    assert "9 labelled images (answers before the correction): macro_auc" in str(summary)
     assert words not in plain.report.with_suffix(".md").read_text()
 
 

@@ -122,7 +122,10 @@ def test_further_images_of_the_runs_lesions_and_patients_are_left_out(run, image
     left, compared = without_known(run, read_bundle(run.path), inputs)
     assert left.table["image_id"].tolist() == ["lesion_2", "lesion_3"]
     assert compared.startswith("by id, by lesion and by patient")
-    assert "1 image(s), for example lesion_3, have a lesion or patient id" in compared
+    assert (
+        "1 image with a lesion or patient id that the run has too, for example lesion_3,"
+        in compared
+    )
 
 
 def test_labels_that_are_known_are_not_looked_at(run, images, answers, middle):

@@ -49,7 +49,7 @@ def test_training_images_among_the_inputs_are_counted_and_told(predict, trained,
     (images / "lesion_1.png").rename(images / "train_0_3.png")
     summary, _ = predict(trained, [images], tmp_path / "out")
     assert summary.seen == 1
-    assert "1 of 9 image(s)" in summary.warnings[0]
+    assert "1 of 9 images" in summary.warnings[0]
     assert "2 of 3 members were trained" in summary.warnings[0]
 
 
@@ -60,7 +60,7 @@ def test_a_report_over_nothing_but_training_images_says_so_loudly(
         picture(tmp_path / "data" / code / f"train_1_{number}.png", number)
     summary, _ = predict(trained, [tmp_path / "data"], tmp_path / "out")
     assert summary.seen == 3
-    assert "WARNING: ALL 3 image(s)" in str(summary)
+    assert "WARNING: ALL 3 images" in str(summary)
     title, warning = summary.report.with_suffix(".md").read_text().split("\n\n")[:2]
     assert "NOT A TEST" in title
     assert warning == f"> **Warning:** {summary.warnings[0]}"
@@ -113,7 +113,7 @@ def test_an_early_exit_that_can_save_nothing_says_so_and_changes_nothing(
 ):
     options = {"views": "none", "early_exit": 0.2}
     summary, _ = predict(trained, [images], tmp_path / "out", **options)
-    assert "3 member(s) x 1 view(s) leave none to save" in summary.warnings[0]
+    assert "3 members x 1 view leave none to save" in summary.warnings[0]
     assert "early exit" not in summary.warnings[1]
     assert "made with views none; the run's" in summary.warnings[1]
 
@@ -255,5 +255,5 @@ def test_vector_scaling_is_applied_where_the_bundle_has_it(predict, run, images,
 
 def test_images_unlike_those_of_training_are_counted_in_a_warning():
     (warning,) = unlike_told(2, 3)
-    assert warning.startswith("2 of 3 image(s) look unlike")
+    assert warning.startswith("2 of 3 images look unlike")
     assert unlike_told(0, 3) == ()

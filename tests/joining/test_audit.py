@@ -67,7 +67,7 @@ def test_sources_are_counted_before_anything_is_removed(workplace, one, two):
     images = dict(zip(found.sources["source"], found.sources["images"], strict=True))
     assert images == {"one": 5, "two": 3, "all": 8}
     assert found.removed["image_id"].tolist() == ["b1"]
-    assert "1 image(s) of later sources are left out" in str(found)
+    assert "1 image of later sources left out" in str(found)
 
 
 def test_a_single_data_sets_pairs_are_written_in_the_form_that_data_duplicates_reads(

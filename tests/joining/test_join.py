@@ -55,7 +55,7 @@ def test_an_id_of_two_sources_is_set_apart_and_others_are_kept(table_source):
     two = table_source("two", [row("2", 3), row("3", 4)])
     raw = read_sources([Source("one", "table", one), Source("two", "table", two)], HAM10000)
     assert raw.table["image_id"].tolist() == ["1", "2", "two/2", "3"]
-    assert any("1 image id(s) of two" in note for note in raw.notes)
+    assert any("1 image id of two" in note for note in raw.notes)
 
 
 def test_bare_lesion_numbers_of_two_sources_are_different_lesions(table_source):
@@ -196,7 +196,7 @@ def test_the_same_picture_in_two_sources_shares_a_fold(workplace, overlapping):
 
 def test_conflicting_labels_of_one_picture_are_told(workplace, overlapping):
     notes = " ".join(prepare(config_of(listed(*overlapping))).notes)
-    assert "1 of these pair(s) have different labels, for example a1 (mel) and b1 (nv)" in notes
+    assert "1 pair of these with different labels, for example a1 (mel) and b1 (nv)" in notes
 
 
 def test_removing_keeps_the_first_sources_image_and_counts(workplace, overlapping):

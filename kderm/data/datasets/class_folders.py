@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from kderm.counting import counted
 from kderm.data.datasets.image_index import ImageIndex, ids_of, index_images
 from kderm.data.manifest import RawRows
 from kderm.errors import UserError
@@ -36,7 +37,7 @@ def read_class_folders(root: Path, labels: LabelSpace, table: Path | None = None
     notes = []
     if len(paths) < len(index.paths):
         count = len(index.paths) - len(paths)
-        notes.append(f"{count} image(s) directly in {root} belong to no class and are left out.")
+        notes.append(f"{counted(count, 'image')} directly in {root}, of no class, left out.")
     if not paths:
         raise UserError(
             f"Expected images in class folders, {root}/<class>/*.jpg with classes such as "

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from kderm.counting import counted
 from kderm.data.datasets.csv_file import CsvFile
 from kderm.data.datasets.image_index import ImageIndex, is_hidden
 from kderm.data.manifest import MANIFEST_COLUMNS, Problem
@@ -91,5 +92,5 @@ def without_label(table: pd.DataFrame, words: frozenset[str]) -> tuple[pd.DataFr
     empty = table["label"].fillna("").str.strip().str.lower().isin(words)
     if not empty.any() or empty.all():
         return table, []
-    note = f"{int(empty.sum())} image(s) without a label are left out."
+    note = f"{counted(int(empty.sum()), 'image')} without a label left out."
     return table[~empty].reset_index(drop=True), [note]

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
+from kderm.counting import counted
 from kderm.errors import UserError
 
 
@@ -82,6 +83,6 @@ def refuse_leaking(columns: Iterable[str]) -> None:
     if told:
         raise UserError(
             "A member may see only what is known before the diagnosis, such as age, sex and site. "
-            f"Received {len(told)} column(s) that give the label away: {'; '.join(told)}. Leave "
-            "them out of model.metadata."
+            f"Received {counted(len(told), 'column')} that would give the label away: "
+            f"{'; '.join(told)}. Leave them out of model.metadata."
         )

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import pandas as pd
 
+from kderm.counting import counted
 from kderm.data.manifest import Problem, RawRows
 from kderm.errors import UserError, nearest_names
 from kderm.label_maps import LabelMap, label_map
@@ -86,7 +87,7 @@ def translate(
         chosen = next((mapping[key] for key in keys if key in mapping), None)
         if chosen == DROP:
             notes.append(
-                f"{counts[spelling]} image(s) labelled {spelling!r} are left out (data.map)."
+                f"{counted(counts[spelling], 'image')} labelled {spelling!r} left out (data.map)."
             )
         if chosen is not None:
             decided[spelling] = chosen
@@ -138,7 +139,8 @@ def _undecided(
     also = f" ({', '.join(map(repr, spelled))})" if spelled else ""
     options = [f"data.map.{code}={target}" for target in (*found, DROP)]
     message = (
-        f"{code!r}{also}, the label of {len(rows)} image(s), {what} in {labels.name}{why}: "
+        f"{code!r}{also}, the label of {counted(len(rows), 'image')}, {what} in "
+        f"{labels.name}{why}: "
         f"set {' or '.join(options)}{'' if found else ', or a class in place of drop'}"
     )
     return Problem(UNDECIDED, int(rows.iloc[0]), message)

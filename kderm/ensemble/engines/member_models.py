@@ -24,7 +24,7 @@ def load_members(bundle: Bundle) -> Iterator[keras.Model]:
         image = tuple(classifier.inputs[0].shape[1:])
         received = image, metadata_width(classifier), classifier.output_shape[-1]
         if received != expected:
-            told = "an input of {}, {} number(s) of metadata and {} classes"
+            told = "an input of {}, metadata of the width {} and {} classes"
             raise UserError(
                 f"The member {path} does not fit its bundle. Expected {told.format(*expected)}. "
                 f"Received: {told.format(*received)}. Copy the run's folder again from its origin."

@@ -45,7 +45,7 @@ def to_prevalence(
     if len(new):
         raise UserError(
             "A class that was absent where the probabilities were calibrated has no probability to "
-            f"correct. Received a share above 0 for class(es) {new.tolist()}, which had 0. Leave "
+            f"correct. Received a share above 0 for classes that had 0: {new.tolist()}. Leave "
             "the share of such a class at 0."
         )
     ratio = np.divide(prior_to, prior_from, out=np.zeros(k), where=prior_from > 0)

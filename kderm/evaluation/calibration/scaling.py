@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 from scipy.special import log_softmax, softmax
 
+from kderm.counting import counted
 from kderm.errors import UserError
 from kderm.evaluation.metrics import SMALLEST
 from kderm.evaluation.predictions import Predictions
@@ -176,10 +177,10 @@ def nested_calibration(predictions: Predictions, kind: Kind = "temperature") -> 
     probabilities, y, folds = predictions.probabilities, predictions.y, predictions.folds
     present = np.unique(folds)
     if not predictions.has_folds or len(present) < 2:
+        received = counted(len(present), "fold") if predictions.has_folds else "no folds"
         raise UserError(
             "Nested calibration fits on the other folds, so it needs an out-of-fold table of two "
-            f"folds or more. Received: {len(present) if predictions.has_folds else 'no'} fold(s). "
-            "Use the out-of-fold table of a finished run."
+            f"folds or more. Received: {received}. Use the out-of-fold table of a finished run."
         )
     result = np.empty_like(probabilities)
     for fold in present:

@@ -11,6 +11,7 @@ import pandas as pd
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from kderm.counting import counted
 from kderm.errors import UserError
 from kderm.evaluation.decisions.operating_points import malignant_score, malignant_truth
 from kderm.evaluation.predictions import Predictions, make_predictions
@@ -138,8 +139,8 @@ def _refuse_other_labels(tables: dict[str, Predictions]) -> None:
             )
             raise UserError(
                 "Runs can be compared if they agree on what each image shows. "
-                f"Received: {len(differ)} image(s) with two labels: {shown}. Correct the table "
-                "that is wrong, or leave these images out of both."
+                f"Received: {counted(len(differ), 'image')} with two labels: {shown}. Correct the "
+                "table that is wrong, or leave these images out of both."
             )
 
 
@@ -163,7 +164,7 @@ def merged_groups(tables: Sequence[Predictions]) -> np.ndarray:
 
 def _left_out_notes(left_out: dict[str, int]) -> list[str]:
     return [
-        f"{count:,} image(s) of {name} are not in every run; they are left out."
+        f"{counted(count, 'image')} of {name} left out, for lack of an answer in every run."
         for name, count in left_out.items()
         if count
     ]
@@ -214,7 +215,5 @@ def _group_notes(groups: np.ndarray, tables: dict[str, Predictions]) -> list[str
             "independent; where several do, the intervals are too narrow."
         )
     if count < FEW_GROUPS:
-        notes.append(
-            f"There are only {count} group(s) of images; intervals and p-values are rough."
-        )
+        notes.append(f"Only {counted(count, 'group')} of images: intervals and p-values are rough.")
     return notes

@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 
+from kderm.counting import counted
 from kderm.errors import UserError
 from kderm.evaluation.metrics import threshold_counts
 from kderm.evaluation.predictions import Predictions
@@ -223,7 +224,8 @@ def _both_sides(y_binary: np.ndarray) -> np.ndarray:
         side = "positive" if len(y_binary) and y_binary.all() else "negative"
         raise UserError(
             "A threshold needs positive and negative images to choose between. "
-            f"Received: {len(y_binary)} image(s), all {side}. Predict images of both kinds first."
+            f"Received: {counted(len(y_binary), 'image')}, all {side}. Predict images of both "
+            "kinds first."
         )
     return y_binary
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from kderm.counting import counted
 from kderm.errors import UserError, unknown_name
 from kderm.evaluation.predictions import Predictions
 from kderm.labels import LabelSpace
@@ -200,7 +201,7 @@ def cross_conformal(
     if len(set(parts.tolist())) < 2:
         raise UserError(
             "Conformal sets are checked on images that their thresholds did not see: expected at "
-            f"least two folds or groups. Received: one, with {len(predictions)} image(s)."
+            f"least two folds or groups. Received: one, with {counted(len(predictions), 'image')}."
         )
     y, probabilities = predictions.y, predictions.probabilities
     sets = np.zeros(probabilities.shape, dtype=bool)

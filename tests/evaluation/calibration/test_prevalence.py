@@ -50,7 +50,7 @@ def test_an_image_surely_of_a_class_that_is_gone_falls_back_to_the_shares():
 
 
 def test_a_class_that_was_never_seen_cannot_appear():
-    with pytest.raises(UserError, match=r"class\(es\) \[1\]"):
+    with pytest.raises(UserError, match=r"classes that had 0: \[1\]"):
         to_prevalence(np.array([[1.0, 0.0]]), np.array([1.0, 0.0]), np.array([0.9, 0.1]))
 
 

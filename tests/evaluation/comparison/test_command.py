@@ -63,7 +63,7 @@ def test_a_run_that_is_not_finished_is_compared_on_what_it_has(run):
     assert result.exit_code == 0, result.output
     assert "40 images in 20 groups" in result.output
     assert "begun: 1 of 3 folds are finished; only these count." in result.output
-    assert "80 image(s) of base are not in every run" in result.output
+    assert "80 images of base left out" in result.output
 
 
 def test_a_fold_that_is_still_training_does_not_count(run):
@@ -98,7 +98,7 @@ def test_tables_are_compared_by_their_paths_and_go_where_out_says(run, table, wo
     result = invoke("base", workplace / "predictions.csv", "--out", "here")
     assert result.exit_code == 0, result.output
     name = workplace.name
-    assert f"{name}: 2 image(s) without a label or an answer are left out." in result.output
+    assert f"{name}: 2 images without a label or an answer left out." in result.output
     assert f"If {name} learnt from these images" in result.output.replace("\n", " ")
     # Both images of the first lesion are gone.
     assert "118 images in 59 groups" in result.output
@@ -245,7 +245,7 @@ def test_a_folder_without_a_config_is_refused(run, workplace):
     [
         ("image_id,label\n1,nv\n", "a probability column p_<code> for each class"),
         ("image_id,p_a,p_b\n1,0.5,0.5\n", "does not say what the images show"),
-        ("image_id,label,p_a,p_b\n1,,0.5,0.5\n", "none among 1 row(s)"),
+        ("image_id,label,p_a,p_b\n1,,0.5,0.5\n", "none among 1 row"),
         ("image_id,label,p_a,p_b\n1,a,0.5,0.9\n", "must sum to 1"),
         ("", "Expected a table of predictions (CSV)"),
     ],

@@ -24,13 +24,13 @@ def test_images_that_a_run_lacks_are_left_out_and_counted(answered, table):
     joined = join_runs({"whole": answered(1.0), "part": part})
     assert [len(run) for run in joined.tables.values()] == [80, 80]
     assert joined.left_out == {"whole": 40, "part": 0}
-    assert joined.notes == ("40 image(s) of whole are not in every run; they are left out.",)
+    assert joined.notes == ("40 images of whole left out, for lack of an answer in every run.",)
 
 
 def test_an_image_with_two_labels_is_refused_by_name(answered, table):
     other = table(1.0)
     other.loc[5, "label"] = "mel" if other.loc[5, "label"] != "mel" else "nv"
-    with pytest.raises(UserError, match=r"1 image\(s\) with two labels: i0005 \(\w+ in a, \w+ in"):
+    with pytest.raises(UserError, match=r"1 image with two labels: i0005 \(\w+ in a, \w+ in"):
         join_runs({"a": answered(1.0), "b": make_predictions(other, HAM10000)})
 
 
@@ -116,7 +116,7 @@ def test_out_of_fold_answers_beside_those_of_a_whole_ensemble_are_warned_of(answ
 
 def test_few_groups_and_unknown_lesions_are_told(answered):
     few = join_runs({"a": answered(1.0, n=20), "b": answered(2.0, n=20)})
-    assert any("only 10 group(s)" in note for note in few.notes)
+    assert any("Only 10 groups" in note for note in few.notes)
     alone = {name: answered(1.0, folds=None, images_a_group=1) for name in "ab"}
     assert any("each image counts for independent" in note for note in join_runs(alone).notes)
 

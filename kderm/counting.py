@@ -1,4 +1,4 @@
-"""Counts and shares as the page says them."""
+"""Counts and shares as commands and the page say them."""
 
 
 def counted(count: int, noun: str) -> str:

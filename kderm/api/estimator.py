@@ -103,11 +103,10 @@ class SkinLesionClassifier(ClassifierMixin, BaseEstimator):
         """
         images = checked_images(X)
         targets = checked_targets(y, len(images), self.malignant)
-        with as_wrong_input():
-            require_count("n_jobs", "folds at a time", self.n_jobs)
         seed = check_random_state(self.random_state)
         number = self.random_state if is_int(self.random_state) else int(seed.randint(2**31 - 1))
         with as_wrong_input(rows=True):
+            require_count("n_jobs", "folds at a time", self.n_jobs)
             fitted = fit_run(
                 images,
                 targets,

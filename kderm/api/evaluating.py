@@ -15,10 +15,8 @@ from kderm.data.folds import group_ids
 from kderm.errors import UserError
 from kderm.evaluation.intervals import RESAMPLES
 from kderm.evaluation.measure import measure
-from kderm.evaluation.predictions import Predictions, make_predictions
+from kderm.evaluation.predictions import Predictions, class_columns, make_predictions
 from kderm.labels import LABEL_SPACES, LabelSpace, label_space
-
-_PREFIX = "p_"
 
 
 def evaluate(
@@ -91,27 +89,16 @@ def _label_space(rows: pd.DataFrame, labels: str | LabelSpace | None) -> LabelSp
         )
     if labels is not None:
         return label_space(labels)
-    codes = _codes(rows)
+    columns = class_columns(rows)
     for space in LABEL_SPACES.values():
-        if sorted(space.codes) == sorted(codes):
+        if sorted(space.columns) == sorted(columns):
             return space
     raise UserError(
         "Expected columns p_<code> for the codes of a registered label space "
         f"({', '.join(LABEL_SPACES)}), or the label space itself in labels=. "
-        f"Received: {', '.join(_PREFIX + code for code in codes) or 'no such column'}. For classes "
+        f"Received: {', '.join(columns) or 'no such column'}. For classes "
         "of your own give labels=kderm.LabelSpace('custom', codes, names, malignant)."
     )
-
-
-def _codes(rows: pd.DataFrame) -> list[str]:
-    """The codes of the columns p_<code>, without what predictions.csv sums up."""
-    derived = {"p_malignant", "p_malignant_uncorrected"}
-    malignant_is_a_class = "p_benign" in rows
-    return [
-        str(name).removeprefix(_PREFIX)
-        for name in rows.columns
-        if str(name).startswith(_PREFIX) and (malignant_is_a_class or name not in derived)
-    ]
 
 
 def _predictions(rows: pd.DataFrame, labels: LabelSpace) -> Predictions:

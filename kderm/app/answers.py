@@ -135,15 +135,20 @@ def answer_table(
     for start in range(0, len(pictures), _AT_A_TIME):
         progress(start, len(pictures))
         some = pictures[start : start + _AT_A_TIME]
-        # A refused picture has no bytes, which is an unreadable image with a row like any other.
-        part = ensemble.predict([picture.data for picture in some])
-        refused = [bool(picture.problem) for picture in some]
-        part.loc[refused, "error"] = [picture.problem for picture in some if picture.problem]
-        parts.append(part)
-    table = pd.concat(parts, ignore_index=True)
-    table["path"] = [picture.name for picture in pictures]
-    table["image_id"] = image_ids([picture.name for picture in pictures])
+        parts.append(ensemble.predict([picture.data for picture in some]))
     progress(len(pictures), len(pictures))
+    return as_sent(pd.concat(parts, ignore_index=True), pictures)
+
+
+def as_sent(table: pd.DataFrame, pictures: Sequence[Upload]) -> pd.DataFrame:
+    """The rows of pictures, by the names that these were sent under.
+
+    A refused one has no bytes, which is an unreadable image; its row tells why it was refused.
+    """
+    names = [picture.name for picture in pictures]
+    table = table.assign(path=names, image_id=image_ids(names))
+    refused = [bool(picture.problem) for picture in pictures]
+    table.loc[refused, "error"] = [picture.problem for picture in pictures if picture.problem]
     return table
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from kderm.api.loaded import LoadedEnsemble
-from kderm.app.answers import Answered, answer_photos, answer_table, image_ids
+from kderm.app.answers import Answered, answer_photos, answer_table, as_sent
 from kderm.app.cards import answers_html, problem_html
 from kderm.app.cautions import cautions, unlike
 from kderm.app.examples import Example
@@ -93,15 +93,12 @@ class Desk:
             Refused: nothing that can be answered was sent.
         """
         uploads = self._read(paths, self.limits.images)
-        names = [picture.name for picture in uploads.pictures]
         known = _known(facts or {})
         metadata = known | ({"lesion_id": "lesion"} if one_lesion else {})
         found = self.ensemble.answer(
             [one.data for one in uploads.pictures], metadata=metadata or None
         )
-        table = found.table.assign(path=names, image_id=image_ids(names))
-        refused = [bool(one.problem) for one in uploads.pictures]
-        table.loc[refused, "error"] = [one.problem for one in uploads.pictures if one.problem]
+        table = as_sent(found.table, uploads.pictures)
         return {
             "images": _plain(table),
             "lesions": None if found.lesions is None else _plain(found.lesions),

@@ -12,7 +12,7 @@ from kderm.commands.asked import refuse_smaller
 from kderm.config.schema import DataConfig
 from kderm.counting import counted
 from kderm.errors import UserError
-from kderm.labels import LABEL_SPACES, LabelSpace, label_space
+from kderm.labels import LABEL_SPACES, UNCORRECTED, LabelSpace, label_space
 from kderm.run_dir import RunDir, comparison_dir, open_run
 
 if TYPE_CHECKING:
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 PREDICTIONS = "predictions.csv"
 # A table of a run lies in its folder or two below (predictions/<name>/predictions.csv).
 LEVELS_UP = 3
-# What `ensemble-predict` adds up from the columns of classes, before a correction too.
-SUM, UNCORRECTED = "p_malignant", "p_malignant_uncorrected"
 CORRECTED = (
     "Its answers are corrected to a stated prevalence (ensemble-predict --prevalence), which moves "
     "first choices, log-loss and Brier score; they are compared as they are in the table."
@@ -201,7 +199,7 @@ def read_csv(path: Path) -> tuple["Predictions", list[str]]:
     left_out = len(table) - len(kept)
     told = f"{counted(left_out, 'image')} without a label or an answer left out."
     notes = [told] * bool(left_out)
-    notes += [CORRECTED] * (UNCORRECTED in table)
+    notes += [CORRECTED] * (f"p_{UNCORRECTED}" in table)
     try:
         return make_predictions(kept, labels), notes
     except UserError as error:
@@ -214,6 +212,8 @@ def label_space_of(table: "pd.DataFrame", path: Path) -> LabelSpace:
     Raises:
         UserError: it has no probability columns of at least two classes.
     """
+    from kderm.evaluation.predictions import class_columns
+
     for folder in list(path.resolve().parents)[:LEVELS_UP]:
         if RunDir(folder).config.is_file():
             data, _ = data_of(RunDir(folder))
@@ -230,22 +230,6 @@ def label_space_of(table: "pd.DataFrame", path: Path) -> LabelSpace:
             f"with the columns {', '.join(map(str, table.columns))}."
         )
     return label_space("custom", [name.removeprefix("p_") for name in columns])
-
-
-def class_columns(table: "pd.DataFrame") -> list[str]:
-    """The probability columns of classes: p_malignant too where the rows sum to 1 only with it."""
-    import pandas as pd
-
-    found = [name for name in table.columns if name.startswith("p_") and name != UNCORRECTED]
-    others = [name for name in found if name != SUM]
-    if SUM not in found or not others:
-        return others
-    values = table[found].apply(pd.to_numeric, errors="coerce").dropna()
-    away = {
-        tuple(names): (values[names].sum(axis="columns") - 1).abs().median()
-        for names in (others, found)
-    }
-    return found if away[tuple(found)] < away[tuple(others)] else others
 
 
 def default_folder(names: list[str]) -> Path:

@@ -17,7 +17,7 @@ import pandas as pd
 from kderm import atomic
 from kderm.counting import counted
 from kderm.errors import UserError
-from kderm.labels import LabelSpace
+from kderm.labels import MALIGNANT, UNCORRECTED, LabelSpace
 
 # Before pandas 3.1 numbers are a last bit off unless one asks; since then asking is deprecated.
 PANDAS = tuple(int(part) for part in pd.__version__.split(".")[:2])
@@ -71,6 +71,23 @@ class Predictions:
     def has_folds(self) -> bool:
         """Whether this is an out-of-fold table rather than external predictions."""
         return bool((self.folds != NO_FOLD).all())
+
+
+def class_columns(table: pd.DataFrame) -> list[str]:
+    """The columns p_<code> of classes, without what `ensemble-predict` adds up from them.
+
+    p_malignant is a class where the rows sum to 1 only with it.
+    """
+    total, uncorrected = f"p_{MALIGNANT}", f"p_{UNCORRECTED}"
+    found = [name for name in table if str(name).startswith("p_") and name != uncorrected]
+    others = [name for name in found if name != total]
+    if total not in found or not others:
+        return others
+    values = table[found].apply(pd.to_numeric, errors="coerce").dropna()
+    without, with_it = (
+        (values[names].sum(axis="columns") - 1).abs().median() for names in (others, found)
+    )
+    return found if with_it < without else others
 
 
 def make_predictions(table: pd.DataFrame, labels: LabelSpace) -> Predictions:

@@ -6,6 +6,7 @@ import pytest
 
 from kderm.errors import UserError
 from kderm.evaluation.predictions import (
+    class_columns,
     join_predictions,
     make_predictions,
     read_predictions,
@@ -196,3 +197,11 @@ def test_parts_over_different_label_spaces_are_refused():
         join_predictions(
             [make_predictions(table(), ABC), make_predictions(table(labels=HAM10000), HAM10000)]
         )
+
+
+def test_p_malignant_is_a_class_where_the_rows_sum_to_one_only_with_it():
+    added_up = pd.DataFrame({"p_mel": ["0.3"], "p_nv": ["0.7"], "p_malignant": ["0.3"]})
+    assert class_columns(added_up.assign(p_malignant_uncorrected="0.4")) == ["p_mel", "p_nv"]
+    binary = pd.DataFrame({"p_benign": [0.7, 0.2], "p_malignant": [0.3, 0.8], "age": [50, 60]})
+    assert class_columns(binary) == ["p_benign", "p_malignant"]
+    assert class_columns(binary[["age"]]) == []

@@ -19,7 +19,7 @@ from typing import Any
 
 import kderm
 from kderm.counting import counted
-from kderm.errors import UserError, missing_extra
+from kderm.errors import UserError, first_line, missing_extra
 from kderm.leftovers import temporary_beside
 from kderm.runtime import core_count, thread_limits
 
@@ -198,11 +198,9 @@ def _join(ray: ModuleType, address: str) -> None:
         with _muted():
             ray.init(address=address, log_to_driver=False, configure_logging=False)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-        lines = str(error).strip().splitlines()
         raise UserError(
-            f"Expected a Ray cluster at {address}. Received: "
-            f"{lines[0] if lines else type(error).__name__}. Start one with: ray start --head, or "
-            "leave --address out to use this machine alone."
+            f"Expected a Ray cluster at {address}. Received: {first_line(error)}. Start one with: "
+            "ray start --head, or leave --address out to use this machine alone."
         ) from None
 
 

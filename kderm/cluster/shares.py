@@ -36,16 +36,23 @@ class Share:
         return f"1 GPU and {cores}" if self.gpus else cores
 
 
+def share_of_gpus(nodes: Sequence[Node]) -> Share | None:
+    """A GPU each, with its part of its node's cores; None where no node has one."""
+    with_gpus = [node for node in nodes if node.gpus]
+    if not with_gpus:
+        return None
+    cpus = min(node.cpus // node.gpus for node in with_gpus)
+    return Share(cpus, 1, sum(node.gpus for node in with_gpus))
+
+
 def share_of(nodes: Sequence[Node], tasks: int) -> Share:
     """The part for each of `tasks` tasks.
 
     A GPU each, with its part of the node's cores, where any node has one. Else the largest number
     of cores with which all tasks run at once, and one core where there are fewer cores than tasks.
     """
-    with_gpus = [node for node in nodes if node.gpus]
-    if with_gpus:
-        cpus = min(node.cpus // node.gpus for node in with_gpus)
-        return Share(cpus, 1, sum(node.gpus for node in with_gpus))
+    if (share := share_of_gpus(nodes)) is not None:
+        return share
     for cpus in range(max(node.cpus for node in nodes), 0, -1):
         count = sum(node.cpus // cpus for node in nodes)
         if count >= tasks or cpus == 1:

@@ -13,7 +13,7 @@ import logging
 import os
 import re
 import warnings
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ import numpy as np
 
 import kderm
 from kderm.cluster.connection import Cluster, connected, environment
-from kderm.cluster.shares import Share
+from kderm.cluster.shares import Share, share_of_gpus
 from kderm.ensemble.bundle import Bundle
 from kderm.ensemble.cluster.listing import Listing
 from kderm.ensemble.cluster.workers import ChunksFrom, Order, Predictor, bundle_files
@@ -190,10 +190,8 @@ def _order(job: Job, references: dict) -> Order:
 def prediction_share(cluster: Cluster, chunks: int) -> Share:
     """One actor a GPU, else one for each so many cores; never more actors than chunks."""
     nodes = cluster.nodes()
-    with_gpus = [node for node in nodes if node.gpus]
-    if with_gpus:
-        cpus = min(node.cpus // node.gpus for node in with_gpus)
-        return Share(cpus, 1, min(chunks, sum(node.gpus for node in with_gpus)))
+    if (share := share_of_gpus(nodes)) is not None:
+        return replace(share, count=min(chunks, share.count))
     cpus = min(_CORES, min(node.cpus for node in nodes))
     return Share(cpus, 0, min(chunks, sum(node.cpus // cpus for node in nodes)))
 

@@ -96,6 +96,7 @@ def test_a_path_that_is_not_there_is_refused(tmp_path):
 
 def test_none_means_random_weights_and_asks_nobody(no_network):
     assert resolve_weights(find_preset(B0), "none") is None
+    assert no_network == []
 
 
 @pytest.mark.parametrize(

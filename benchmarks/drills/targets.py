@@ -20,6 +20,7 @@ from pathlib import Path
 
 from benchmarks.drills.remains import contents, damaged, differences, left_behind
 from benchmarks.drills.workplace import TINY, Ended, Workplace, table
+from kderm.counting import counted
 
 UNSEEN = "runs/_data/demo-unseen-40-seed43/HAM10000_metadata.csv"
 CV = ("cv", *TINY)
@@ -270,7 +271,9 @@ def no_home(folder: Path, found: Findings) -> None:
             found.finished(ended, f"{words[0]} with {what}")
             told = [line for line in ended.err.splitlines() if line and "SYNTHETIC" not in line]
             lines += len(told)
-        found.rows.append([what, f"cv and ensemble-predict work, {lines} line(s) of warning"])
+        found.rows.append(
+            [what, f"cv and ensemble-predict work, {counted(lines, 'line')} of warning"]
+        )
         found.wrong += [f"{what}: left {line}" for line in left_behind(place.path)]
 
 

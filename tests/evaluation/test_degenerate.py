@@ -70,12 +70,12 @@ def elsewhere(table):
 CASES = {
     "a class absent": (of_classes(*HAM10000.codes[1:]), "**No image** of akiec"),
     "one class alone": (of_classes("nv"), "**No image** of akiec, bcc"),
-    "only malignant images": (of_classes("mel", "bcc"), "all 40 image(s) are positive"),
+    "only malignant images": (of_classes("mel", "bcc"), "no image is negative"),
     "one group in one fold": (rows().assign(group_id="g", fold=0), "**One group only**"),
-    "one group across folds": (rows().assign(group_id="g"), "**Leak.** 1 group(s)"),
+    "one group across folds": (rows().assign(group_id="g"), "**Leak.** 1 group with images"),
     "constant scores": (
         answered(lambda table, labels: np.full((len(table), 7), 1 / 7)),
-        "**140 image(s) without a decision**",
+        "**140 images without a decision**",
     ),
     "ties": (answered(tied), "without a decision"),
     # Of 70 lesions all or none, exactly: 0.025 ** (1 / 70) is 0.949.

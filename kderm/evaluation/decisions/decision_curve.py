@@ -118,8 +118,7 @@ def decision_report(predictions: Predictions, *, resamples: int = RESAMPLES) -> 
     for target in targets_of(predictions.labels):
         truth = target.truth(y)
         if truth.all() or not truth.any():
-            side = "positive" if truth.all() else "negative"
-            reason = f"all {len(truth)} image(s) are {side}"
+            reason = f"no image is {'negative' if truth.all() else 'positive'}"
             skipped.append({"target": target.name, "reason": reason})
             continue
         curve = decision_curve(

@@ -187,8 +187,7 @@ def _chosen_and_not(
     for target in targets_of(predictions.labels):
         truth, score = target.truth(y), target.score(probabilities)
         if truth.all() or not truth.any():
-            side = "positive" if truth.all() else "negative"
-            reason = f"all {len(truth)} image(s) are {side}"
+            reason = f"no image is {'negative' if truth.all() else 'positive'}"
             missing.append({"target": target.name, "rule": None, "reason": reason})
             continue
         for rule in rules:

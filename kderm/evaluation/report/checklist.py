@@ -6,6 +6,7 @@ author's: a checklist that a program fills in alone would be a lie.
 
 from collections.abc import Mapping
 
+from kderm.counting import counted
 from kderm.evaluation.predictions import Predictions
 from kderm.evaluation.report.checklist_items import CLAIM, TRIPOD_AI
 from kderm.evaluation.report.decision_sections import TARGETS
@@ -163,8 +164,8 @@ def _disjoint(predictions: Predictions, found: dict) -> str:
 def _missing(predictions: Predictions) -> str:
     table_ = predictions.table
     gone = {name: int(table_[name].isna().sum()) for name in _ABOUT if name in table_}
-    told = ", ".join(f"{name} in {n:,}" for name, n in gone.items() if n)
-    return f"Not recorded: {told} image(s)." if told else ""
+    told = ", ".join(f"{name} in {counted(n, 'image')}" for name, n in gone.items() if n)
+    return f"Not recorded: {told}." if told else ""
 
 
 def _of_the_numbers(predictions: Predictions, found: dict) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from kderm.counting import counted
 from kderm.evaluation.attributes import UNKNOWN
 from kderm.evaluation.measure import FEW_POSITIVES
 from kderm.evaluation.predictions import Predictions
@@ -39,9 +40,9 @@ def warning_notes(predictions: Predictions, found: dict, facts: Mapping[str, obj
     said += [f"**Warning:** {sentence}" for sentence in facts.get(WARNINGS, ())]
     if found["groups_in_several_folds"]:
         bad.append(
-            f"**Leak.** {found['groups_in_several_folds']} group(s) have images in more than one "
-            "fold, so models were scored on lesions they had trained on. The numbers below are too "
-            "good."
+            f"**Leak.** {counted(found['groups_in_several_folds'], 'group')} with images in more "
+            "than one fold, so models were scored on lesions they had trained on. The numbers "
+            "below are too good."
         )
     said += [f"**Leakage cannot be ruled out.** {words}"] if (words := unruled(predictions)) else []
     if found["absent_classes"]:
@@ -59,8 +60,8 @@ def warning_notes(predictions: Predictions, found: dict, facts: Mapping[str, obj
         said.append("**One group only**: nothing can be resampled, so there are no intervals.")
     if found["undecided"]:
         said.append(
-            f"**{found['undecided']} image(s) without a decision**: several classes share the top "
-            "probability. They count as wrong and are in no column of the confusion matrix."
+            f"**{counted(found['undecided'], 'image')} without a decision**: several classes share "
+            "the top probability. That counts as wrong and is in no column of the confusion matrix."
         )
     return [*(Note("bad", words) for words in bad), *(Note("warn", words) for words in said)]
 
@@ -87,9 +88,12 @@ def unruled(predictions: Predictions) -> str:
     alone = images_without_ids(predictions)
     if not predictions.has_folds or not alone:
         return ""
-    which = "No image has" if alone == len(predictions) else f"{alone:,} image(s) do not have"
+    if alone == len(predictions):
+        which = "No image has a"
+    else:
+        which = f"{counted(alone, 'image')} {'has' if alone == 1 else 'have'} no"
     return (
-        f"{which} a lesion or patient id, so images of one lesion may lie in several folds, and "
+        f"{which} lesion or patient id, so images of one lesion may lie in several folds, and "
         "models may have been scored on lesions that they had trained on."
     )
 
@@ -181,11 +185,11 @@ def lesion_ids(predictions: Predictions) -> str:
     reasons = []
     if joined:
         reasons.append(
-            f"{joined:,} group(s) join {several:,} of the ids ({why} listed under several ids), so "
-            "that these are never on both sides of a split"
+            f"{several:,} of the ids are joined in {counted(joined, 'group')} ({why} listed under "
+            "several ids), so that these are never on both sides of a split"
         )
     if without:
-        reasons.append(f"{without:,} image(s) have no lesion id and are grouped without one")
+        reasons.append(f"{counted(without, 'image')} without a lesion id, and grouped without one")
     if not reasons:
         reasons.append("images of one id are in several groups")
     return f"{said} {'; '.join(reasons)}."

@@ -2,6 +2,7 @@
 
 from functools import partial
 
+from kderm.counting import counted
 from kderm.evaluation.report import subgroup_figures
 from kderm.evaluation.report.document import (
     Block,
@@ -267,8 +268,8 @@ def lesion_section(found: dict) -> Section:
     )
     if left_out["lesions"]:
         words += (
-            f" {left_out['lesions']} lesion(s) with contradictory labels ({left_out['images']} "
-            "images) are left out."
+            f" Left out: {counted(left_out['lesions'], 'lesion')} with contradictory labels "
+            f"({counted(left_out['images'], 'image')})."
         )
     poolings = list(report["lesions"])
     first, *others = [f"{_POOLINGS.get(how, how)} of photos" for how in poolings]

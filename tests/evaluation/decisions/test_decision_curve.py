@@ -207,7 +207,7 @@ def test_what_answers_stand_for_is_not_fitted_on_the_images_that_test_them():
 def test_a_truth_of_one_side_is_skipped_with_the_reason():
     found = decision_report(predictions_of(np.zeros(5, bool), np.full(5, 0.3)), resamples=FEW)
     assert found["targets"] == {}
-    reason = "all 5 image(s) are negative"
+    reason = "no image is positive"
     assert found["skipped"] == [{"target": "malignant", "reason": reason}]
 
 

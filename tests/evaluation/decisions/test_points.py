@@ -276,7 +276,7 @@ def test_what_could_not_be_chosen_is_named_with_the_reason():
     report = operating_report(nevi, resamples=FEW)
     assert report["points"] == []
     assert report["not_chosen"] == [
-        {"target": name, "rule": None, "reason": "all 20 image(s) are negative"}
+        {"target": name, "rule": None, "reason": "no image is positive"}
         for name in ("malignant", "mel")
     ]
     constant = predictions_of().table.assign(**dict.fromkeys(HAM10000.columns, 1 / 7))

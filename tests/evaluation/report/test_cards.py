@@ -190,7 +190,7 @@ def test_ids_of_some_images_leave_a_doubt_about_the_others():
     table["group_id"] = table["group_id"].where(table.index < 60, table["image_id"])
     some = make_predictions(table, HAM10000)
     assert images_without_ids(some) == 10
-    assert unruled(some).startswith("10 image(s) do not have a lesion or patient id")
+    assert unruled(some).startswith("10 images have no lesion or patient id")
     named = make_predictions(table.assign(patient_id="p" + table["image_id"]), HAM10000)
     assert (images_without_ids(named), unruled(named)) == (0, "")
     assert unruled(make_predictions(table.drop(columns="fold"), HAM10000)) == ""

@@ -41,7 +41,7 @@ def test_constant_scores_are_reported_as_undecided(report, out_of_fold, tmp_path
     assert found["undecided"] == 210
     assert found["pooled"]["macro_auc"] == {"value": 0.5, "low": 0.5, "high": 0.5}
     assert found["pooled"]["accuracy"]["value"] == 0
-    assert "**210 image(s) without a decision**" in text
+    assert "**210 images without a decision**" in text
 
 
 @pytest.mark.parametrize("codes", [["mel", "nv"], ["nv", "nv"], ["mel"], ["nv"]])

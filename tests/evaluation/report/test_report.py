@@ -180,7 +180,7 @@ def test_a_group_in_two_folds_is_called_a_leak(report, out_of_fold, tmp_path):
     table.loc[0, "fold"] = 3
     found, text = report(make_predictions(table, HAM10000), tmp_path)
     assert found["groups_in_several_folds"] == 1
-    assert "> **Leak.** 1 group(s)" in text
+    assert "> **Leak.** 1 group with images" in text
     assert "Every group is whole" not in text
 
 

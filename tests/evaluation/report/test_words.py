@@ -33,14 +33,14 @@ def test_lesions_and_groups_that_agree_need_no_words():
 
 def test_groups_that_join_lesion_ids_are_counted():
     said = told(list("abcd"), list("aabb"))
-    assert "these are 4 lesions, in 2 groups: 2 group(s) join 4 of the ids" in said
+    assert "these are 4 lesions, in 2 groups: 4 of the ids are joined in 2 groups" in said
     assert "(duplicates listed" in said
     assert "one patient's lesions" in told(list("abcd"), list("aabb"), patient_id=list("ppqq"))
 
 
 def test_images_without_a_lesion_id_are_counted():
     said = told(["a", None, None, "b"], list("awxb"))
-    assert said.endswith("2 image(s) have no lesion id and are grouped without one.")
+    assert said.endswith("2 images without a lesion id, and grouped without one.")
 
 
 def rate(value):

@@ -10,7 +10,7 @@ ROOMS = [
     {
         *("errors", "atomic", "labels", "label_spaces", "label_maps", "run_dir", "runtime"),
         *("console", "download", "unpack", "leftovers", "html_page", "plainly", "counting"),
-        *("cluster", "storage"),
+        *("font_list", "cluster", "storage"),
     },
     {"config"},
     {"data", "evaluation"},

@@ -25,6 +25,7 @@ from kderm.evaluation.report.style import INK, STYLE
 from kderm.explain.activation_maps import class_activation_maps
 from kderm.explain.examples import choose_examples, read_frames, read_pictures
 from kderm.explain.view_maps import view_pixels
+from kderm.font_list import make_font_list
 from kderm.labels import LabelSpace, label_space
 from kderm.models.classifier import input_size, load_classifier
 from kderm.run_dir import RunDir
@@ -139,6 +140,7 @@ def _draw(
     maps: list[np.ndarray],
     headline: str,
 ) -> None:
+    make_font_list()
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

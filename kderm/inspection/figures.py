@@ -12,6 +12,7 @@ import pandas as pd
 
 from kderm import atomic
 from kderm.evaluation.report.style import STYLE, class_style
+from kderm.font_list import make_font_list
 from kderm.inspection.association import known
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ def draw(path: Path, height: float, chart: Callable[["Axes", bool], None]) -> tu
     Returns:
         The two files.
     """
+    make_font_list()
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

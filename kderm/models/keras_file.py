@@ -15,6 +15,7 @@ import keras
 import numpy as np
 
 from kderm.errors import UserError, first_line, missing_extra
+from kderm.font_list import make_font_list
 from kderm.models.keras_archive import read_config
 from kderm.models.stages import HEAD
 from kderm.models.untrusted import Suspicious, check_archive, check_maps, weights_within
@@ -27,6 +28,7 @@ _COMPOSITE_BLOCKS = ("MBConvBlock", "FusedMBConvBlock", "CBABlock")
 
 def import_keras_cv() -> Any:
     """The module `keras_cv`, imported late because it costs seconds and wants TensorFlow."""
+    make_font_list()  # keras-cv draws, too
     try:
         with quiet_tensorflow():
             import keras_cv

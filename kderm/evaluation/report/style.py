@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kderm import atomic
+from kderm.font_list import make_font_list
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure, SubFigure
@@ -60,6 +61,7 @@ def drawn(path: Path, size: tuple[float, float], *, tight: bool = True) -> Itera
         size: width and height in inches.
         tight: cut off what is empty around the drawing.
     """
+    make_font_list()
     import matplotlib
     from matplotlib.figure import Figure
 

@@ -138,7 +138,7 @@ class LoadedEnsemble:
         if unknown:
             raise UserError(
                 "Expected a probability for each class. Received answers that are no numbers for "
-                f"{unknown} of {counted(len(table), 'image')}: a member has lost its weights in "
+                f"{unknown:,} of {counted(len(table), 'image')}: a member has lost its weights in "
                 "training. Train the run anew, with a lower train.learning_rate."
             )
         # They were rounded to what predictions.csv holds.

@@ -49,7 +49,7 @@ def unlike(table: pd.DataFrame) -> tuple[str, ...]:
         return ()
     look = "looks" if count == 1 else "look"
     return (
-        f"{count} of {counted(answered, 'picture')} {look} unlike those that the ensemble learnt "
+        f"{count:,} of {counted(answered, 'picture')} {look} unlike those that the ensemble learnt "
         "from; of pictures like those about 1 in 100 does. What is said there is a guess, however "
         "sure it looks.",
     )

@@ -74,7 +74,7 @@ def tabled_html(tabled: Tabled, bundle: Bundle, point: FrozenPoint | None) -> st
     ]
     flagged = sum(tile.flagged for tile in tiles)
     answered = sum(row["error"] == "" for row in rows)
-    summary = f"{answered} of {counted(len(rows), 'picture')} answered"
+    summary = f"{answered:,} of {counted(len(rows), 'picture')} answered"
     if point is not None:
         rates = f"{point_title(point, bundle.labels)}: {point_rates(point, bundle.labels)}"
         summary += f", {flagged} flagged ({rates})"

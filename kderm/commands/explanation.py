@@ -160,5 +160,5 @@ def explain_predictions(
             progress=report,
         )
     for words, count in flag_counts(images).items():
-        console.say(f"{count} of {counted(len(images), 'answer')}: {words}")
+        console.say(f"{count:,} of {counted(len(images), 'answer')}: {words}")
     console.say(f"Explanations: {place}")

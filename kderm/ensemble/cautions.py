@@ -92,8 +92,8 @@ def metadata_warnings(bundle: Bundle, inputs: Inputs) -> tuple[str, ...]:
         return ()
     asked = ", ".join(spec.names)
     return (
-        f"the members look at {asked} beside the image; {none} of {counted(len(known), 'image')} "
-        f"had none of them and {part} only a part. A CSV with these columns gives them.",
+        f"the members look at {asked} beside the image; {none:,} of {counted(len(known), 'image')} "
+        f"had none of them and {part:,} only a part. A CSV with these columns gives them.",
     )
 
 
@@ -103,7 +103,7 @@ def unlike_told(count: int, answered: int) -> tuple[str, ...]:
         return ()
     look = "looks" if count == 1 else "look"
     return (
-        f"{count} of {counted(answered, 'image')} {look} unlike what the ensemble was trained on "
+        f"{count:,} of {counted(answered, 'image')} {look} unlike what the ensemble was trained on "
         "(column 'unlike_training'; about 1 % of images like those of training do too): what is "
         "said about them is a guess, however sure it looks.",
     )
@@ -119,7 +119,7 @@ def seen_warnings(seen: int | None, images: int, bundle: Bundle) -> tuple[str, .
         )
     if not seen:
         return ()
-    share = "ALL" if seen == images else f"{seen} of"
+    share = "ALL" if seen == images else f"{seen:,} of"
     have = "has" if seen == 1 else "have"
     which = "members" if bundle.facts.smaller else f"{members - 1} of {members} members"
     return (

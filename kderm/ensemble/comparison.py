@@ -53,8 +53,8 @@ class Comparison:
         counts = self.table["by"].value_counts()
         kinds = ", ".join(f"{counts[by]} {words}" for by, words in _WORDS.items() if by in counts)
         return (
-            f"overlap with the {self.training_images} images of the run ({self.how}): "
-            f"{len(self.table)} of {counted(images, 'image')}{f': {kinds}' if kinds else ''}"
+            f"overlap with the {self.training_images:,} images of the run ({self.how}): "
+            f"{len(self.table):,} of {counted(images, 'image')}{f': {kinds}' if kinds else ''}"
         )
 
     def contradictions(self) -> tuple[str, ...]:

@@ -42,12 +42,12 @@ class LesionTable:
 
     def __str__(self) -> str:
         counts = self.table["predicted"].value_counts()
-        predicted = ", ".join(f"{code} {counts[code]}" for code in self.codes if code in counts)
+        predicted = ", ".join(f"{code} {counts[code]:,}" for code in self.codes if code in counts)
         answered = f"{counted(len(self.table), 'lesion')}, the {POOLING} of each one's images"
         lines = [f"{answered}: {predicted}" if predicted else answered]
         if self.table["malignant"].notna().any():
             flagged = int((self.table["malignant"] == 1).sum())
-            lines.append(f"lesions flagged as malignant: {flagged}")
+            lines.append(f"lesions flagged as malignant: {flagged:,}")
         told = []
         for count, noun, what in (
             (self.alone, "image", "without a lesion id, each a lesion of its own"),

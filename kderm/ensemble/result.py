@@ -75,22 +75,22 @@ class Summary:
     warnings: tuple[str, ...]
 
     def __str__(self) -> str:
-        counts = ", ".join(f"{code} {count}" for code, count in self.predicted.items() if count)
+        counts = ", ".join(f"{code} {count:,}" for code, count in self.predicted.items() if count)
         notes = [
             what
             for count, what in (
-                (self.unreadable, f"{self.unreadable} unreadable (see the column 'error')"),
+                (self.unreadable, f"{self.unreadable:,} unreadable (see the column 'error')"),
                 (self.skipped, f"{counted(self.skipped, 'other file')} skipped"),
                 (self.repeated, f"{counted(self.repeated, 'repeated mention')} ignored"),
-                (self.resumed, f"{self.resumed} already done by an interrupted call"),
+                (self.resumed, f"{self.resumed:,} already done by an interrupted call"),
             )
             if count
         ]
-        answered = f"{self.images - self.unreadable} of {counted(self.images, 'image')} predicted"
+        answered = f"{self.images - self.unreadable:,} of {counted(self.images, 'image')} predicted"
         lines = [f"{answered}: {counts}" if counts else answered]
         lines += ["; ".join(notes)] if notes else []
         if self.flagged is not None:
-            lines.append(f"flagged as malignant: {self.flagged}")
+            lines.append(f"flagged as malignant: {self.flagged:,}")
         lines += [self.early_exit] if self.early_exit else []
         lines += [str(self.lesions)] if self.lesions else []
         lines += [correction_note(self.prevalence)] if self.prevalence else []

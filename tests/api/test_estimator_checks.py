@@ -116,7 +116,7 @@ def chosen():
 def test_it_passes_scikit_learns_check(check):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        check(estimator())
+        check(estimator())  # which asserts itself
 
 
 def test_every_check_that_is_left_out_or_slow_is_one_of_scikit_learns():

@@ -1,4 +1,5 @@
 import os
+from dataclasses import replace
 
 import keras
 import numpy as np
@@ -115,6 +116,8 @@ def test_nothing_but_unreadable_files_still_gives_the_list_of_reasons(predict, t
     assert (summary.unreadable, summary.report) == (1, None)
     assert str(summary).startswith("0 of 1 image predicted\n1 unreadable")
     assert table.loc["x", "error"] == "the file is empty"
+    many = replace(summary, images=401_200, unreadable=1_200)
+    assert str(many).startswith("400,000 of 401,200 images predicted\n1,200 unreadable")
 
 
 def test_members_that_agree_have_no_spread(predict, identical_run, images, tmp_path):

@@ -110,7 +110,7 @@ class TorchEngine(Engine):
         """The views, on the device."""
         import torch
 
-        return torch.cat(list(views))
+        return torch.cat(views)
 
     def ask(self, member: int, pixels: Any, metadata: np.ndarray | None) -> Any:
         """The model's answer, still on the device."""

@@ -48,7 +48,7 @@ def gradients(outputs, towards, leaves):
     return [outputs.detach(), *found]
 
 
-def agree(found, expected):
+def assert_agree(found, expected):
     for own, exact in zip(found, expected, strict=True):
         scale = max(0.1, exact.abs().max().item())
         assert (own.double() - exact).abs().max().item() < 5e-6 * scale
@@ -66,9 +66,9 @@ def test_norm_and_activation_have_the_values_and_gradients_of_float64(shape, act
 
     exact = [part.double().requires_grad_() for part in parts]
     y = functional.batch_norm(exact[0], None, None, *exact[1:], True, 0.0, EPSILON)
-    agree(found, gradients(ACTIVATIONS[activation](y), towards.double(), exact))
+    assert_agree(found, gradients(ACTIVATIONS[activation](y), towards.double(), exact))
     x = exact[0].detach()
-    agree([mean, variance], [x.mean((0, 2, 3)), x.var((0, 2, 3), unbiased=False)])
+    assert_agree([mean, variance], [x.mean((0, 2, 3)), x.var((0, 2, 3), unbiased=False)])
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
@@ -88,7 +88,7 @@ def test_a_gate_has_the_values_and_gradients_of_float64(shape, activation, threa
     y = functional.batch_norm(exact[0], None, None, exact[1], exact[2], True, 0.0, EPSILON)
     z = ACTIVATIONS[activation](y)
     gate = torch.sigmoid(z.mean((2, 3)) @ exact[3])[:, :, None, None]
-    agree(found, gradients(z * gate, towards.double(), exact))
+    assert_agree(found, gradients(z * gate, towards.double(), exact))
 
 
 @pytest.mark.parametrize("stride", [1, 2, 3])
@@ -102,7 +102,7 @@ def test_a_depthwise_kernel_has_the_gradient_of_float64(shape, padding, stride, 
     found = gradients(outputs, towards, leaves)
     exact = [part.double().requires_grad_() for part in parts]
     expected = functional.conv2d(*exact, stride, padding, 1, shape[1])
-    agree(found, gradients(expected, towards.double(), exact))
+    assert_agree(found, gradients(expected, towards.double(), exact))
 
 
 def test_threads_do_not_disturb_one_another(threads):
